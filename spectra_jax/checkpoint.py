@@ -1,0 +1,177 @@
+"""Checkpoints: the network's leaves, read lazily and strictly, and the native format on disk.
+
+A native checkpoint is a directory with `config.json` and `model.safetensors`; the tensors are named by their Flax paths
+and laid out as Flax has them, so that loading is reading. Its metadata says where the weights came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spectra_jax.config import SpectraConfig
+from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
+from spectra_jax.precision import Precision
+from spectra_jax.tensor_file import TensorFile, TensorSpec, atomic_directory, write_tensors
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = "spectra-jax"
+FORMAT_VERSION = "1"
+
+_MAX_LISTED = 20
+
+
+class CheckpointError(ValueError):
+    """Weights that are not those of the network. `problems` holds every one that was found, a sentence each."""
+
+    def __init__(self, summary: str, problems: Iterable[str] = ()):
+        self.problems = list(problems)
+        listed = [f"  - {problem}" for problem in self.problems[:_MAX_LISTED]]
+        if len(self.problems) > _MAX_LISTED:
+            listed.append(f"  ... and {len(self.problems) - _MAX_LISTED:,} more")
+        super().__init__("\n".join([summary, *listed]))
+
+
+@lru_cache(maxsize=8)
+def leaf_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Every leaf of the network by its Flax path, such as `encoder.layers.0.attention.query.kernel`."""
+    _, state = nnx.split(abstract_model(config))
+    return {".".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's configuration, its leaves, and where they came from.
+
+    Iterating reads the leaves, one in memory at a time, as `(Flax path, array)`. Only when the iteration has ended
+    without a `CheckpointError` are all of them known to be sound: whoever writes them must be ready to discard.
+    """
+
+    config: SpectraConfig
+    read: Mapping[str, Callable[[], np.ndarray]]
+    """How to read each leaf, in the best order for the file."""
+    name: str
+    """What the person called it."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    checks: Iterable[Callable[[], str | None]] = ()
+    """Further checks of the file's contents, each returning a problem or nothing."""
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        problems = []
+        for path, read in self.read.items():
+            array = read()
+            bad = array.size - np.count_nonzero(np.isfinite(array))
+            if bad:
+                problems.append(f"{path}: {bad:,} of {array.size:,} values are NaN or infinite")
+            yield path, array
+        problems += [problem for check in self.checks if (problem := check())]
+        if problems:
+            raise CheckpointError(f"{self.name}: damaged weights", problems)
+
+
+def read_native(directory: str | Path, name: str | None = None) -> Checkpoint:
+    """Open a native checkpoint.
+
+    Args:
+      directory: holds `config.json` and `model.safetensors`.
+      name: what to call it in messages; the directory otherwise.
+
+    Raises:
+      CheckpointError: names, shapes or dtypes are not those of the configuration's network.
+      ConfigError, TensorFileError, OSError: the files cannot be read as what they should be.
+    """
+    directory = Path(directory)
+    config = SpectraConfig.from_json(directory / CONFIG)
+    file = TensorFile(directory / WEIGHTS)
+    name = name or str(directory)
+    version = file.metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{name}: written in version {version} of the native format, and this package reads version "
+            f"{FORMAT_VERSION}; convert the original weights again"
+        )
+    shapes = leaf_shapes(config)
+    problems = [f"missing leaf {path} {list(leaf.shape)}" for path, leaf in shapes.items() if path not in file.specs]
+    for path, spec in file.specs.items():
+        if path not in shapes:
+            problems.append(f"unexpected tensor {path} {list(spec.shape)}")
+        elif spec.shape != shapes[path].shape:
+            problems.append(f"{path} has shape {list(spec.shape)}, expected {list(shapes[path].shape)}")
+        elif spec.dtype not in _accepted(shapes[path]):
+            problems.append(f"{path} has dtype {spec.dtype}, expected {' or '.join(_accepted(shapes[path]))}")
+    if problems:
+        raise CheckpointError(f"{name}: not the network that its {CONFIG} describes", problems)
+    read = {path: (lambda path=path: file.read(path)) for path in file.specs}
+    return Checkpoint(config, read, name, provenance=dict(file.metadata))
+
+
+def _accepted(leaf: jax.ShapeDtypeStruct) -> tuple[str, ...]:
+    # A folded weight norm is kept in float64: the product of two float32 numbers is no float32 number, and rounding
+    # it would be the one thing in which float64 results differ from the reference.
+    return ("F32", "F64") if jnp.issubdtype(leaf.dtype, jnp.floating) else ("I32",)
+
+
+def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapping[str, str] | None = None) -> None:
+    """Write a native checkpoint, leaf by leaf. The directory appears when it is whole, or not at all.
+
+    Args:
+      checkpoint: from any source.
+      directory: must not exist yet, or be empty.
+      provenance: goes into the file's metadata; the checkpoint's own otherwise.
+
+    Raises:
+      CheckpointError: the leaves turned out damaged; nothing was written.
+      FileExistsError: the directory holds something already.
+      OSError: the disk is full or not writable; nothing was left behind.
+    """
+    metadata = {**(checkpoint.provenance if provenance is None else provenance)}
+    metadata |= {"format": FORMAT, "format_version": FORMAT_VERSION}
+    specs = {}
+    for path, leaf in leaf_shapes(checkpoint.config).items():
+        kind = "I32" if jnp.issubdtype(leaf.dtype, jnp.integer) else "F32"
+        specs[path] = TensorSpec("F64" if path in WIDE_LEAVES else kind, leaf.shape)
+    with atomic_directory(directory) as partial:
+        (partial / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
+        with (partial / WEIGHTS).open("wb") as file:
+            arrays = ((path, array.astype(np.float64) if path in WIDE_LEAVES else array) for path, array in checkpoint)
+            write_tensors(file, specs, arrays, metadata)
+
+
+WIDE_LEAVES = frozenset({"encoder.positional_convolution.conv.kernel"})
+"""Leaves kept in float64 on disk; see `_accepted`."""
+
+
+def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """Put a checkpoint's leaves on the default device, as a network ready to score.
+
+    With `bfloat16` the weights of the encoder's products are held in bfloat16. `float64` needs x64 here as well:
+    `with jax.enable_x64(True):`.
+
+    Raises:
+      CheckpointError: the weights are damaged.
+      ValueError: float64 without x64.
+    """
+    precision = Precision.of(precision)
+    if jax.dtypes.canonicalize_dtype(precision.dtype) != precision.dtype:
+        raise ValueError("float64 needs JAX's x64 mode: load inside `with jax.enable_x64(True):`")
+    graph, state = nnx.split(abstract_model(checkpoint.config, precision))
+    leaves = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
+    for path, array in checkpoint:
+        leaves[path].set_value(jnp.asarray(array, _held_dtype(path, array, precision)))
+    return nnx.merge(graph, state)
+
+
+def _held_dtype(path: str, array: np.ndarray, precision: Precision) -> Any:
+    if not np.issubdtype(array.dtype, np.floating):
+        return array.dtype
+    multiplies = path.startswith("encoder.") and path.endswith(".kernel")
+    return precision.operand_dtype if multiplies else precision.dtype

@@ -1,0 +1,335 @@
+"""Weights from the Hugging Face Hub: a repository name in, a verified `model.safetensors` on disk out.
+
+    fetched = fetch_model("lab260/Spectra-AASIST3")     # the published model, at the revision pinned below
+    fetched.weights, fetched.config, fetched.revision, fetched.sha256
+
+Two files are ever asked for, `model.safetensors` and `config.json`: no pickle, no other file of the repository. The
+client's own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...), and so does its cache, which
+other programs on the machine share. Whatever goes wrong arrives as a `HubError` that says what happened and what to do.
+
+`huggingface_hub` is imported when something is fetched and not before.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+PUBLISHED = "lab260/Spectra-AASIST3"
+PUBLISHED_REVISION = "bc0ded888080ddad493177bb53aa6f5b95219d7c"
+PUBLISHED_SHA256 = {WEIGHTS: "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088"}
+
+# A Hub name: ASCII letters, digits, "-", "_" and ".", beginning and ending with a letter, a digit or "_".
+_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+# A branch, a tag or a commit. What git allows beyond this (spaces apart) is not worth the paths it could form.
+_REVISION = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_ALTERNATIVES = "give a local path as the model, or `--model demo`"
+
+
+class HubError(Exception):
+    """A model that could not be fetched: one sentence on what happened, then what to do about it."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model on disk, as `fetch_model` leaves it.
+
+    Attributes:
+        weights: the `model.safetensors`, in the client's cache.
+        config: the `config.json` beside it, or None where the repository has none.
+        repo: `org/name`.
+        revision: the commit that the asked revision stood for, 40 hex digits.
+        sha256: of the weights as they lie on disk, 64 hex digits.
+    """
+
+    weights: Path
+    config: Path | None
+    repo: str
+    revision: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a repository: where it was asked for, and what the Hub says its sha256 is (None: it does not say)."""
+
+    path: Path
+    advertised: str | None
+
+
+def parse(name: str) -> tuple[str, str | None] | None:
+    """Split `org/name` or `org/name@revision` into repository and revision.
+
+    The revision is None where none is given, except for the published model, which then stands at its pinned
+    revision. Returns None where `name` cannot be a Hub name. The other way round proves nothing: `runs/best` is both a
+    possible Hub name and a possible folder, so look on disk first.
+    """
+    repo, at, revision = name.partition("@")
+    parts = repo.split("/")
+    if len(parts) != 2 or not all(_PART.fullmatch(part) for part in parts):
+        return None
+    if "--" in repo or ".." in repo or repo.endswith(".git"):  # the Hub's own rules; "--" is its cache's separator
+        return None
+    if at and (not _REVISION.fullmatch(revision) or ".." in revision):
+        return None
+    if not at:
+        return repo, PUBLISHED_REVISION if repo == PUBLISHED else None
+    return repo, revision
+
+
+def fetch_model(name: str) -> Fetched:
+    """Fetch a model's weights and configuration into the Hub client's cache, and check the weights' sha256.
+
+    Args:
+        name: `org/name` or `org/name@revision`; without a revision, the published model stands at its pinned revision
+            and any other repository at the head of `main`.
+
+    A commit that is in the cache is taken from there without a word to the network. A branch or tag is looked up, and
+    where the Hub cannot be reached its last cached commit serves.
+
+    The weights must match: the published model at its pinned revision, the sha256 in this file; any other, the sha256
+    the Hub states for the file. A file that does not is removed from the cache.
+
+    Raises:
+        HubError: for every way in which this can fail.
+    """
+    parsed = parse(name)
+    if parsed is None:
+        raise HubError(
+            f"{name!r} is not the name of a Hub repository. Write organisation/name or organisation/name@revision; "
+            "a local path has to exist."
+        )
+    repo, revision = parsed
+    weights = _fetch(repo, revision or "main", WEIGHTS)
+    if weights is None:
+        raise HubError(
+            f"{repo} has no {WEIGHTS} at revision {revision or 'main'}, and only safetensors weights are read, never "
+            "pickles such as pytorch_model.bin. Name a repository or revision that has one, or give a local path as "
+            "the model."
+        )
+    commit = weights.path.parent.name  # the cache keeps a file as snapshots/<commit>/<file>
+    sha256 = _verify(weights, repo, commit)
+    # By commit, so that both files come from the same one even if the branch moves in between.
+    config = _fetch(repo, commit, CONFIG)
+    return Fetched(weights.path, config.path if config else None, repo, commit, sha256)
+
+
+def _fetch(repo: str, revision: str, filename: str) -> _File | None:
+    """One file of a repository through the client's cache; None where the repository does not have it."""
+    import huggingface_hub as client
+    from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RevisionNotFoundError
+
+    try:
+        cached = client.try_to_load_from_cache(repo, filename, revision=revision)
+    except OSError as error:
+        raise HubError(
+            f"Cannot read the cache ({_cache()}): {error.strerror}. Mend its permissions, or set HF_HOME to another "
+            "folder."
+        ) from error
+    at_hand = _File(Path(cached), _name_in_cache(Path(cached))) if isinstance(cached, str) else None
+    absent = cached is client._CACHED_NO_EXIST  # the client remembers that a commit lacks a file
+    offline = client.constants.HF_HUB_OFFLINE
+    # A commit never changes, so for one the cache is as good as the Hub.
+    if (offline or _COMMIT.fullmatch(revision)) and (at_hand is not None or absent):
+        return at_hand
+    if offline:
+        raise HubError(
+            f"The Hub client is offline (HF_HUB_OFFLINE is set), and the cache ({_cache()}) has no {filename} of "
+            f"{repo} at revision {revision}. Unset HF_HUB_OFFLINE to fetch it, or {_ALTERNATIVES}."
+        )
+
+    # Ask for the file's metadata once and without retries. `hf_hub_download` asks too, but where the Hub is out of
+    # reach it goes on for half a minute (refused) to six minutes (packets dropped) before it says so.
+    endpoint = _endpoint()
+    try:
+        metadata = client.get_hf_file_metadata(
+            client.hf_hub_url(repo, filename, revision=revision, endpoint=endpoint),
+            timeout=client.constants.HF_HUB_ETAG_TIMEOUT,
+            endpoint=endpoint,
+        )
+    except RemoteEntryNotFoundError:
+        metadata = None  # the download below finds the same, and notes it in the cache for the next time
+    except RevisionNotFoundError as error:
+        raise _refused(error, repo, revision) from error
+    except Exception as error:
+        # Anything else is the network's failure or the server's, and neither makes the cached file worse.
+        if at_hand is not None:
+            return at_hand
+        if isinstance(error, HfHubHTTPError):
+            raise _refused(error, repo, revision) from error
+        raise _unreachable(repo, filename, revision, _reason(error)) from error
+    if metadata is not None and (metadata.commit_hash is None or metadata.etag is None):
+        if at_hand is not None:
+            return at_hand
+        reason = "what answers there is not a Hub; is it a proxy's or a network's login page?"
+        raise _unreachable(repo, filename, revision, reason)
+
+    try:
+        path = Path(client.hf_hub_download(repo, filename, revision=revision, endpoint=endpoint))
+    except RemoteEntryNotFoundError:
+        return None
+    except Exception as error:
+        raise _interrupted(error, repo, revision, filename, metadata.size if metadata else None) from error
+    etag = metadata.etag if metadata else None
+    return _File(path, _name_in_cache(path) or _if_sha256(etag or ""))
+
+
+def _verify(weights: _File, repo: str, commit: str) -> str:
+    """The sha256 of the weights; where it is not the one expected, the file is removed and `HubError` raised."""
+    if (repo, commit) == (PUBLISHED, PUBLISHED_REVISION):
+        expected: str | None = PUBLISHED_SHA256[WEIGHTS]
+    else:
+        expected = weights.advertised
+    try:
+        with weights.path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise HubError(
+            f"Cannot read {weights.path}: {error.strerror}. Mend its permissions, or remove the file to have it "
+            "fetched again."
+        ) from error
+    if expected is not None and found != expected:
+        removed = _remove(weights.path)
+        raise HubError(
+            f"{WEIGHTS} of {repo} at revision {commit} has sha256 {found} where {expected} is expected: the file was "
+            "damaged or replaced on its way or on disk. "
+            + (
+                f"It has been removed from {weights.path}; run the same command again to fetch it afresh."
+                if removed
+                else f"Remove {weights.path} and run the same command again to fetch it afresh."
+            )
+        )
+    return found
+
+
+def _name_in_cache(path: Path) -> str | None:
+    """The sha256 that the cache files `path` under, if it is one.
+
+    `path` links to `blobs/<etag>`, and the etag of a large file is its sha256. Follow that link and no further: the
+    blob may itself link into a store that all repositories share, where the names are of another hash of the same
+    length.
+    """
+    return _if_sha256(path.readlink().name) if path.is_symlink() else None
+
+
+def _if_sha256(etag: str) -> str | None:
+    return etag if _SHA256.fullmatch(etag) else None
+
+
+def _remove(path: Path) -> bool:
+    """Remove a cached file with all that its links lead to, as far as that lies inside the cache."""
+    cache = _cache().resolve()
+    try:
+        # What someone keeps elsewhere and linked into the cache is theirs: the link goes, the file stays.
+        while path.parent.resolve().is_relative_to(cache):
+            target = path.parent / path.readlink() if path.is_symlink() else None
+            path.unlink(missing_ok=True)
+            if target is None:
+                break
+            path = target
+    except OSError:
+        return False
+    return True
+
+
+def _endpoint() -> str:
+    """The Hub's address: `HF_ENDPOINT` as it is now (the client reads it once, at import), else the client's own."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _refused(error: Exception, repo: str, revision: str) -> HubError:
+    """The sentence for an answer of the Hub that is not the file."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if isinstance(error, GatedRepoError):
+        return HubError(
+            f"{repo} is gated: its owner grants access to one account at a time. Ask for access at "
+            f"{_endpoint()}/{repo}, then set HF_TOKEN to a token of that account."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return HubError(
+            f"{_endpoint()} shows no repository {repo}: it does not exist, or it is private. Check the spelling; for a "
+            "private repository, set HF_TOKEN to a token that may read it."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return HubError(
+            f"{repo} has no revision {revision}. Check the branch, tag or commit after the @ in {repo}@{revision}, or "
+            "leave the @ and what follows it away."
+        )
+    if status == 401:
+        return HubError(
+            f"{_endpoint()} does not accept the access token it was sent for {repo}. Set HF_TOKEN to a valid token, or "
+            "unset it (and `hf auth logout`) to read public repositories without one."
+        )
+    if status == 403:
+        return HubError(
+            f"{_endpoint()} denies access to {repo}. Set HF_TOKEN to a token that may read it, or {_ALTERNATIVES}."
+        )
+    if status == 429:
+        return HubError(
+            f"{_endpoint()} has had too many requests from here and does not serve {repo} for now. Wait some minutes "
+            "and run the same command again; with HF_TOKEN set, the limit is higher."
+        )
+    return HubError(
+        f"{_endpoint()} answered the request for {repo} with an error, HTTP status {status}. Run the same command "
+        f"again later, or {_ALTERNATIVES}."
+    )
+
+
+def _unreachable(repo: str, filename: str, revision: str, reason: str) -> HubError:
+    return HubError(
+        f"Cannot reach {_endpoint()} ({reason}), and the cache ({_cache()}) has no {filename} of {repo} at revision "
+        f"{revision}. Connect to the network and run the same command again, or {_ALTERNATIVES}."
+    )
+
+
+def _interrupted(error: Exception, repo: str, revision: str, filename: str, size: int | None) -> HubError:
+    """The sentence for a download that began and did not end well."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if isinstance(error, HfHubHTTPError):  # before OSError, which it is too
+        return _refused(error, repo, revision)
+    if isinstance(error, LocalEntryNotFoundError):  # the network went away between the question and the download
+        return _unreachable(repo, filename, revision, _reason(error.__cause__ or error))
+    number = error.errno if isinstance(error, OSError) else None
+    # The client's xet library reports a full disk as a plain RuntimeError, with the system's words in it.
+    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+        needed = f" ({size / 1e9:.2f} GB)" if size is not None else ""
+        return HubError(
+            f"The disk is full: {filename} of {repo}{needed} does not fit into the cache ({_cache()}). Free some "
+            "space, or set HF_HOME to a folder on a larger disk, and run the same command again."
+        )
+    if isinstance(error, OSError) and number is not None:
+        return HubError(
+            f"Cannot write {filename} of {repo} into the cache ({_cache()}): {error.strerror}. Mend that, or set "
+            "HF_HOME to a folder that can be written."
+        )
+    return HubError(
+        f"The download of {filename} of {repo} broke off ({_reason(error)}). Check the connection and run the same "
+        f"command again, or {_ALTERNATIVES}."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What a library's exception says, on one line and without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

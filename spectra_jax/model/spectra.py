@@ -1,0 +1,116 @@
+"""The whole detector, and the pure functions that people put inside their own `jax.jit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spectra_jax.config import SpectraConfig
+from spectra_jax.model.aasist import KANAASIST
+from spectra_jax.model.layers import Linear, Tap, untapped
+from spectra_jax.model.xlsr import XLSREncoder
+from spectra_jax.precision import Precision
+
+# Stages that PyTorch computes channels first and this package channels last.
+_REFERENCE_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
+
+
+class Bridge(nnx.Module):
+    """Encoder features (b, frames, hidden) -> (b, frames, bridge_dim)."""
+
+    def __init__(self, in_features: int, out_features: int, *, precision: Precision, rngs: nnx.Rngs | None):
+        self.linear1 = Linear(in_features, out_features, precision=precision, rngs=rngs)
+        self.linear2 = Linear(out_features, out_features, precision=precision, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, deterministic=True)
+
+    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.dropout(jax.nn.selu(self.linear1(x)), rngs=rngs)
+        return self.dropout(self.linear2(x), rngs=rngs)
+
+
+class SpectraAASIST3(nnx.Module):
+    """Speech anti-spoofing detector: windows (b, samples) -> logits (b, 2), spoof and bona fide.
+
+    `logits[:, 1]` is the score: higher = more bona fide. Dropout is off and batch norms use their stored statistics
+    until `train()` is called; then pass `rngs=nnx.Rngs(dropout=key)`.
+    """
+
+    def __init__(self, config: SpectraConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
+        precision = Precision.of(precision)
+        self.encoder = XLSREncoder(config.encoder, precision=precision, rngs=rngs)
+        # Everything after the encoder keeps full precision: see `Precision`.
+        self.bridge = Bridge(config.encoder.hidden_size, config.bridge_dim, precision=precision.full, rngs=rngs)
+        self.aasist = KANAASIST(config, precision=precision.full, rngs=rngs)
+        self.config = config
+        self.precision = precision
+
+    def __call__(self, windows: jax.Array, *, rngs: nnx.Rngs | None = None, tap: Tap = untapped) -> jax.Array:
+        """Score windows.
+
+        Args:
+          windows: (b, samples) at `config.sample_rate`, after pre-emphasis (`spectra_jax.audio.prepare`). The published
+            window has 64,600 samples; any length of 3 to `max_frames` frames works.
+          rngs: the stream `dropout`, needed after `train()` only.
+          tap: sees every named stage, and may replace it.
+
+        Raises:
+          ValueError: a shape the network does not take, or float64 without x64.
+        """
+        if jax.dtypes.canonicalize_dtype(self.precision.dtype) != self.precision.dtype:
+            raise ValueError("float64 needs JAX's x64 mode: run inside `with jax.enable_x64(True):`")
+        if windows.ndim != 2:
+            raise ValueError(f"expected windows of shape (batch, samples), found {windows.shape}")
+        encoder, max_frames = self.config.encoder, self.config.max_frames
+        frames = encoder.num_frames(windows.shape[1])
+        if not 3 <= frames <= max_frames:
+            raise ValueError(
+                f"windows of {windows.shape[1]} samples give {frames} frames, but the network takes 3 to max_frames = "
+                f"{max_frames}, that is {encoder.num_samples(3)} to {encoder.num_samples(max_frames + 1) - 1} samples"
+            )
+        x = self.encoder(windows, tap=tap)
+        x = tap("bridge", self.bridge(x, rngs=rngs))
+        return self.aasist(x, rngs=rngs, tap=tap)
+
+
+def abstract_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """The network with shapes in place of weights: costs no memory and starts no device."""
+    return SpectraAASIST3(config, precision=precision, rngs=None)
+
+
+def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State]:
+    """A model as a pure function and its parameters: `forward(params, windows) -> logits`.
+
+    `forward` closes over the architecture alone, so it goes under `jax.jit`, `jax.shard_map`, `jax.pmap` or
+    `jax.grad` as it is; `params` is a pytree.
+    """
+    graph, params = nnx.split(model)
+
+    def forward(params: Any, windows: jax.Array) -> jax.Array:
+        return nnx.merge(graph, params)(windows)
+
+    return forward, params
+
+
+def stages(model: SpectraAASIST3, windows: jax.Array) -> dict[str, jax.Array]:
+    """Every named stage of one forward pass, in the layout PyTorch has it (channels first where it has channels).
+
+    For whoever hunts a divergence. Besides the stages the graph pools' ranking scores are there, as `POOL.scores`.
+    """
+    graph, params = nnx.split(model)
+
+    @jax.jit
+    def run(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
+        seen: dict[str, jax.Array] = {}
+
+        def tap(name: str, value: jax.Array) -> jax.Array:
+            seen[name] = jnp.transpose(value, _REFERENCE_AXES.get(name, range(value.ndim)))
+            return value
+
+        nnx.merge(graph, params)(windows, tap=tap)
+        return seen
+
+    return run(params, windows)

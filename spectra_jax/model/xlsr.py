@@ -1,0 +1,199 @@
+"""The XLS-R speech encoder: wav2vec 2.0 in its stable layer norm form.
+
+Source: Baevski et al., "wav2vec 2.0" (2020); Babu et al., "XLS-R" (2021). Agrees with Hugging Face's `Wav2Vec2Model`
+(`do_stable_layer_norm=True`, `feat_extract_norm="layer"`) in evaluation mode, without mask or SpecAugment.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+from spectra_jax.config import EncoderConfig
+from spectra_jax.model.layers import Conv, LayerNorm, Linear, Tap, uniform_fan_in, untapped
+from spectra_jax.precision import Precision
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, by the error function; JAX's default is the tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+class FeatureExtractorLayer(nnx.Module):
+    """One strided convolution, layer norm over channels, GELU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        *,
+        config: EncoderConfig,
+        precision: Precision,
+        rngs: nnx.Rngs | None,
+    ):
+        self.conv = Conv(
+            in_channels,
+            out_channels,
+            (kernel,),
+            strides=(stride,),
+            use_bias=config.conv_bias,
+            kernel_init=initializers.he_normal(),
+            precision=precision,
+            rngs=rngs,
+        )
+        # The reference fixes this epsilon, whatever layer_norm_eps says.
+        self.norm = LayerNorm(out_channels, 1e-5, precision=precision, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # (b, time, in) -> (b, time', out)
+        return gelu(self.norm(self.conv(x)))
+
+
+class FeatureExtractor(nnx.Module):
+    """Waveform (b, samples) -> local features (b, frames, channels), one frame for every 320 samples as published."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
+        shapes = zip((1, *config.conv_dim), config.conv_dim, config.conv_kernel, config.conv_stride, strict=False)
+        self.layers = nnx.List(
+            FeatureExtractorLayer(*shape, config=config, precision=precision, rngs=rngs) for shape in shapes
+        )
+
+    def __call__(self, waveform: jax.Array) -> jax.Array:
+        x = waveform[..., None]
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class FeatureProjection(nnx.Module):
+    """Layer norm, then a linear map to the transformer's width."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
+        channels = config.conv_dim[-1]
+        init = uniform_fan_in(channels)
+        self.norm = LayerNorm(channels, config.layer_norm_eps, precision=precision, rngs=rngs)
+        self.linear = Linear(
+            channels, config.hidden_size, kernel_init=init, bias_init=init, precision=precision, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, channels) -> (b, frames, hidden)
+        return self.linear(self.norm(x))
+
+
+class PositionalConvolution(nnx.Module):
+    """A wide grouped convolution whose output tells each frame where it is. The kernel is stored with its weight norm
+    folded in."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
+        taps = config.num_conv_pos_embeddings
+        self.conv = Conv(
+            config.hidden_size,
+            config.hidden_size,
+            (taps,),
+            # An even kernel padded by half of itself on both sides gives one frame too many; the reference drops the
+            # last one, which is the same as not padding for it.
+            padding=((taps // 2, taps // 2 - (taps % 2 == 0)),),
+            groups=config.num_conv_pos_embedding_groups,
+            kernel_init=initializers.normal(2 * math.sqrt(1 / (taps * config.hidden_size))),
+            bias_init=initializers.zeros,
+            precision=precision,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+        return gelu(self.conv(x))
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention over all frames, no mask."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
+        def project() -> Linear:
+            return _transformer_linear(config.hidden_size, config.hidden_size, precision=precision, rngs=rngs)
+
+        self.query, self.key, self.value, self.out = project(), project(), project(), project()
+        self.num_heads = config.num_attention_heads
+        self.precision = precision
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+        heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # (b, frames, heads, d)
+        query = self.query(x).reshape(heads) * heads[-1] ** -0.5
+        key, value = self.key(x).reshape(heads), self.value(x).reshape(heads)
+        logits = self.precision.einsum("bqhd,bkhd->bhqk", query, key)
+        attention = jax.nn.softmax(logits, axis=-1)
+        return self.out(self.precision.einsum("bhqk,bkhd->bqhd", attention, value).reshape(x.shape))
+
+
+class TransformerLayer(nnx.Module):
+    """Pre-norm: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
+        width, inner = config.hidden_size, config.intermediate_size
+        self.attention_norm = LayerNorm(width, config.layer_norm_eps, precision=precision, rngs=rngs)
+        self.attention = SelfAttention(config, precision=precision, rngs=rngs)
+        self.feed_forward_norm = LayerNorm(width, config.layer_norm_eps, precision=precision, rngs=rngs)
+        self.feed_forward_in = _transformer_linear(width, inner, precision=precision, rngs=rngs)
+        self.feed_forward_out = _transformer_linear(inner, width, precision=precision, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward_out(gelu(self.feed_forward_in(self.feed_forward_norm(x))))
+
+
+def _transformer_linear(in_features: int, out_features: int, *, precision: Precision, rngs: nnx.Rngs | None) -> Linear:
+    return Linear(
+        in_features,
+        out_features,
+        kernel_init=initializers.normal(0.02),
+        bias_init=initializers.zeros,
+        precision=precision,
+        rngs=rngs,
+    )
+
+
+class XLSREncoder(nnx.Module):
+    """Waveform (b, samples) -> last hidden state (b, frames, hidden_size)."""
+
+    def __init__(self, config: EncoderConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
+        precision = Precision.of(precision)
+        self.feature_extractor = FeatureExtractor(config, precision=precision, rngs=rngs)
+        self.feature_projection = FeatureProjection(config, precision=precision, rngs=rngs)
+        self.positional_convolution = PositionalConvolution(config, precision=precision, rngs=rngs)
+        # Layers of their own rather than one scan over a stack: slicing weights out of a stack costs a CPU more than
+        # the longer compile.
+        self.layers = nnx.List(
+            TransformerLayer(config, precision=precision, rngs=rngs) for _ in range(config.num_hidden_layers)
+        )
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, precision=precision, rngs=rngs)
+        self.config = config
+        self.precision = precision
+
+    def __call__(self, waveform: jax.Array, *, tap: Tap = untapped) -> jax.Array:
+        """Encode.
+
+        Args:
+          waveform: (b, samples) float, 16 kHz for the published weights.
+          tap: sees the stages `ssl.*`.
+
+        Raises:
+          ValueError: not two axes, or too short for one frame.
+        """
+        if waveform.ndim != 2:
+            raise ValueError(f"expected waveforms of shape (batch, samples), found {waveform.shape}")
+        if self.config.num_frames(waveform.shape[1]) < 1:
+            raise ValueError(
+                f"a waveform of {waveform.shape[1]} samples is too short: the encoder needs at least "
+                f"{self.config.num_samples(1)} samples for one frame"
+            )
+        x = self.feature_extractor(jnp.asarray(waveform, self.precision.dtype))
+        x = tap("ssl.feature_extractor", x)
+        x = tap("ssl.feature_projection", self.feature_projection(x))
+        x = x + tap("ssl.pos_conv_embed", self.positional_convolution(x))
+        for index, layer in enumerate(self.layers):
+            x = tap(f"ssl.layer{index}", layer(x))
+        return tap("ssl.last_hidden_state", self.norm(x))

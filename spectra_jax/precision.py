@@ -1,0 +1,90 @@
+"""How the network computes: one explicit policy instead of JAX's global configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+PrecisionName = Literal["float32", "tf32", "bfloat16", "float64"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What matrix products and convolutions of the XLS-R encoder compute in.
+
+    Norms, softmax, splines and accumulators are always `dtype`, and so is everything after the encoder:
+    the graph pools there rank nodes, and a coarser rank order costs more accuracy than it saves time.
+
+    | name | operands | accumulator | means |
+    | --- | --- | --- | --- |
+    | float32 | float32 | float32 | true float32 on every backend, never TF32 or bfloat16 passes |
+    | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
+    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are held in bfloat16 too |
+    | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)` or the `Scorer`, which does it itself |
+    """
+
+    name: PrecisionName
+    dtype: Any = jnp.float32
+    operand_dtype: Any = jnp.float32
+    lax: lax.Precision = lax.Precision.HIGHEST
+
+    @classmethod
+    def of(cls, name: Precision | str) -> Precision:
+        """The policy called `name`; a policy is returned as it is.
+
+        Raises:
+          ValueError: no such precision.
+        """
+        if isinstance(name, Precision):
+            return name
+        if name not in PRECISIONS:
+            raise ValueError(f"precision {name!r} is not one of {', '.join(get_args(PrecisionName))}")
+        return PRECISIONS[name]
+
+    @property
+    def full(self) -> Precision:
+        """The same width with nothing reduced: what everything after the encoder uses."""
+        return PRECISIONS["float64" if self.name == "float64" else "float32"]
+
+    def dot(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        """Contract the last axis of `x` (..., k) with the first of `weight` (k, n)."""
+        return lax.dot_general(
+            x.astype(self.operand_dtype),
+            weight.astype(self.operand_dtype),
+            (((x.ndim - 1,), (0,)), ((), ())),
+            precision=self.lax,
+            preferred_element_type=self.dtype,
+        )
+
+    def einsum(self, subscripts: str, *operands: jax.Array) -> jax.Array:
+        """`jnp.einsum` under this policy."""
+        return jnp.einsum(
+            subscripts,
+            *(operand.astype(self.operand_dtype) for operand in operands),
+            precision=self.lax,
+            preferred_element_type=self.dtype,
+        )
+
+    def conv(self, x: jax.Array, kernel: jax.Array, **how: Any) -> jax.Array:
+        """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out)."""
+        layout = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x.astype(self.operand_dtype),
+            kernel.astype(self.operand_dtype),
+            dimension_numbers=layout,
+            precision=self.lax,
+            preferred_element_type=self.dtype,
+            **how,
+        )
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision("float32"),
+    "tf32": Precision("tf32", lax=lax.Precision.HIGH),
+    "bfloat16": Precision("bfloat16", operand_dtype=jnp.bfloat16, lax=lax.Precision.DEFAULT),
+    "float64": Precision("float64", dtype=jnp.float64, operand_dtype=jnp.float64),
+}

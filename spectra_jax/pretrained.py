@@ -1,0 +1,72 @@
+"""From the name of a model to its weights: a path on this machine, a repository on the Hub, or the demo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from spectra_jax import hub
+from spectra_jax.checkpoint import CONFIG, FORMAT, WEIGHTS, Checkpoint, CheckpointError, load_model, read_native
+from spectra_jax.config import SpectraConfig
+from spectra_jax.convert.pytorch import read_pytorch
+from spectra_jax.model.spectra import SpectraAASIST3
+from spectra_jax.precision import Precision
+from spectra_jax.tensor_file import TensorFile
+
+DEMO = "demo"
+
+
+def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
+    """Find a model and check its header; no weights are in memory yet.
+
+    Args:
+      model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
+        published architecture) or a directory with `model.safetensors`; a Hub id `organisation/name` or
+        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. What exists on this machine
+        goes before the Hub; the name `demo` before both.
+
+    Raises:
+      FileNotFoundError: no such path, and no name that a Hub repository could have.
+      CheckpointError, ConfigError, TensorFileError: the files are not those of such a network.
+      HubError: the Hub cannot give it.
+    """
+    name = str(model)
+    if name == DEMO:
+        return read_native(Path(__file__).parent / DEMO, DEMO)
+    path = Path(model)
+    if path.is_dir():
+        if not (path / WEIGHTS).exists():
+            raise FileNotFoundError(f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only")
+        return _open_file(path / WEIGHTS, name)
+    if path.exists():
+        return _open_file(path, name)
+    looks_like_file = path.suffix == ".safetensors" or name.startswith((".", "/", "~"))
+    if looks_like_file or hub.parse(name) is None:
+        raise FileNotFoundError(
+            f"{name}: no such file or directory. A model is a native directory, a PyTorch file or directory, a Hub id "
+            f"such as {hub.PUBLISHED}, or `{DEMO}`"
+        )
+    fetched = hub.fetch_model(name)
+    checkpoint = _open_file(fetched.weights, name)
+    origin = {"source_revision": fetched.revision, "source_sha256": fetched.sha256}
+    return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
+
+
+def _open_file(path: Path, name: str) -> Checkpoint:
+    metadata = TensorFile(path).metadata
+    if metadata.get("format") == FORMAT:
+        if path.name != WEIGHTS:
+            raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
+        return read_native(path.parent, name)
+    config = path.parent / CONFIG
+    return read_pytorch(path, SpectraConfig.from_json(config) if config.exists() else SpectraConfig(), name)
+
+
+def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """A model, ready to score on the default device: `load("demo")(windows)` gives logits (b, 2).
+
+    Args:
+      model: as `open_checkpoint` takes it; the published model otherwise.
+      precision: float32, tf32, bfloat16, or float64 (inside `with jax.enable_x64(True):`).
+    """
+    return load_model(open_checkpoint(model), precision)

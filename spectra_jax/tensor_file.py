@@ -1,0 +1,205 @@
+"""Safetensors files, one tensor at a time: what a checkpoint of any size needs to be read and written within bounds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from shutil import rmtree
+from tempfile import NamedTemporaryFile, mkdtemp
+from typing import BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+# The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
+_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+# Data start and large tensors fall on multiples of this, so that a mapped file can be used in place by any device.
+_ALIGNMENT = 64
+
+
+class TensorFileError(ValueError):
+    """A file that is not a whole safetensors file. Says what it is instead, and what to do."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a file's header says of one tensor: safetensors dtype name, and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> TensorSpec:
+        return cls(_NAMES[array.dtype], array.shape)
+
+
+class TensorFile:
+    """An opened safetensors file whose tensors are read one by one.
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as opening any file does.
+      TensorFileError: not a safetensors file, or a cut one.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        with self.path.open("rb") as file:
+            try:
+                # The library checks everything: sizes, offsets, overlaps, holes, the file's end.
+                with safe_open(self.path, framework="np"):
+                    pass
+            except SafetensorError as error:
+                raise TensorFileError(f"{path}: {_diagnose(file)} ({error})") from error
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        self._data_start = 8 + length
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+        self._offsets = {name: entry["data_offsets"][0] for name, entry in ordered}
+        self.specs = {name: TensorSpec(entry["dtype"], tuple(entry["shape"])) for name, entry in ordered}
+        """Every tensor's dtype and shape, in the order of the file."""
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as an array of its own; nothing else of the file stays in memory."""
+        spec = self.specs[name]
+        count = int(np.prod(spec.shape, dtype=np.int64))
+        offset = self._data_start + self._offsets[name]
+        array = np.fromfile(self.path, _DTYPES[spec.dtype], count, offset=offset)
+        if array.size != count:
+            raise TensorFileError(f"{self.path}: tensor {name} is cut short; the file changed while it was read")
+        return array.reshape(spec.shape)
+
+    def sha256(self) -> str:
+        """The digest of the whole file, as the Hub publishes it."""
+        with self.path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+
+
+def _diagnose(file: BinaryIO) -> str:
+    """What a file that is no safetensors file seems to be."""
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    if size == 0:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
+    if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return (
+            "a pickled PyTorch file, which is never loaded because it can run code; "
+            "save it as safetensors with `safetensors.torch.save_file`"
+        )
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{":
+        if size < 8 + header:
+            return f"a safetensors file cut short: its header alone has {header:,} bytes, the file {size:,}"
+        return f"a damaged or cut safetensors file of {size:,} bytes; fetch it again"
+    try:
+        # A multi-byte character may be cut at the end of the sample.
+        text = head.decode("utf-8", errors="strict" if size < len(head) else "ignore")
+        if text.isprintable() or not set(text) - set(map(chr, range(32, 127))) - set("\t\r\n"):
+            return "a text file, not a safetensors file"
+    except UnicodeDecodeError:
+        pass
+    return "not a safetensors file"
+
+
+def write_tensors(
+    file: BinaryIO,
+    specs: Mapping[str, TensorSpec],
+    arrays: Iterable[tuple[str, np.ndarray]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file tensor by tensor, so that only one of them is in memory.
+
+    Args:
+      file: seekable, opened for writing.
+      specs: every tensor's dtype and shape; the largest come first in the file, which keeps them aligned.
+      arrays: each tensor of `specs` once, in any order.
+
+    Raises:
+      ValueError: a tensor missing, given twice, or not as `specs` says.
+    """
+    sizes = {name: int(np.prod(spec.shape)) * _DTYPES[spec.dtype].itemsize for name, spec in specs.items()}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    offsets = {}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        offsets[name] = end
+        end += sizes[name]
+        header[name] = {
+            "dtype": specs[name].dtype,
+            "shape": list(specs[name].shape),
+            "data_offsets": [offsets[name], end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    start = file.tell()
+    left = set(specs)
+    for name, array in arrays:
+        if name not in left or TensorSpec.of(array) != specs[name]:
+            raise ValueError(f"tensor {name} {TensorSpec.of(array)} was not announced, or was written already")
+        left.remove(name)
+        file.seek(start + offsets[name])
+        file.write(np.ascontiguousarray(array).data)
+    if left:
+        raise ValueError(f"tensors never written: {sorted(left)}")
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when it is whole, however the writing ends."""
+    path = Path(path)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as file:
+        try:
+            yield file  # type: ignore[misc]
+            file.flush()
+            _as_created_by_open(Path(file.name))
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """A new directory that appears under its name only when everything in it is written.
+
+    Raises:
+      FileExistsError: something not empty has the name already.
+      FileNotFoundError: its parent does not exist.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already; choose another name or remove it first")
+    # absolute, for a path such as `.` or `a/..` has no name to put the partial one beside
+    final = path.resolve()
+    partial = Path(mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".partial"))
+    try:
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        _as_created_by_open(partial)
+        partial.replace(final)
+    except BaseException:
+        rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _as_created_by_open(path: Path) -> None:
+    """Temporary files are private to their owner; a result has the permissions any new file has."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
