@@ -27,14 +27,14 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
     """
     # Here, for these import the readers of this package.
     import spectra_jax
+    from spectra_jax.atomic import atomic_directory, require_free
     from spectra_jax.checkpoint import CONFIG, WEIGHTS, write_native
     from spectra_jax.pretrained import open_checkpoint
-    from spectra_jax.tensor_file import TensorFile, atomic_directory
+    from spectra_jax.tensor_file import TensorFile
 
     destination = Path(destination)
     as_file = to == "torch" and destination.suffix == ".safetensors"
-    if destination.exists() and (as_file or not destination.is_dir() or any(destination.iterdir())):
-        raise FileExistsError(f"{destination} exists already; choose another name or remove it first")
+    require_free(destination)
     checkpoint = open_checkpoint(source)
     if as_file:
         write_pytorch(checkpoint, destination)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
 
+from spectra_jax.atomic import atomic_file
 from spectra_jax.checkpoint import Checkpoint, CheckpointError, leaf_shapes
 from spectra_jax.config import SpectraConfig
+from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
 from spectra_jax.model.kan import knots
-from spectra_jax.tensor_file import TensorFile, TensorSpec, atomic_file, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorSpec, write_tensors
 
 
 def _network(config: SpectraConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:
@@ -90,6 +91,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
         config,
         {entry.target: reader(entry) for entry in entries},
         name,
+        file.path,
         provenance={"source": name, "source_format": "pytorch"},
         checks=[grid_check(tensor) for tensor in specs if tensor.endswith(".grid")],
     )
@@ -119,7 +121,7 @@ def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, T
 
 
 def _fold(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The weight (out, in / groups, taps) of a weight-normed convolution, normed over its first two axes, in float64."""
+    """The weight (out, in / groups, taps) of a convolution weight-normed over its first two axes, in float64."""
     v = v.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):  # a tap of zeros gives NaN, which is reported by its leaf
         return g.astype(np.float64) * v / np.sqrt(np.sum(v * v, axis=(0, 1), keepdims=True))

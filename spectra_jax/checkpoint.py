@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spectra_jax.atomic import atomic_directory
 from spectra_jax.config import SpectraConfig
+from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.precision import Precision
-from spectra_jax.tensor_file import TensorFile, TensorSpec, atomic_directory, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorSpec, write_tensors
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 FORMAT = "spectra-jax"
 FORMAT_VERSION = "1"
 
@@ -61,6 +61,8 @@ class Checkpoint:
     """How to read each leaf, in the best order for the file."""
     name: str
     """What the person called it."""
+    weights: Path
+    """The file that the leaves are read from."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     checks: Iterable[Callable[[], str | None]] = ()
     """Further checks of the file's contents, each returning a problem or nothing."""
@@ -111,7 +113,7 @@ def read_native(directory: str | Path, name: str | None = None) -> Checkpoint:
     if problems:
         raise CheckpointError(f"{name}: not the network that its {CONFIG} describes", problems)
     read = {path: (lambda path=path: file.read(path)) for path in file.specs}
-    return Checkpoint(config, read, name, provenance=dict(file.metadata))
+    return Checkpoint(config, read, name, file.path, provenance=dict(file.metadata))
 
 
 def _accepted(leaf: jax.ShapeDtypeStruct) -> tuple[str, ...]:

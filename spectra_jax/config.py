@@ -159,7 +159,7 @@ class EncoderConfig(_Section):
 
 @dataclass(frozen=True)
 class KANConfig(_Section):
-    """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, extended by `spline_order` each side."""
+    """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, and `spline_order` more each side."""
 
     grid_size: int = 16
     spline_order: int = 4

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from shutil import rmtree
-from tempfile import NamedTemporaryFile, mkdtemp
 from typing import BinaryIO
 
 import numpy as np
@@ -154,52 +151,3 @@ def write_tensors(
         file.write(np.ascontiguousarray(array).data)
     if left:
         raise ValueError(f"tensors never written: {sorted(left)}")
-
-
-@contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is whole, however the writing ends."""
-    path = Path(path)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as file:
-        try:
-            yield file  # type: ignore[misc]
-            file.flush()
-            _as_created_by_open(Path(file.name))
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-
-
-@contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """A new directory that appears under its name only when everything in it is written.
-
-    Raises:
-      FileExistsError: something not empty has the name already.
-      FileNotFoundError: its parent does not exist.
-    """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f"{path} exists already; choose another name or remove it first")
-    # absolute, for a path such as `.` or `a/..` has no name to put the partial one beside
-    final = path.resolve()
-    partial = Path(mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".partial"))
-    try:
-        yield partial
-        for file in partial.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        _as_created_by_open(partial)
-        partial.replace(final)
-    except BaseException:
-        rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _as_created_by_open(path: Path) -> None:
-    """Temporary files are private to their owner; a result has the permissions any new file has."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

@@ -103,18 +103,16 @@ class Branch(nnx.Module):
         tap: Tap = untapped,
         name: str = "branch",
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """temporal (b, t, width), spectral (b, s, width) -> T (b, t', inner), S (b, s', inner), master (b, 1, inner)."""
+        """temporal (b, t, width), spectral (b, s, width) -> fewer of both, and master (b, 1, inner)."""
         master = jnp.broadcast_to(self.master[...], (temporal.shape[0], 1, temporal.shape[2]))
         first = self.st1(temporal, spectral, master, rngs=rngs)
         temporal, spectral, master = (tap(f"{name}.st1.{i}", value) for i, value in enumerate(first))
         spectral = self.pool_s(spectral, rngs=rngs, tap=tap, name=f"{name}.pool_s")
         temporal = self.pool_t(temporal, rngs=rngs, tap=tap, name=f"{name}.pool_t")
-        before = (temporal, spectral, master)
-        after = self.st2(temporal, spectral, master, rngs=rngs)
-        temporal, spectral, master = (
-            self.dropout(tap(f"{name}.{i}", x + y), rngs=rngs)
-            for i, (x, y) in enumerate(zip(before, after, strict=True))
-        )
+        second = self.st2(temporal, spectral, master, rngs=rngs)
+        temporal = self.dropout(tap(f"{name}.0", temporal + second[0]), rngs=rngs)
+        spectral = self.dropout(tap(f"{name}.1", spectral + second[1]), rngs=rngs)
+        master = self.dropout(tap(f"{name}.2", master + second[2]), rngs=rngs)
         return temporal, spectral, master
 
 

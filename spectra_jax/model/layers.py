@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.nn import initializers
@@ -113,14 +115,48 @@ class Conv(nnx.Module):
         self.precision = precision
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (b, *space, in) -> (b, *space', out)
-        x = self.precision.conv(
-            x,
-            self.kernel[...],
-            window_strides=self.strides,
-            padding=self.padding,
-            feature_group_count=self.groups,
+        x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+        by_conv = functools.partial(
+            self.precision.conv, window_strides=self.strides, padding="VALID", feature_group_count=self.groups
         )
+        by_matmul = functools.partial(
+            _conv_by_matmul, strides=self.strides, groups=self.groups, precision=self.precision
+        )
+        kernel = self.kernel[...]
+        if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
+            x = by_matmul(x, kernel)
+        elif self.precision.operand_dtype == jnp.float32:
+            x = by_conv(x, kernel)
+        else:
+            # XLA convolves float32 well on a CPU; float64 takes a plain loop there that is 50 times slower than this.
+            x = lax.platform_dependent(x, kernel, cpu=by_matmul, default=by_conv)
         return x if self.bias is None else x + self.bias[...]
+
+
+# A convolution over so few inputs per output (the waveform itself, the one-channel image) is better off as a matmul.
+_FEW_INPUTS = 32
+
+
+def _conv_by_matmul(
+    x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], groups: int, precision: Precision
+) -> jax.Array:
+    """A convolution without padding as one matrix product over patches; groups one after another, to bound memory."""
+    if groups > 1:
+        x_groups = jnp.stack(jnp.split(x, groups, axis=-1))
+        kernels = jnp.stack(jnp.split(kernel, groups, axis=-1))
+        one = functools.partial(_conv_by_matmul, strides=strides, groups=1, precision=precision)
+        y = lax.map(lambda group: one(*group), (x_groups, kernels))  # (groups, b, *space', out / groups)
+        return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
+    *sizes, _, out = kernel.shape
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
+        place = 1 + 2 * axis
+        starts = np.arange(0, x.shape[place] - size + 1, stride)
+        x = jnp.take(x, starts[:, None] + np.arange(size), axis=place)
+    order = [0, *range(1, x.ndim - 1, 2), *range(2, x.ndim - 1, 2), x.ndim - 1]  # (b, *space', *window, c)
+    x = x.transpose(order)
+    x = x.reshape(*x.shape[: 1 + len(sizes)], -1)
+    return precision.dot(x, kernel.reshape(-1, out))
 
 
 class BatchNorm(nnx.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,12 @@ class SpectraAASIST3(nnx.Module):
 def abstract_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
     """The network with shapes in place of weights: costs no memory and starts no device."""
     return SpectraAASIST3(config, precision=precision, rngs=None)
+
+
+def count_parameters(config: SpectraConfig) -> int:
+    """Trainable parameters of a network. A folded weight norm has one per kernel tap fewer than PyTorch's pair."""
+    params = nnx.state(abstract_model(config), nnx.Param)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State]:

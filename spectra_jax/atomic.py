@@ -1,0 +1,70 @@
+"""Files and directories that appear under their names when they are whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def _beside(final: Path) -> Path:
+    # On the same file system, so that taking the final name is one step. Not tempfile, whose files only their owner
+    # may read: these get the permissions that any new file gets.
+    return final.parent / f".{final.name[:100]}.{secrets.token_hex(6)}.partial"
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name `path` (or that of the file it links to) once it is whole and on the disk.
+
+    Whatever had the name before is replaced then, and left as it was if the writing fails.
+    """
+    final = Path(path).resolve()
+    partial = _beside(final)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(final)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """A directory to fill that takes the name `path` once everything in it is on the disk.
+
+    Raises:
+      FileExistsError: something not empty has the name already.
+      FileNotFoundError: its parent does not exist.
+    """
+    require_free(path)
+    final = Path(path).resolve()
+    partial = _beside(final)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        partial.replace(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def require_free(path: str | Path) -> None:
+    """See that `path` does not exist, or is an empty directory.
+
+    Raises:
+      FileExistsError: it is there.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already; choose another name or remove it first")

@@ -1,0 +1,29 @@
+"""`spectra-jax convert`: PyTorch weights to the native format, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spectra_jax.cli.options import Debug, stderr
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Any model that `score --model` takes.")],
+    destination: Annotated[
+        Path,
+        typer.Argument(metavar="DST", help="A new directory; with --to torch also a new file *.safetensors."),
+    ],
+    to: Annotated[
+        Literal["native", "torch"], typer.Option(help="The format to write. `torch` loads strictly in the reference.")
+    ] = "native",
+    debug: Debug = False,
+) -> None:
+    """Convert a checkpoint, strictly: every tensor used once, every leaf filled once, every value finite."""
+    del debug  # acted on as it is read
+    from spectra_jax.convert import convert as run
+
+    run(source, destination, to)
+    stderr.print(f"{source} -> {destination} ({to})", markup=False, highlight=False, soft_wrap=True)

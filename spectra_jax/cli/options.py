@@ -1,0 +1,41 @@
+"""What every command shares: options, and where messages go."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spectra_jax.hub import PUBLISHED
+
+stderr = Console(stderr=True)
+debug = False
+
+
+def _set_debug(value: bool) -> None:
+    global debug
+    debug = value
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="Native directory, PyTorch .safetensors file or directory, Hub id (org/name or org/name@revision), "
+        f"or `demo`. Default: {PUBLISHED}.",
+        show_default=False,
+    ),
+]
+
+
+class PrecisionOption(StrEnum):
+    """The names of `spectra_jax.Precision`, spelt out so that --help needs no JAX."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bfloat16 = "bfloat16"
+    float64 = "float64"

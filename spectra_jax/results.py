@@ -1,0 +1,194 @@
+"""What scoring leaves behind: one result a trial, as a score file, a table for programs, or one for people.
+
+    check_output(Path("scores.txt"))            # before hours of scoring
+    write(results, Path("scores.txt"))          # .txt, .csv or .jsonl; whole or not at all
+    table(results, Console())
+
+| extension | holds |
+| --- | --- |
+| .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out |
+| .csv | a header, then a line a trial, skipped ones too; `logit_spoof` and `logit_bonafide` in columns of their own |
+| .jsonl | a JSON object a line and trial, skipped ones too; `logits` is [spoof, bona fide] |
+
+Numbers in `.csv` and `.jsonl` read back as the very same floats.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spectra_jax.atomic import atomic_file
+from spectra_jax.trials import InputError, Trial
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one trial: logits or an error, never both and never neither.
+
+    Attributes:
+      trial: what was scored.
+      logits: (spoof, bona fide), finite; None for a skipped trial. Any float type is taken, and kept as a Python float.
+      seconds: length of the clip at its own rate; None where it could not be read.
+      flags: remarks on a scored clip, such as "silent".
+      error: why the trial was skipped; None for a scored one.
+
+    Raises:
+      ValueError: numbers that are not finite, or logits and error both given or both missing.
+    """
+
+    trial: Trial
+    logits: tuple[float, float] | None
+    seconds: float | None = None
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        name = self.trial.utterance_id
+        if (self.logits is None) == (self.error is None):
+            raise ValueError(f"{name}: a result has either logits or an error, not {self.logits} and {self.error!r}")
+        if self.logits is not None:
+            spoof, bona_fide = (float(logit) for logit in self.logits)
+            if not (math.isfinite(spoof) and math.isfinite(bona_fide)):
+                raise ValueError(f"{name}: logits ({spoof}, {bona_fide}) are not finite: an error and not a result")
+            object.__setattr__(self, "logits", (spoof, bona_fide))
+        if self.seconds is not None:
+            if not math.isfinite(self.seconds):
+                raise ValueError(f"{name}: a length of {self.seconds} seconds")
+            object.__setattr__(self, "seconds", float(self.seconds))
+
+    @property
+    def score(self) -> float | None:
+        """The bona fide logit: higher = more bona fide (a real person). None for a skipped trial."""
+        return None if self.logits is None else self.logits[1]
+
+
+_CSV_COLUMNS = ("utterance_id", "path", "score", "logit_spoof", "logit_bonafide", "seconds", "label", "flags", "error")
+
+
+def _write_txt(results: Iterable[Result], file: TextIO) -> None:
+    for result in results:
+        if result.score is not None:
+            file.write(f"{result.trial.utterance_id} {result.score:.6f}\n")
+
+
+def _write_csv(results: Iterable[Result], file: TextIO) -> None:
+    # Lines end in CR LF, as RFC 4180 has it and spreadsheets write it.
+    writer = csv.writer(file)
+    writer.writerow(_CSV_COLUMNS)
+    for result in results:
+        # csv writes floats as repr does, which reads back exactly, and None as an empty cell.
+        spoof, bona_fide = result.logits or (None, None)
+        trial, flags = result.trial, ";".join(result.flags)
+        numbers = (result.score, spoof, bona_fide, result.seconds)
+        writer.writerow((trial.utterance_id, trial.path, *numbers, trial.label, flags, result.error))
+
+
+def _write_jsonl(results: Iterable[Result], file: TextIO) -> None:
+    for result in results:
+        record = {
+            "utterance_id": result.trial.utterance_id,
+            "path": str(result.trial.path),
+            "score": result.score,
+            "logits": result.logits,
+            "seconds": result.seconds,
+            "label": result.trial.label,
+            "flags": result.flags,
+            "error": result.error,
+        }
+        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+_WRITERS: dict[str, Callable[[Iterable[Result], TextIO], None]] = {
+    ".txt": _write_txt,
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+}
+
+
+def _writer(output: Path) -> Callable[[Iterable[Result], TextIO], None]:
+    if output.suffix.lower() not in _WRITERS:
+        raise InputError(f"{output}: no known kind of result file; its name ends in one of {', '.join(_WRITERS)}")
+    return _WRITERS[output.suffix.lower()]
+
+
+def check_output(output: Path) -> None:
+    """See that `write` will be able to write `output`, by creating a file beside it and removing that again.
+
+    Raises:
+      InputError: an unknown extension, a missing or unwritable folder, or something there that is no plain file.
+    """
+    _writer(output)
+    folder = output.resolve().parent
+    if not folder.exists():
+        raise InputError(f"{output}: its folder {folder} does not exist")
+    if not folder.is_dir():
+        raise InputError(f"{output}: {folder} is not a folder")
+    if output.is_dir():
+        raise InputError(f"{output}: a folder of this name is there already")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output}: there is something of this name that is not a plain file")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def write(results: Iterable[Result], output: Path) -> None:
+    """Write `results` in their order to `output`, in the format its extension names; see the top of this file.
+
+    The file appears whole or not at all, replacing one that was there: a full disk, a kill or a failure in `results`
+    leaves the old one as it was.
+
+    Raises:
+      InputError: an unknown extension.
+      OSError: the disk said no.
+    """
+    writer = _writer(output)
+    with atomic_file(output) as binary:
+        # A path need not be UTF-8. What is not becomes \\udcXX, which JSON reads back and which fails no writing.
+        file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
+        writer(results, file)
+        file.flush()
+        file.detach()
+
+
+def table(results: Iterable[Result], console: Console) -> None:
+    """Print a table for people, in the order of `results`: id, score, length, label where there are any, and notes."""
+    results = list(results)
+    scored = sum(result.score is not None for result in results)
+    labelled = any(result.trial.label for result in results)
+    skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
+    grid = Table(
+        caption=f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.",
+        caption_justify="left",
+    )
+    grid.add_column("id", overflow="fold")
+    grid.add_column("score", justify="right", no_wrap=True)
+    grid.add_column("seconds", justify="right", no_wrap=True)
+    if labelled:
+        grid.add_column("label", no_wrap=True)
+    grid.add_column("notes", overflow="fold")
+    for result in results:
+        notes = [*result.flags, *([f"skipped: {result.error}"] if result.error is not None else [])]
+        grid.add_row(
+            # As Text: brackets in a file name are no markup.
+            Text(result.trial.utterance_id),
+            "-" if result.score is None else f"{result.score:.4f}",
+            "-" if result.seconds is None else f"{result.seconds:.2f}",
+            *([Text(result.trial.label or "")] if labelled else []),
+            Text(", ".join(notes)),
+        )
+    console.print(grid)

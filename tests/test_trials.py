@@ -1,0 +1,272 @@
+"""What files, folders, patterns and manifests are taken for, and how wrong ones are refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectra_jax.trials import InputError, Trial, check_ids, collect
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Ten files, of which five are audio by name and not hidden. Nothing here opens them."""
+    names = "b.wav a.flac sub/c.OGG sub/deep/d.mp3 sub.d/e.opus notes.txt list.csv ._a.flac .cache/x.wav sub/f.raw"
+    for name in names.split():
+        file = tmp_path / "corpus" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return tmp_path / "corpus"
+
+
+def manifest(folder: Path, text: str | bytes, name: str = "trials.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(*inputs: str | Path, ids: str = "stem") -> str:
+    with pytest.raises(InputError) as caught:
+        collect(inputs, ids=ids)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def ids_of(*inputs: str | Path) -> list[str]:
+    return [trial.utterance_id for trial in collect(inputs)]
+
+
+# Files, folders, patterns
+
+
+def test_a_folder_gives_its_audio_files_sorted(corpus: Path) -> None:
+    trials = collect([corpus])
+    relative = [trial.path.relative_to(corpus).as_posix() for trial in trials]
+    assert relative == ["a.flac", "b.wav", "sub/c.OGG", "sub/deep/d.mp3", "sub.d/e.opus"]
+    assert [trial.utterance_id for trial in trials] == list("abcde")
+    assert {trial.label for trial in trials} == {None}
+
+
+def test_inputs_keep_the_order_they_are_given_in(corpus: Path) -> None:
+    assert ids_of(corpus / "sub", corpus / "b.wav", str(corpus / "a.flac")) == ["c", "d", "b", "a"]
+
+
+def test_a_named_file_is_taken_whatever_its_extension(corpus: Path) -> None:
+    assert ids_of(corpus / "notes.txt", corpus / "sub/f.raw", corpus / "._a.flac") == ["notes", "f", "._a"]
+
+
+def test_linked_folders_are_entered_and_loops_left(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "disk").symlink_to(corpus)
+    (corpus / "sub" / "loop").symlink_to(corpus)
+    assert ids_of(tmp_path / "links") == list("abcde")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(corpus: Path, monkeypatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    # Not chmod, which an administrator reads past.
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert refusal(corpus).endswith("deep: cannot be listed: Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("*", "ab"), ("**/*", "abcde"), ("**/*.mp3", "d"), ("[b-z]*.wav", "b"), ("sub*/?.[oO]*", "ce"), ("**", "abcde")],
+)
+def test_a_pattern_gives_the_audio_files_it_matches(corpus: Path, monkeypatch, pattern: str, expected: str) -> None:
+    assert ids_of(corpus / pattern) == list(expected)
+    monkeypatch.chdir(corpus)
+    assert ids_of(pattern) == list(expected)
+
+
+def test_a_folder_named_like_a_clip_is_no_clip_and_a_dangling_link_is_left_to_the_reading(corpus: Path) -> None:
+    (corpus / "folder.wav").mkdir()
+    (corpus / "gone.wav").symlink_to(corpus / "nowhere.wav")
+    assert ids_of(corpus / "*.wav") == ["b", "gone"]
+    assert ids_of(corpus) == ["a", "b", "gone", "c", "d", "e"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "take[1].wav").touch()
+    (tmp_path / "take1.wav").touch()
+    assert ids_of(tmp_path / "take[1].wav") == ["take[1]"]
+
+
+def test_what_is_not_there_is_refused(corpus: Path, tmp_path: Path) -> None:
+    assert "missing.wav: no such file or folder" in refusal(corpus / "missing.wav")
+    assert "no such file or folder" in refusal("")
+    assert "no such file or folder" in refusal("a" * 5000)
+    assert "no input" in refusal()
+    (tmp_path / "bare").mkdir()
+    assert "no audio files in this folder" in refusal(tmp_path / "bare")
+    assert refusal(corpus / "*.aiff").endswith(".wave)")
+    # What the pattern did match is a hint at what is wrong with it.
+    assert refusal(corpus / "*.txt").endswith("; it matches 1 other path")
+
+
+# Ids
+
+
+def test_ids_are_stems_or_paths_as_given(corpus: Path, monkeypatch) -> None:
+    monkeypatch.chdir(corpus)
+    given_paths = ["a.flac", "sub/deep", "sub*/*.opus"]
+    assert [trial.utterance_id for trial in collect(given_paths)] == ["a", "d", "e"]
+    as_paths = collect(given_paths, ids="path")
+    assert [trial.utterance_id for trial in as_paths] == ["a.flac", "sub/deep/d.mp3", "sub.d/e.opus"]
+    assert [trial.path for trial in as_paths] == [Path(trial.utterance_id) for trial in as_paths]
+
+
+def test_shared_ids_are_refused_with_examples_and_a_way_out(tmp_path: Path) -> None:
+    for folder in ("real", "fake"):
+        (tmp_path / folder).mkdir()
+        for number in range(7):
+            (tmp_path / folder / f"{number}.wav").touch()
+    message = refusal(tmp_path)
+    assert message.startswith("7 utterance ids shared by several trials:\n")
+    assert f"\n  '0': {tmp_path}/fake/0.wav and {tmp_path}/real/0.wav\n" in message
+    assert message.count(".wav and ") == 5
+    assert "... and 2 more" in message
+    assert "`--id path`" in message
+    assert "utterance_id" in message
+    assert len(collect([tmp_path], ids="path")) == 14
+
+
+def test_one_file_given_twice_is_refused_even_by_path(corpus: Path) -> None:
+    assert refusal(corpus / "a.flac", corpus / "a.flac", ids="path").startswith("1 utterance id shared")
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "tab\there", "line\nbreak", "no\u00a0break", "sep\u2028", "\x1b[31m", "\udcff"]
+)
+def test_ids_that_no_score_file_can_hold_are_refused(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_ids([Trial(name, Path("clip.wav"))])
+    assert f"\n  {name!r}: clip.wav\n" in str(caught.value)
+    with pytest.raises(InputError, match="1 utterance id empty or with white space"):
+        check_ids([Trial("", Path("clip.wav"))])
+
+
+def test_ids_in_any_script_are_taken() -> None:
+    check_ids(Trial(name, Path("clip.wav")) for name in ("клип", "剪辑-1", "क्\u200dष", "été_(2)", "a.b:c/d"))
+
+
+def test_white_space_in_a_file_name_asks_for_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "my clip.wav").touch()
+    assert "column utterance_id" in refusal(tmp_path)
+    assert ids_of(manifest(tmp_path, "path,utterance_id\nmy clip.wav,my_clip\n")) == ["my_clip"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=4), max_size=6))
+def test_ids_that_pass_can_be_split_from_their_score_again(names: list[str]) -> None:
+    try:
+        check_ids(Trial(name, Path("clip.wav")) for name in names)
+    except InputError:
+        return
+    text = "".join(f"{name} {0.5:.6f}\n" for name in names)
+    assert [line.split() for line in text.encode().decode().splitlines()] == [[name, "0.500000"] for name in names]
+
+
+# Manifests
+
+
+def test_a_manifest_gives_paths_ids_and_labels(tmp_path: Path) -> None:
+    text = "utterance_id,label,path,speaker\nu1,bonafide,a.wav,anna\nu2,spoof,/far/b.wav,\nu3,,sub/c.wav,x\n"
+    assert collect([manifest(tmp_path, text)]) == [
+        Trial("u1", tmp_path / "a.wav", "bonafide"),
+        Trial("u2", Path("/far/b.wav"), "spoof"),
+        Trial("u3", tmp_path / "sub/c.wav", None),
+    ]
+
+
+@pytest.mark.parametrize("ids", ["stem", "path"])
+def test_a_manifests_own_ids_win(tmp_path: Path, ids: str) -> None:
+    path = manifest(tmp_path, "path,utterance_id\nsub/a.wav,u1\n")
+    assert collect([path], ids=ids)[0].utterance_id == "u1"  # type: ignore[arg-type]
+
+
+def test_a_manifest_without_ids_takes_them_from_its_paths(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path\nsub/a.wav\n")
+    assert collect([path])[0].utterance_id == "a"
+    assert collect([path], ids="path")[0].utterance_id == "sub/a.wav"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tabs.tsv", b"path\tlabel\na,b.wav\tspoof\n"),
+        ("TABS.TSV", b"path\tlabel\na,b.wav\tspoof\n"),
+        ("quotes.csv", b'path,label\n"a,b.wav",spoof\n'),
+        ("windows.csv", b'\xef\xbb\xbfpath,label\r\n"a,b.wav",spoof\r\n'),
+        ("spaces.csv", b'\n path , Label\n\n"a,b.wav",  spoof \n , \n\n'),
+        ("no_last_newline.csv", b'path,label\n"a,b.wav",spoof'),
+    ],
+)
+def test_a_manifest_is_read_however_programs_write_it(tmp_path: Path, name: str, text: bytes) -> None:
+    assert collect([manifest(tmp_path, text, name)]) == [Trial("a,b", tmp_path / "a,b.wav", "spoof")]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        *((text, "bonafide") for text in ("bonafide", "Bonafide", "BONA FIDE", "bona-fide", "bona_fide")),
+        *((text, "spoof") for text in ("spoof", "Spoof", "SPOOF")),
+        ("", None),
+    ],
+)
+def test_labels_are_read_in_their_usual_spellings(tmp_path: Path, text: str, label: str | None) -> None:
+    assert collect([manifest(tmp_path, f"path,label\na.wav,{text}\n")])[0].label == label
+
+
+@pytest.mark.parametrize("text", ["real", "fake", "0", "1", "human", "spoofed"])
+def test_other_labels_are_not_guessed_at(tmp_path: Path, text: str) -> None:
+    message = refusal(manifest(tmp_path, f"path,label\na.wav,spoof\nb.wav,{text}\n"))
+    assert message.endswith(f"trials.csv, line 3: label '{text}' is neither `bonafide` nor `spoof`")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"", ": empty; the first line names the columns"),
+        (b"\xef\xbb\xbf\r\n\r\n", ": empty; the first line names the columns"),
+        (b"path,label\n", ": a header and no trials"),
+        (b"file,label\na.wav,spoof\n", ", line 1: no column `path` in the header, which has: file, label"),
+        (b"a.wav,spoof\nb.wav,spoof\n", ", line 1: no column `path`"),
+        (b"path,Path\na.wav,b.wav\n", ", line 1: 2 columns called `path`"),
+        (b"path,label\na.wav,spoof\nb.wav\n", ", line 3: 1 cell where the header has 2"),
+        (b"path,label\n\na,b.wav,spoof\n", ", line 3: 3 cells where the header has 2"),
+        (b"path,label\n,spoof\n", ", line 2: no path"),
+        (b"path,utterance_id\na.wav,\n", ", line 2: no utterance_id"),
+        (b'path,label\n"a.wav,spoof\n', ", line 2: unexpected end of data"),
+        (b"path\na.wav\n\xe9.wav\n", ", line 3: not UTF-8 text"),
+        ("path\na.wav\n".encode("utf-16"), ", line 1: not UTF-8 text"),
+    ],
+)
+def test_a_broken_manifest_names_the_line(tmp_path: Path, text: bytes, complaint: str) -> None:
+    path = manifest(tmp_path, text)
+    assert refusal(path).startswith(f"{path}{complaint}")
+
+
+def test_a_manifest_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch) -> None:
+    path = manifest(tmp_path, "path\na.wav\n")
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert refusal(path) == f"{path}: cannot be read: Permission denied"
+
+
+def test_the_same_id_in_two_manifests_is_refused(tmp_path: Path) -> None:
+    first = manifest(tmp_path, "path,utterance_id\na.wav,u1\n", "first.csv")
+    second = manifest(tmp_path, "path,utterance_id\nb.wav,u1\n", "second.csv")
+    assert f"'u1': {tmp_path}/a.wav and {tmp_path}/b.wav" in refusal(first, second)
