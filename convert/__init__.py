@@ -23,15 +23,20 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
 
     Raises:
       FileExistsError: the destination exists.
+      FileNotFoundError: no such source, or the destination's parent does not exist.
+      ValueError: no such format.
       CheckpointError, ConfigError, TensorFileError, HubError, OSError: see `spectra_jax.pretrained.open_checkpoint`.
     """
     # Here, for these import the readers of this package.
     import spectra_jax
     from spectra_jax.atomic import atomic_directory, require_free
-    from spectra_jax.checkpoint import CONFIG, WEIGHTS, write_native
+    from spectra_jax.checkpoint import write_native
+    from spectra_jax.hub import CONFIG, WEIGHTS
     from spectra_jax.pretrained import open_checkpoint
     from spectra_jax.tensor_file import TensorFile
 
+    if to not in ("native", "torch"):
+        raise ValueError(f"to = {to!r}, but a format is native or torch")
     destination = Path(destination)
     as_file = to == "torch" and destination.suffix == ".safetensors"
     require_free(destination)

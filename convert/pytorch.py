@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -62,21 +62,21 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     file = TensorFile(path)
     name = name or str(path)
     entries, specs = _network(config)
-    found = dict(zip(WEIGHT_NORM_OLD, WEIGHT_NORM, strict=True))
-    # canonical name -> the name in the file
-    names = {found.get(tensor, tensor) if WEIGHT_NORM[0] not in file.specs else tensor: tensor for tensor in file.specs}
+    # The older names stand for the newer only where there is none of those, so that no two tensors become one.
+    renamed = {} if set(WEIGHT_NORM) & set(file.specs) else dict(zip(WEIGHT_NORM_OLD, WEIGHT_NORM, strict=True))
+    names = {renamed.get(tensor, tensor): tensor for tensor in file.specs}  # canonical name -> the name in the file
     _check_header(name, {canonical: file.specs[tensor] for canonical, tensor in names.items()}, specs)
 
-    def reader(entry: Entry):  # type: ignore[no-untyped-def]
+    def reader(entry: Entry) -> Callable[[], np.ndarray]:
         if entry.source == f"{POSITIONAL}.weight":
             return lambda: _fold(*(file.read(names[part]) for part in WEIGHT_NORM)).transpose(entry.axes)
         if specs[entry.source].dtype == "I64":
-            return lambda: _count(file.read(names[entry.source]), f"{name}: {entry.source}")
+            return lambda: file.read(names[entry.source]).astype(np.int32)
         return lambda: file.read(names[entry.source]).transpose(entry.axes)
 
     expected = knots(config.kan)
 
-    def grid_check(tensor: str):  # type: ignore[no-untyped-def]
+    def grid_check(tensor: str) -> Callable[[], str | None]:
         def check() -> str | None:
             grid = file.read(names[tensor])
             if np.array_equal(grid, np.broadcast_to(expected, grid.shape)):
@@ -85,6 +85,19 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
 
         return check
 
+    def count_check(tensor: str) -> Callable[[], str | None]:
+        limit = np.iinfo(np.int32).max
+
+        def check() -> str | None:
+            count = file.read(names[tensor])
+            if 0 <= count <= limit:
+                return None
+            return f"{tensor} = {count}, but a count of batches from 0 to {limit:,} was expected"
+
+        return check
+
+    checks = [grid_check(tensor) for tensor in specs if tensor.endswith(".grid")]
+    checks += [count_check(tensor) for tensor, spec in specs.items() if spec.dtype == "I64"]
     position = {tensor: index for index, tensor in enumerate(names)}
     entries.sort(key=lambda entry: position.get(entry.source, position[WEIGHT_NORM[1]]))
     return Checkpoint(
@@ -93,30 +106,40 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
         name,
         file.path,
         provenance={"source": name, "source_format": "pytorch"},
-        checks=[grid_check(tensor) for tensor in specs if tensor.endswith(".grid")],
+        checks=checks,
     )
 
 
 def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec]) -> None:
-    problems = [f"missing tensor {t} {list(spec.shape)}" for t, spec in expected.items() if t not in found]
-    problems += [f"unexpected tensor {t} {list(spec.shape)}" for t, spec in found.items() if t not in expected]
-    common = [tensor for tensor in expected if tensor in found]
-    for tensor in common:
-        spec, want = found[tensor], expected[tensor]
-        if spec.shape != want.shape:
-            problems.append(f"{tensor} has shape {list(spec.shape)}, expected {list(want.shape)}")
-        if spec.dtype != want.dtype:
-            problems.append(f"{tensor} has dtype {spec.dtype}, expected {want.dtype}")
+    problems = []
+    # By name, so that a renamed tensor's two names stand close to each other.
+    for tensor in sorted(set(expected) | set(found)):
+        spec, want = found.get(tensor), expected.get(tensor)
+        if spec is None:
+            problems.append(f"missing tensor {tensor} {list(expected[tensor].shape)}")
+        elif want is None:
+            problems.append(f"unexpected tensor {tensor} {list(spec.shape)}")
+        else:
+            if spec.shape != want.shape:
+                problems.append(f"{tensor} has shape {list(spec.shape)}, expected {list(want.shape)}")
+            if spec.dtype != want.dtype:
+                problems.append(f"{tensor} has dtype {spec.dtype}, expected {want.dtype}")
     if not problems:
         return
-    if len(common) < len(expected) / 2:
-        summary = f"{name}: a checkpoint of another model: {len(common):,} of the {len(expected):,} tensors are there"
-    elif len(common) == len(expected) == len(found):
+    common = len(set(expected) & set(found))
+    if common < len(expected) / 2:
+        summary = f"{name}: a checkpoint of another model: {common:,} of the {len(expected):,} tensors are there"
+    elif common < len(expected) or common < len(found):
+        summary = (
+            f"{name}: not the tensors of a Spectra-AASIST3 checkpoint of this configuration: "
+            f"{len(expected) - common:,} missing, {len(found) - common:,} unexpected"
+        )
+    elif all(found[tensor].shape == spec.shape for tensor, spec in expected.items()):
+        summary = f"{name}: the right tensors, but not in the precision of a Spectra-AASIST3 checkpoint"
+    else:
         summary = (
             f"{name}: the right tensors, but not of the sizes that the configuration says; is its config.json there?"
         )
-    else:
-        summary = f"{name}: not a whole Spectra-AASIST3 checkpoint"
     raise CheckpointError(summary, problems)
 
 
@@ -131,14 +154,10 @@ def _unfold(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Magnitude and direction of a folded weight. The magnitude of a weight that `_fold` made is the one it had."""
     wide = weight.astype(np.float64)
     g = np.sqrt(np.sum(wide * wide, axis=(0, 1), keepdims=True))
-    return g.astype(np.float32), weight.astype(np.float32)
-
-
-def _count(value: np.ndarray, name: str) -> np.ndarray:
-    limit = np.iinfo(np.int32).max
-    if not 0 <= value <= limit:
-        raise CheckpointError(f"{name} = {value}, but a count of batches from 0 to {limit:,} was expected")
-    return value.astype(np.int32)
+    # A power of two brings a direction to unit scale without rounding; a small one would lose digits in float32. A tap
+    # of zeros has no direction of its own, and zeros would divide by zero in PyTorch.
+    v = np.where(g > 0, np.ldexp(wide, -np.frexp(g)[1]), 1.0)
+    return g.astype(np.float32), v.astype(np.float32)
 
 
 def write_pytorch(checkpoint: Checkpoint, path: str | Path) -> None:

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 def _beside(final: Path) -> Path:
     # On the same file system, so that taking the final name is one step. Not tempfile, whose files only their owner
-    # may read: these get the permissions that any new file gets.
-    return final.parent / f".{final.name[:100]}.{secrets.token_hex(6)}.partial"
+    # may read: these get the permissions that any new file gets. A name has at most 255 bytes, a character up to four.
+    return final.parent / f".{final.name[:50]}.{secrets.token_hex(6)}.partial"
 
 
 @contextmanager
@@ -60,11 +60,14 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def require_free(path: str | Path) -> None:
-    """See that `path` does not exist, or is an empty directory.
+    """See that `path` does not exist, or is an empty directory, and that it can come to be.
 
     Raises:
       FileExistsError: it is there.
+      FileNotFoundError: its parent does not exist.
     """
     path = Path(path)
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such directory, so {path.name} cannot be written there")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists already; choose another name or remove it first")

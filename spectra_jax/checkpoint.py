@@ -108,18 +108,23 @@ def read_native(directory: str | Path, name: str | None = None) -> Checkpoint:
             problems.append(f"unexpected tensor {path} {list(spec.shape)}")
         elif spec.shape != shapes[path].shape:
             problems.append(f"{path} has shape {list(spec.shape)}, expected {list(shapes[path].shape)}")
-        elif spec.dtype not in _accepted(shapes[path]):
-            problems.append(f"{path} has dtype {spec.dtype}, expected {' or '.join(_accepted(shapes[path]))}")
+        elif spec.dtype != _dtype_on_disk(path, shapes[path]):
+            problems.append(f"{path} has dtype {spec.dtype}, expected {_dtype_on_disk(path, shapes[path])}")
     if problems:
         raise CheckpointError(f"{name}: not the network that its {CONFIG} describes", problems)
     read = {path: (lambda path=path: file.read(path)) for path in file.specs}
     return Checkpoint(config, read, name, file.path, provenance=dict(file.metadata))
 
 
-def _accepted(leaf: jax.ShapeDtypeStruct) -> tuple[str, ...]:
-    # A folded weight norm is kept in float64: the product of two float32 numbers is no float32 number, and rounding
-    # it would be the one thing in which float64 results differ from the reference.
-    return ("F32", "F64") if jnp.issubdtype(leaf.dtype, jnp.floating) else ("I32",)
+WIDE_LEAVES = frozenset({"encoder.positional_convolution.conv.kernel"})
+"""Leaves kept in float64 on disk: a folded weight norm. The product of two float32 numbers is no float32 number, and
+rounding it would be the one thing in which float64 results differ from the reference."""
+
+
+def _dtype_on_disk(path: str, leaf: jax.ShapeDtypeStruct) -> str:
+    if jnp.issubdtype(leaf.dtype, jnp.integer):
+        return "I32"
+    return "F64" if path in WIDE_LEAVES else "F32"
 
 
 def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapping[str, str] | None = None) -> None:
@@ -137,19 +142,13 @@ def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapp
     """
     metadata = {**(checkpoint.provenance if provenance is None else provenance)}
     metadata |= {"format": FORMAT, "format_version": FORMAT_VERSION}
-    specs = {}
-    for path, leaf in leaf_shapes(checkpoint.config).items():
-        kind = "I32" if jnp.issubdtype(leaf.dtype, jnp.integer) else "F32"
-        specs[path] = TensorSpec("F64" if path in WIDE_LEAVES else kind, leaf.shape)
+    shapes = leaf_shapes(checkpoint.config)
+    specs = {path: TensorSpec(_dtype_on_disk(path, leaf), leaf.shape) for path, leaf in shapes.items()}
     with atomic_directory(directory) as partial:
         (partial / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
         with (partial / WEIGHTS).open("wb") as file:
             arrays = ((path, array.astype(np.float64) if path in WIDE_LEAVES else array) for path, array in checkpoint)
             write_tensors(file, specs, arrays, metadata)
-
-
-WIDE_LEAVES = frozenset({"encoder.positional_convolution.conv.kernel"})
-"""Leaves kept in float64 on disk; see `_accepted`."""
 
 
 def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:

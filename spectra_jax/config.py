@@ -26,7 +26,7 @@ def _require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ConfigError(f"config: {name} = {json.dumps(value, default=str)}, but it must be {rule}")
 
 
-def _check_integer(name: str, value: object, minimum: int = 1) -> None:
+def _check_integer(name: str, value: Any, minimum: int = 1) -> None:
     # True and False are integers to Python; as a size they are a mistake.
     whole = isinstance(value, int) and not isinstance(value, bool)
     _require(whole and value >= minimum, name, value, f"a whole number of at least {minimum}")

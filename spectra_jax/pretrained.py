@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from spectra_jax import hub
-from spectra_jax.checkpoint import CONFIG, FORMAT, WEIGHTS, Checkpoint, CheckpointError, load_model, read_native
+from spectra_jax.checkpoint import FORMAT, Checkpoint, CheckpointError, load_model, read_native
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert.pytorch import read_pytorch
+from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
 from spectra_jax.tensor_file import TensorFile
@@ -48,7 +49,13 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
         )
     fetched = hub.fetch_model(name)
     checkpoint = _open_file(fetched.weights, name)
-    origin = {"source_revision": fetched.revision, "source_sha256": fetched.sha256}
+    # Also of a native checkpoint, which tells of an origin of its own: the facts have to belong together.
+    origin = {
+        "source": name,
+        "source_format": checkpoint.provenance.get("format", "pytorch"),
+        "source_revision": fetched.revision,
+        "source_sha256": fetched.sha256,
+    }
     return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,21 +46,22 @@ class Scorer:
         self.batch_size = batch_size
         self._source = model
         self._model: SpectraAASIST3 | None = None
+        self._params: Any = None
+        self._forward: Any = None
 
     def load(self) -> None:
         """Read the weights and put them on the device; further calls do nothing. Scoring does it by itself."""
         if self._model is not None:
             return
         with self._x64():
-            given = isinstance(self._source, SpectraAASIST3)
-            self._model = self._source if given else load(self._source, self.precision)
+            source = self._source
+            self._model = source if isinstance(source, SpectraAASIST3) else load(source, self.precision)
             forward, self._params = split(self._model)
             self._forward = jax.jit(forward)
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
-        self._model = None
-        self._params = self._forward = None
+        self._model = self._params = self._forward = None
 
     @property
     def model(self) -> SpectraAASIST3:
@@ -69,7 +71,7 @@ class Scorer:
         return self._model
 
     def _x64(self) -> AbstractContextManager[None]:
-        return jax.enable_x64(self.precision.name == "float64" or jax.config.jax_enable_x64)
+        return jax.enable_x64(self.precision.name == "float64" or jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
     def prepare(self, clip: np.ndarray, sample_rate: int) -> np.ndarray:
         """The network's window (num_samples,) of a clip as decoded; see `spectra_jax.audio.prepare`."""

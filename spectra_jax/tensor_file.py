@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 # The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
-_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-# Data start and large tensors fall on multiples of this, so that a mapped file can be used in place by any device.
+# The data, and every tensor of a multiple of this many bytes, start at a multiple of it, so that a mapped file can be
+# used in place by any device.
 _ALIGNMENT = 64
+# What the library allows.
+_LONGEST_HEADER = 100_000_000
 
 
 class TensorFileError(ValueError):
@@ -33,7 +42,7 @@ class TensorSpec:
 
     @classmethod
     def of(cls, array: np.ndarray) -> TensorSpec:
-        return cls(_NAMES[array.dtype], array.shape)
+        return cls(_NAMES.get(array.dtype, str(array.dtype)), array.shape)
 
 
 class TensorFile:
@@ -57,7 +66,7 @@ class TensorFile:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         self._data_start = 8 + length
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
         self._offsets = {name: entry["data_offsets"][0] for name, entry in ordered}
         self.specs = {name: TensorSpec(entry["dtype"], tuple(entry["shape"])) for name, entry in ordered}
@@ -89,23 +98,23 @@ def _diagnose(file: BinaryIO) -> str:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
+    # Nine bytes of a safetensors file are sure: its header's length and the brace that the header opens with.
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and header <= _LONGEST_HEADER:
+        if size < 8 + header:
+            return f"a safetensors file cut short: its header alone has {header:,} bytes, the file {size:,}"
+        return f"a damaged or cut safetensors file of {size:,} bytes; fetch it again"
     if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return (
             "a pickled PyTorch file, which is never loaded because it can run code; "
             "save it as safetensors with `safetensors.torch.save_file`"
         )
-    header = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{":
-        if size < 8 + header:
-            return f"a safetensors file cut short: its header alone has {header:,} bytes, the file {size:,}"
-        return f"a damaged or cut safetensors file of {size:,} bytes; fetch it again"
-    try:
-        # A multi-byte character may be cut at the end of the sample.
-        text = head.decode("utf-8", errors="strict" if size < len(head) else "ignore")
-        if text.isprintable() or not set(text) - set(map(chr, range(32, 127))) - set("\t\r\n"):
-            return "a text file, not a safetensors file"
-    except UnicodeDecodeError:
-        pass
+    if re.match(rb"\s*<(!doctype html|html)\b", head, re.IGNORECASE):
+        return "a web page, not the weights; a download that ends at a login or an error page leaves one"
+    # A multi-byte character may be cut at the end of the sample.
+    text = head.decode("utf-8", errors="replace").rstrip("\N{REPLACEMENT CHARACTER}")
+    if "\N{REPLACEMENT CHARACTER}" not in text and "".join(text.split()).isprintable():
+        return "a text file, not a safetensors file"
     return "not a safetensors file"
 
 
@@ -119,7 +128,7 @@ def write_tensors(
 
     Args:
       file: seekable, opened for writing.
-      specs: every tensor's dtype and shape; the largest come first in the file, which keeps them aligned.
+      specs: every tensor's dtype and shape.
       arrays: each tensor of `specs` once, in any order.
 
     Raises:
@@ -129,7 +138,12 @@ def write_tensors(
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     offsets = {}
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+
+    def aligned(name: str) -> tuple[bool, int, int, str]:
+        # Multiples of the alignment first; then the wide dtypes, which the narrow ones would push off their multiples.
+        return sizes[name] % _ALIGNMENT != 0, -_DTYPES[specs[name].dtype].itemsize, -sizes[name], name
+
+    for name in sorted(sizes, key=aligned):
         offsets[name] = end
         end += sizes[name]
         header[name] = {

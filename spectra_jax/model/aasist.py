@@ -85,13 +85,20 @@ class Branch(nnx.Module):
 
     def __init__(self, config: SpectraConfig, *, precision: Precision, rngs: nnx.Rngs | None):
         width, inner = config.gat_dims
-        temperature, ratio = config.temperatures[2], config.pool_ratios[2]
-        make = {"kan": config.kan, "precision": precision, "rngs": rngs}
+        attention = functools.partial(
+            HeterogeneousGraphAttention,
+            temperature=config.temperatures[2],
+            kan=config.kan,
+            precision=precision,
+            rngs=rngs,
+        )
+        pool = functools.partial(
+            GraphPool, inner, config.pool_ratios[2], kan=config.kan, precision=precision, rngs=rngs
+        )
         self.master = nnx.Param(initial(rngs, initializers.normal(1.0), (1, 1, width), precision.dtype))
-        self.st1 = HeterogeneousGraphAttention(width, inner, temperature, **make)
-        self.pool_s = GraphPool(inner, ratio, **make)
-        self.pool_t = GraphPool(inner, ratio, **make)
-        self.st2 = HeterogeneousGraphAttention(inner, inner, temperature, **make)
+        self.st1 = attention(width, inner)
+        self.pool_s, self.pool_t = pool(), pool()
+        self.st2 = attention(inner, inner)
         self.dropout = nnx.Dropout(0.2, deterministic=True)
 
     def __call__(
@@ -123,7 +130,8 @@ class KANAASIST(nnx.Module):
         precision = Precision.of(precision)
         channels = config.residual_channels[-1][1]
         width, inner = config.gat_dims
-        make = {"kan": config.kan, "precision": precision, "rngs": rngs}
+        attention = functools.partial(GraphAttention, channels, width, kan=config.kan, precision=precision, rngs=rngs)
+        pool = functools.partial(GraphPool, width, kan=config.kan, precision=precision, rngs=rngs)
         normal = initializers.normal(1.0)
         self.temporal_position = nnx.Param(
             initial(rngs, normal, (1, config.max_frames, config.bridge_dim), precision.dtype)
@@ -133,10 +141,10 @@ class KANAASIST(nnx.Module):
         self.spectral_position = nnx.Param(
             initial(rngs, normal, (1, config.num_spectral_nodes, channels), precision.dtype)
         )
-        self.gat_s = GraphAttention(channels, width, config.temperatures[0], **make)
-        self.gat_t = GraphAttention(channels, width, config.temperatures[1], **make)
-        self.pool_s = GraphPool(width, config.pool_ratios[0], **make)
-        self.pool_t = GraphPool(width, config.pool_ratios[1], **make)
+        self.gat_s = attention(config.temperatures[0])
+        self.gat_t = attention(config.temperatures[1])
+        self.pool_s = pool(config.pool_ratios[0])
+        self.pool_t = pool(config.pool_ratios[1])
         self.branches = nnx.List(Branch(config, precision=precision, rngs=rngs) for _ in range(NUM_BRANCHES))
         self.dropout = nnx.Dropout(0.5, deterministic=True)
         self.head = KANLinear(5 * inner, config.num_classes, config.kan, precision=precision, rngs=rngs)
@@ -147,7 +155,7 @@ class KANAASIST(nnx.Module):
         Raises:
           ValueError: too few frames, or more than there are temporal positions.
         """
-        frames, max_frames = x.shape[1], self.temporal_position.shape[1]
+        frames, max_frames = x.shape[1], self.temporal_position[...].shape[1]
         if not 3 <= frames <= max_frames:
             raise ValueError(f"{frames} frames, but the network takes 3 to max_frames = {max_frames}")
         x = x + self.temporal_position[:, :frames]

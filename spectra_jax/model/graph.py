@@ -87,7 +87,7 @@ class HeterogeneousGraphAttention(nnx.Module):
         def project(width: int = out_features) -> KANLinear:
             return KANLinear(in_features, width, kan, precision=precision, rngs=rngs)
 
-        def weight() -> nnx.Param:
+        def weight() -> nnx.Param[jax.Array]:
             return nnx.Param(initial(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype))
 
         self.temporal_projection = project(in_features)

@@ -30,22 +30,21 @@ def uniform_fan_in(fan_in: int) -> initializers.Initializer:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear and convolution weights and biases."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, **_: object) -> jax.Array:
-        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
 
 
-def initial(
-    rngs: nnx.Rngs | None, init: initializers.Initializer, shape: Sequence[int], dtype: Any
-) -> jax.Array | jax.ShapeDtypeStruct:
+def initial(rngs: nnx.Rngs | None, init: initializers.Initializer, shape: Sequence[int], dtype: Any) -> Any:
     """An initial value from the stream `params`, or, without `rngs`, its shape alone.
 
     A network of shapes is what weights are loaded into. Building it directly takes milliseconds; tracing the
     initialisers with `nnx.eval_shape` takes ten seconds for the full network.
     """
     if rngs is None:
-        return jax.ShapeDtypeStruct(tuple(shape), dtype)
+        return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
     return init(rngs.params(), tuple(shape), dtype)
 
 

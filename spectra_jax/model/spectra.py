@@ -88,7 +88,7 @@ def count_parameters(config: SpectraConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State]:
+def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State[Any, Any]]:
     """A model as a pure function and its parameters: `forward(params, windows) -> logits`.
 
     `forward` closes over the architecture alone, so it goes under `jax.jit`, `jax.shard_map`, `jax.pmap` or

@@ -1,0 +1,54 @@
+"""Settings and data that several tests share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from spectra_jax.checkpoint import Checkpoint
+from spectra_jax.config import SpectraConfig
+from spectra_jax.convert import read_pytorch
+from spectra_jax.tensor_file import TensorSpec, write_tensors
+from tests.golden import recipe
+
+# A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def expected(network: str) -> dict:
+    """`expected.json` of a golden folder."""
+    return json.loads((GOLDEN / network / "expected.json").read_text())
+
+
+def golden_windows(waveforms: list[dict]) -> np.ndarray:
+    """The windows (n, 64600) of golden waveforms, each given by its seed and length."""
+    return np.stack([recipe.preprocess(recipe.waveform(row["seed"], row["samples"])) for row in waveforms])
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Checkpoint:
+    """The tiny golden network, read from its PyTorch file."""
+    folder = GOLDEN / "tiny"
+    return read_pytorch(folder / "model.safetensors", SpectraConfig.from_json(folder / "config.json"))
+
+
+@pytest.fixture(scope="session")
+def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB."""
+    path = tmp_path_factory.mktemp("full") / "model.safetensors"
+    tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
+    with path.open("wb") as file:
+        write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
+    return path
+
+
+@pytest.fixture(scope="session")
+def full_checkpoint(full_pytorch_file: Path) -> Checkpoint:
+    """The full golden network."""
+    return read_pytorch(full_pytorch_file, SpectraConfig())

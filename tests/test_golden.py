@@ -1,0 +1,124 @@
+"""The network against the numbers that the reference itself produced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from spectra_jax.checkpoint import Checkpoint, load_model
+from spectra_jax.model.graph import smallest_rank_gap
+from spectra_jax.model.spectra import stages
+from spectra_jax.scoring import Scorer
+from spectra_jax.trials import Trial
+from tests.conftest import GOLDEN, expected, golden_windows
+from tests.tolerances import LOGITS, RANK_GAP, STAGE_MAX, STAGE_RMS
+
+CLIPS = Path(__file__).parent.parent / "examples" / "clips"
+PRECISIONS = ["float64", "float32"]
+
+
+def run_stages(checkpoint: Checkpoint, network: str, precision: str) -> dict[str, np.ndarray]:
+    """All stages of a golden network on its golden waveforms."""
+    with jax.enable_x64(precision == "float64"):
+        model = load_model(checkpoint, precision)
+        seen = stages(model, golden_windows(expected(network)["waveforms"]))
+        return {name: np.asarray(value, np.float64) for name, value in seen.items()}
+
+
+def check_stage(name: str, found: np.ndarray, reference: np.ndarray, rms: float, precision: str) -> None:
+    error = found - reference
+    assert np.sqrt(np.mean(error**2)) <= STAGE_RMS[precision] * rms, name
+    assert np.max(np.abs(error)) <= STAGE_MAX[precision] * rms, name
+
+
+def check_logits(found: np.ndarray, rows: list[dict], precision: str) -> None:
+    comparable = 0
+    for logits, row in zip(found, rows, strict=True):
+        if precision == "float64" or row["smallest_pool_rank_gap"] > RANK_GAP:
+            np.testing.assert_allclose(logits, row["logits_float64"], rtol=0, atol=LOGITS[precision])
+            comparable += 1
+    assert comparable, "no trial is comparable, so nothing was shown"
+
+
+def check_rank_gaps(seen: Mapping[str, np.ndarray], rows: list[dict]) -> None:
+    """The gap that a network reports for itself is the one that the reference reported."""
+    gaps = [np.asarray(smallest_rank_gap(scores, 0.5)) for name, scores in seen.items() if name.endswith(".scores")]
+    assert len(gaps) == 10, "two pools before the branches, two in each of four"
+    np.testing.assert_allclose(
+        np.min(gaps, axis=0), [row["smallest_pool_rank_gap"] for row in rows], rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_stage_of_the_tiny_network(tiny_checkpoint: Checkpoint, precision: str) -> None:
+    golden = expected("tiny")
+    reference = load_file(GOLDEN / "tiny" / "stages.safetensors")
+    seen = run_stages(tiny_checkpoint, "tiny", precision)
+    for name, stage in golden["stages"].items():
+        assert list(seen[name].shape) == stage["shape"], name
+        check_stage(name, seen[name], reference[name], stage["rms"], precision)
+    check_logits(seen["logits"], golden["waveforms"], precision)
+    if precision == "float64":
+        with jax.enable_x64(True):
+            check_rank_gaps(seen, golden["waveforms"])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_stage_of_the_full_network(full_checkpoint: Checkpoint, precision: str) -> None:
+    golden = expected("full")
+    reference = load_file(GOLDEN / "full" / "stages.safetensors")
+    seen = run_stages(full_checkpoint, "full", precision)
+    for name, stage in golden["stages"].items():
+        assert list(seen[name].shape) == stage["shape"], name
+        flat = seen[name].reshape(len(seen[name]), -1)
+        sampled = flat[:, :: stage["flat_stride"]][:, : reference[name].shape[1]]
+        check_stage(name, sampled, reference[name], stage["rms"], precision)
+        if precision == "float64":
+            # The samples see one value in hundreds; the sums see all of them. Their error is that of adding up.
+            scale = np.array(stage["per_trial_abs_sum"])
+            np.testing.assert_allclose(flat.sum(1) / scale, np.array(stage["per_trial_sum"]) / scale, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(np.abs(flat).sum(1), scale, rtol=1e-12)
+    check_logits(seen["logits"], golden["waveforms"], precision)
+
+
+def score_clips(checkpoint: Checkpoint, network: str, precision: str) -> tuple[np.ndarray, list[dict]]:
+    """Logits (12, 2) of the example clips, the way users get them, and the reference's rows."""
+    rows = json.loads((GOLDEN / "trials" / "expected.json").read_text())["networks"][network]
+    with jax.enable_x64(precision == "float64"):
+        model = load_model(checkpoint, precision)
+    trials = [Trial(row["utterance_id"], CLIPS / Path(row["path"]).name) for row in rows]
+    results = list(Scorer(model, batch_size=4).score_trials(trials))
+    return np.array([result.logits for result in results]), rows
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_real_clips_through_the_tiny_network(tiny_checkpoint: Checkpoint, precision: str) -> None:
+    check_logits(*score_clips(tiny_checkpoint, "tiny", precision), precision)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_real_clips_through_the_full_network(full_checkpoint: Checkpoint, precision: str) -> None:
+    check_logits(*score_clips(full_checkpoint, "full", precision), precision)
+
+
+def test_near_ties_agree_in_float64(tiny_checkpoint: Checkpoint) -> None:
+    """Trials whose ranking nearly ties jump in float32, the reference's own included; in float64 nothing jumps."""
+    rows = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
+    with jax.enable_x64(True):
+        seen = stages(load_model(tiny_checkpoint, "float64"), golden_windows(rows))
+        np.testing.assert_allclose(
+            np.asarray(seen["logits"]), [row["logits_float64"] for row in rows], rtol=0, atol=LOGITS["float64"]
+        )
+        check_rank_gaps({name: np.asarray(value) for name, value in seen.items()}, rows)
+        for place, row in enumerate(rows):
+            pool = row["pool"].replace("pool_hT", "pool_t").replace("pool_hS", "pool_s")
+            gap = smallest_rank_gap(np.asarray(seen[f"{pool}.scores"])[place : place + 1], 0.5)
+            assert float(gap[0]) == pytest.approx(row["smallest_pool_rank_gap"], rel=0, abs=1e-12)
