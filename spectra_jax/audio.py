@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
 
 TARGET_RATE = 16_000
 NUM_SAMPLES = 64_600
@@ -193,6 +192,9 @@ def resample(audio: NDArray[np.float32], rate: int, target: int = TARGET_RATE) -
             raise AudioError(f"{name} {value} is no whole number of Hz from {MIN_RATE:,} to {MAX_RATE:,}")
     if rate == target:
         return audio
+    # Here, since it takes a second to import and clips at 16 kHz need none of it.
+    from scipy import signal
+
     divisor = math.gcd(int(rate), int(target))
     resampled: NDArray[np.float32] = signal.resample_poly(audio, int(target) // divisor, int(rate) // divisor)
     return resampled

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -165,30 +166,38 @@ def write(results: Iterable[Result], output: Path) -> None:
         file.detach()
 
 
+# Columns of a terminal that an id or a note gets at least.
+_LEAST_TEXT = 8
+
+
 def table(results: Iterable[Result], console: Console) -> None:
-    """Print a table for people, in the order of `results`: id, score, length, label where there are any, and notes."""
+    """Print a table for people, in the order of `results`: id, score, length, and label and notes where there are any.
+
+    Ids and numbers are always printed whole: a console too narrow for them folds ids, then gets lines longer than it.
+    """
     results = list(results)
-    scored = sum(result.score is not None for result in results)
-    labelled = any(result.trial.label for result in results)
-    skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
-    grid = Table(
-        caption=f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.",
-        caption_justify="left",
-    )
-    grid.add_column("id", overflow="fold")
-    grid.add_column("score", justify="right", no_wrap=True)
-    grid.add_column("seconds", justify="right", no_wrap=True)
-    if labelled:
-        grid.add_column("label", no_wrap=True)
-    grid.add_column("notes", overflow="fold")
-    for result in results:
-        notes = [*result.flags, *([f"skipped: {result.error}"] if result.error is not None else [])]
-        grid.add_row(
-            # As Text: brackets in a file name are no markup.
-            Text(result.trial.utterance_id),
-            "-" if result.score is None else f"{result.score:.4f}",
-            "-" if result.seconds is None else f"{result.seconds:.2f}",
-            *([Text(result.trial.label or "")] if labelled else []),
-            Text(", ".join(notes)),
+    columns = {
+        "id": [result.trial.utterance_id for result in results],
+        "score": ["-" if result.score is None else f"{result.score:.4f}" for result in results],
+        "seconds": ["-" if result.seconds is None else f"{result.seconds:.2f}" for result in results],
+        "label": [result.trial.label or "" for result in results],
+        "notes": [f"skipped: {result.error}" if result.error else ", ".join(result.flags) for result in results],
+    }
+    columns = {name: cells for name, cells in columns.items() if name not in ("label", "notes") or any(cells)}
+    grid = Table()
+    for name, cells in columns.items():
+        longest = max(map(cell_len, [name, *cells]))
+        grid.add_column(
+            name,
+            justify="right" if name in ("score", "seconds") else "left",
+            overflow="fold",
+            # Without it rich leaves out what does not fit, a whole column of ids included.
+            min_width=min(longest, _LEAST_TEXT) if name in ("id", "notes") else longest,
         )
-    console.print(grid)
+    for row in zip(*columns.values(), strict=True):
+        # As Text: brackets in a file name are no markup.
+        grid.add_row(*map(Text, row))
+    console.print(grid, crop=False)
+    scored = sum(result.score is not None for result in results)
+    skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
+    console.print(f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.")

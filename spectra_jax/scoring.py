@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jax
@@ -45,19 +46,23 @@ class Scorer:
         self.precision = model.precision if isinstance(model, SpectraAASIST3) else Precision.of(precision)
         self.batch_size = batch_size
         self._source = model
+        self._loading = Lock()
         self._model: SpectraAASIST3 | None = None
         self._params: Any = None
         self._forward: Any = None
 
     def load(self) -> None:
         """Read the weights and put them on the device; further calls do nothing. Scoring does it by itself."""
-        if self._model is not None:
-            return
-        with self._x64():
+        # One thread loads, and others that score at the same time wait for it.
+        with self._loading, self._x64():
+            if self._model is not None:
+                return
             source = self._source
-            self._model = source if isinstance(source, SpectraAASIST3) else load(source, self.precision)
-            forward, self._params = split(self._model)
+            model = source if isinstance(source, SpectraAASIST3) else load(source, self.precision)
+            forward, self._params = split(model)
             self._forward = jax.jit(forward)
+            # Last, since it says that the rest is there.
+            self._model = model
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
@@ -102,16 +107,24 @@ class Scorer:
         """Scores of clips, as decoded: 1-D or (samples, channels), float or integer PCM, any sample rate.
 
         Raises:
-          AudioError: a clip is empty, or holds NaN or infinite samples. Its place in the batch is named.
+          AudioError: a clip is empty or holds NaN or infinite samples, or the network's answer to it is not finite.
+            Its place in the batch, counted from 0, is named.
           ValueError: not one sample rate for each clip.
         """
+        if len(audios) != len(sample_rates):
+            raise ValueError(f"{len(audios)} clips, but {len(sample_rates)} sample rates")
         windows = []
         for index, (clip, rate) in enumerate(zip(audios, sample_rates, strict=True)):
             try:
                 windows.append(self.prepare(clip, rate))
             except audio.AudioError as error:
                 raise audio.AudioError(f"clip {index} of the batch: {error}") from error
-        return [float(score) for score in self.logits(np.stack(windows))[:, 1]] if windows else []
+        scores = []
+        for index, logits in enumerate(self.logits(np.stack(windows)) if windows else ()):
+            if not np.all(np.isfinite(logits)):
+                raise audio.AudioError(f"clip {index} of the batch: {_no_answer(logits)}")
+            scores.append(float(logits[1]))
+        return scores
 
     def score_trials(self, trials: Iterable[Trial]) -> Iterator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead."""
@@ -132,6 +145,10 @@ class Scorer:
             return _Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
 
 
+def _no_answer(logits: np.ndarray) -> str:
+    return f"the network's answer is not finite: logits {logits.tolist()}"
+
+
 @dataclass
 class _Heard:
     """A trial as decoded: the window to score, or the result that refuses it."""
@@ -143,7 +160,7 @@ class _Heard:
 
     def result(self, logits: np.ndarray) -> Result:
         if not np.all(np.isfinite(logits)):
-            return Result(self.trial, None, self.seconds, error=f"the network answered {logits.tolist()}")
+            return Result(self.trial, None, self.seconds, error=_no_answer(logits))
         assert self.window is not None
         flags = ("silent",) if audio.is_silent(self.window) else ()
         return Result(self.trial, (float(logits[0]), float(logits[1])), self.seconds, flags)

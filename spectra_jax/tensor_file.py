@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -111,11 +112,12 @@ def _diagnose(file: BinaryIO) -> str:
         )
     if re.match(rb"\s*<(!doctype html|html)\b", head, re.IGNORECASE):
         return "a web page, not the weights; a download that ends at a login or an error page leaves one"
-    # A multi-byte character may be cut at the end of the sample.
-    text = head.decode("utf-8", errors="replace").rstrip("\N{REPLACEMENT CHARACTER}")
-    if "\N{REPLACEMENT CHARACTER}" not in text and "".join(text.split()).isprintable():
-        return "a text file, not a safetensors file"
-    return "not a safetensors file"
+    try:
+        # Incremental, for the sample may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "not a safetensors file"
+    return "a text file, not a safetensors file" if "".join(text.split()).isprintable() else "not a safetensors file"
 
 
 def write_tensors(

@@ -23,12 +23,21 @@ CLIPS = Path(__file__).parent.parent / "examples" / "clips"
 PRECISIONS = ["float64", "float32"]
 
 
-def run_stages(checkpoint: Checkpoint, network: str, precision: str) -> dict[str, np.ndarray]:
-    """All stages of a golden network on its golden waveforms."""
+NEAR_TIES = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
+
+
+def run_stages(checkpoint: Checkpoint, waveforms: list[dict], precision: str) -> dict[str, np.ndarray]:
+    """All stages of a network on golden waveforms."""
     with jax.enable_x64(precision == "float64"):
-        model = load_model(checkpoint, precision)
-        seen = stages(model, golden_windows(expected(network)["waveforms"]))
+        seen = stages(load_model(checkpoint, precision), golden_windows(waveforms))
         return {name: np.asarray(value, np.float64) for name, value in seen.items()}
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def tiny_stages(request: pytest.FixtureRequest, tiny_checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
+    """The precision, and all stages of the tiny network on its golden waveforms followed by the near ties."""
+    rows = expected("tiny")["waveforms"] + NEAR_TIES
+    return request.param, run_stages(tiny_checkpoint, rows, request.param)
 
 
 def check_stage(name: str, found: np.ndarray, reference: np.ndarray, rms: float, precision: str) -> None:
@@ -46,27 +55,45 @@ def check_logits(found: np.ndarray, rows: list[dict], precision: str) -> None:
     assert comparable, "no trial is comparable, so nothing was shown"
 
 
+def rank_gap(scores: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(smallest_rank_gap(scores, 0.5))
+
+
 def check_rank_gaps(seen: Mapping[str, np.ndarray], rows: list[dict]) -> None:
     """The gap that a network reports for itself is the one that the reference reported."""
-    gaps = [np.asarray(smallest_rank_gap(scores, 0.5)) for name, scores in seen.items() if name.endswith(".scores")]
+    gaps = [rank_gap(scores) for name, scores in seen.items() if name.endswith(".scores")]
     assert len(gaps) == 10, "two pools before the branches, two in each of four"
     np.testing.assert_allclose(
         np.min(gaps, axis=0), [row["smallest_pool_rank_gap"] for row in rows], rtol=0, atol=1e-12
     )
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_stage_of_the_tiny_network(tiny_checkpoint: Checkpoint, precision: str) -> None:
+def test_every_stage_of_the_tiny_network(tiny_stages: tuple[str, dict[str, np.ndarray]]) -> None:
+    precision, seen = tiny_stages
     golden = expected("tiny")
+    seen = {name: value[: len(golden["waveforms"])] for name, value in seen.items()}
     reference = load_file(GOLDEN / "tiny" / "stages.safetensors")
-    seen = run_stages(tiny_checkpoint, "tiny", precision)
     for name, stage in golden["stages"].items():
         assert list(seen[name].shape) == stage["shape"], name
         check_stage(name, seen[name], reference[name], stage["rms"], precision)
     check_logits(seen["logits"], golden["waveforms"], precision)
     if precision == "float64":
-        with jax.enable_x64(True):
-            check_rank_gaps(seen, golden["waveforms"])
+        check_rank_gaps(seen, golden["waveforms"])
+
+
+def test_near_ties_agree_in_float64(tiny_stages: tuple[str, dict[str, np.ndarray]]) -> None:
+    """Trials whose ranking nearly ties jump in float32, the reference's own included; in float64 nothing jumps."""
+    precision, seen = tiny_stages
+    if precision == "float32":
+        return
+    seen = {name: value[-len(NEAR_TIES) :] for name, value in seen.items()}
+    check_logits(seen["logits"], NEAR_TIES, "float64")
+    check_rank_gaps(seen, NEAR_TIES)
+    for place, row in enumerate(NEAR_TIES):
+        pool = row["pool"].replace("pool_hT", "pool_t").replace("pool_hS", "pool_s")
+        gap = rank_gap(seen[f"{pool}.scores"])[place]
+        assert gap == pytest.approx(row["smallest_pool_rank_gap"], rel=0, abs=1e-12)
 
 
 @pytest.mark.full
@@ -74,7 +101,7 @@ def test_every_stage_of_the_tiny_network(tiny_checkpoint: Checkpoint, precision:
 def test_every_stage_of_the_full_network(full_checkpoint: Checkpoint, precision: str) -> None:
     golden = expected("full")
     reference = load_file(GOLDEN / "full" / "stages.safetensors")
-    seen = run_stages(full_checkpoint, "full", precision)
+    seen = run_stages(full_checkpoint, golden["waveforms"], precision)
     for name, stage in golden["stages"].items():
         assert list(seen[name].shape) == stage["shape"], name
         flat = seen[name].reshape(len(seen[name]), -1)
@@ -83,7 +110,9 @@ def test_every_stage_of_the_full_network(full_checkpoint: Checkpoint, precision:
         if precision == "float64":
             # The samples see one value in hundreds; the sums see all of them. Their error is that of adding up.
             scale = np.array(stage["per_trial_abs_sum"])
-            np.testing.assert_allclose(flat.sum(1) / scale, np.array(stage["per_trial_sum"]) / scale, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(
+                flat.sum(1) / scale, np.array(stage["per_trial_sum"]) / scale, rtol=0, atol=1e-12
+            )
             np.testing.assert_allclose(np.abs(flat).sum(1), scale, rtol=1e-12)
     check_logits(seen["logits"], golden["waveforms"], precision)
 
@@ -107,18 +136,3 @@ def test_real_clips_through_the_tiny_network(tiny_checkpoint: Checkpoint, precis
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_real_clips_through_the_full_network(full_checkpoint: Checkpoint, precision: str) -> None:
     check_logits(*score_clips(full_checkpoint, "full", precision), precision)
-
-
-def test_near_ties_agree_in_float64(tiny_checkpoint: Checkpoint) -> None:
-    """Trials whose ranking nearly ties jump in float32, the reference's own included; in float64 nothing jumps."""
-    rows = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
-    with jax.enable_x64(True):
-        seen = stages(load_model(tiny_checkpoint, "float64"), golden_windows(rows))
-        np.testing.assert_allclose(
-            np.asarray(seen["logits"]), [row["logits_float64"] for row in rows], rtol=0, atol=LOGITS["float64"]
-        )
-        check_rank_gaps({name: np.asarray(value) for name, value in seen.items()}, rows)
-        for place, row in enumerate(rows):
-            pool = row["pool"].replace("pool_hT", "pool_t").replace("pool_hS", "pool_s")
-            gap = smallest_rank_gap(np.asarray(seen[f"{pool}.scores"])[place : place + 1], 0.5)
-            assert float(gap[0]) == pytest.approx(row["smallest_pool_rank_gap"], rel=0, abs=1e-12)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -23,6 +27,8 @@ app.command()(score)
 app.command()(convert)
 app.command()(info)
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line.
@@ -30,19 +36,33 @@ def main() -> None:
     Exit status: 0 all done; 1 some trials skipped; 2 wrong usage, or a model or input that cannot be used; 130
     interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the output's encoding lacks must not lose the scores.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into this status.
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+            raise
+        _say("interrupted; no output was written")
+        # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)
     except (ValueError, OSError, HubError) as error:
         # The library's own errors are written for the person who reads them.
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", 130)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did.", 2)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     if options.debug:
         traceback.print_exc()
-    options.stderr.print(f"spectra-jax: {message}", markup=False, highlight=False, soft_wrap=True)
+    _say(message)
     raise SystemExit(status)
+
+
+def _say(message: str) -> None:
+    options.stderr.print(f"spectra-jax: {message}", markup=False, highlight=False, soft_wrap=True)

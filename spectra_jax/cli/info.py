@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spectra_jax.cli.options import Debug
+from spectra_jax.cli.options import Debug, stdout
 
 
 def info(
@@ -47,4 +46,4 @@ def info(
     }
     for key, value in rows.items():
         table.add_row(key, escape(value))
-    Console(highlight=False).print(table)
+    stdout().print(table)

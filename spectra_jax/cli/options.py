@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +13,11 @@ from spectra_jax.hub import PUBLISHED
 
 stderr = Console(stderr=True)
 debug = False
+
+
+def stdout() -> Console:
+    """Where tables go. In a file or a pipe, every row is one line, however long."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
 
 
 def _set_debug(value: bool) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, stderr
+from spectra_jax.cli.options import Debug, Model, PrecisionOption, stderr, stdout
 from spectra_jax.hub import PUBLISHED
 
 
@@ -18,7 +17,7 @@ def score(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Audio files, directories, globs, or manifests (.csv, .tsv with a column `path`).",
             show_default=False,
         ),
@@ -48,12 +47,14 @@ def score(
     if output is not None:
         results.check_output(output)
     listed = trials.collect(inputs, ids=ids)
+    if output is not None and output.resolve() in (Path(given).resolve() for given in inputs):
+        raise trials.InputError(f"{output}: an input, which the scores would replace")
 
     from spectra_jax.scoring import Scorer
 
     scorer = Scorer(model, precision=precision.value, batch_size=min(batch_size, len(listed)))
     scorer.load()
-    skipped: list[results.Result] = []
+    remarkable: list[results.Result] = []
 
     def scored() -> Iterator[results.Result]:
         with Progress(
@@ -66,18 +67,20 @@ def score(
             transient=True,
         ) as progress:
             for result in progress.track(scorer.score_trials(listed), total=len(listed)):
-                if result.error is not None:
-                    skipped.append(result)
+                if result.error is not None or result.flags:
+                    remarkable.append(result)
                 yield result
 
     if output is not None:
         results.write(scored(), output)
     else:
-        results.table(scored(), Console())
-    for result in skipped:
-        _say(f"skipped {result.trial.utterance_id}: {result.error}")
+        results.table(scored(), stdout())
+    for result in remarkable:
+        name = result.trial.utterance_id
+        _say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
+    skipped = sum(result.error is not None for result in remarkable)
     if output is not None:
-        _say(f"{len(listed) - len(skipped):,} of {len(listed):,} trials scored -> {output}")
+        _say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
     if skipped:
         raise typer.Exit(1)
 

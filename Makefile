@@ -1,0 +1,44 @@
+# make demo       score the example clips and compare with the reference
+# make test       all tests, PyTorch parity included
+# make test-fast  the tests that need neither PyTorch nor the full-size network
+# make lint       formatting and style
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-fast lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed-parity
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "not full and not slow"
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'spectra-jax needs Python 3.11 or newer; name one with PYTHON=...')"
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp says which extras are installed; editing what is required installs again.
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[test]"
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[test,parity]"
+	touch $@ $(VENV)/installed-test $(VENV)/installed
