@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
+from tempfile import mkdtemp
 
 import jax
 import numpy as np
@@ -17,6 +20,12 @@ from tests.golden import recipe
 
 # A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Many tests compile the same small networks, in this process and in ones they start: each is compiled once a run.
+_cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", mkdtemp(prefix="spectra-jax-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+jax.config.update("jax_compilation_cache_dir", _cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -52,3 +61,9 @@ def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_checkpoint(full_pytorch_file: Path) -> Checkpoint:
     """The full golden network."""
     return read_pytorch(full_pytorch_file, SpectraConfig())
+
+
+def pytest_unconfigure() -> None:
+    """Leave no cache behind that this run made."""
+    if Path(_cache).name.startswith("spectra-jax-tests-"):
+        shutil.rmtree(_cache, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""The package as installed: what importing it does, and what the wheel holds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import spectra_jax
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(code: str, cwd: Path) -> str:
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_is_quiet(tmp_path: Path) -> None:
+    """No PyTorch, no device, no setting changed."""
+    code = """
+import sys, jax
+before = dict(jax.config.values)
+import spectra_jax, spectra_jax.convert, spectra_jax.cli
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "a device was started"
+assert dict(jax.config.values) == before, "a JAX setting was changed"
+assert not {"torch", "transformers"} & set(sys.modules), "PyTorch was imported"
+print("quiet")
+"""
+    assert run(code, tmp_path).strip() == "quiet"
+
+
+def test_convert_is_found_from_any_directory(tmp_path: Path) -> None:
+    code = """
+import importlib.util, spectra_jax.convert
+assert spectra_jax.convert.__name__ == "spectra_jax.convert"
+assert importlib.util.find_spec("convert") is None, "a top-level `convert` would collide with people's own"
+print("found")
+"""
+    assert run(code, tmp_path).strip() == "found"
+
+
+def test_public_names() -> None:
+    assert [name for name in spectra_jax.__all__ if not hasattr(spectra_jax, name)] == []
+    assert spectra_jax.__version__ == importlib.metadata.version("spectra-jax")
+
+
+@pytest.mark.slow
+def test_the_wheel(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("py.typed", "convert/table.py", "convert/pytorch.py", "model/xlsr.py", "demo/model.safetensors"):
+        assert f"spectra_jax/{name}" in names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"spectra_jax", f"spectra_jax-{spectra_jax.__version__}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -1,0 +1,178 @@
+"""The scorer: one compiled shape for any number of clips, scores that depend on nothing but the clip."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+import spectra_jax
+from spectra_jax.audio import AudioError
+from spectra_jax.checkpoint import Checkpoint, load_model
+from spectra_jax.model.spectra import SpectraAASIST3, split
+from spectra_jax.scoring import Scorer
+from spectra_jax.trials import Trial
+from tests.golden import recipe
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Checkpoint) -> SpectraAASIST3:
+    with jax.enable_x64(True):
+        return load_model(tiny_checkpoint, "float64")
+
+
+@pytest.fixture(scope="module")
+def scorer(model: SpectraAASIST3) -> Scorer:
+    """In float64, where a score is a property of the clip; three clips at a time."""
+    return Scorer(model, batch_size=3)
+
+
+def clip(seed: int, samples: int = 20000) -> np.ndarray:
+    return recipe.waveform(seed, samples)
+
+
+def windows(seeds: range) -> np.ndarray:
+    return np.stack([recipe.preprocess(clip(seed)) for seed in seeds])
+
+
+def test_any_number_of_clips_in_one_compiled_shape(scorer: Scorer, model: SpectraAASIST3) -> None:
+    forward, _ = split(model)
+    traced = chex.assert_max_traces(forward, n=1)
+    scorer.load()
+    compiled = scorer._forward
+    scorer._forward = jax.jit(traced)
+    try:
+        seven = scorer.logits(windows(range(7)))
+        assert seven.shape == (7, 2)
+        assert seven.dtype == np.float64
+        assert scorer.logits(np.empty((0, 64600), np.float32)).shape == (0, 2)
+        for count in (1, 2, 3):
+            # Neighbours, padding and place in the batch change nothing but the order of a sum.
+            found = scorer.logits(windows(range(count)))
+            np.testing.assert_allclose(found, seven[:count], rtol=0, atol=1e-12)
+        backwards = scorer.logits(windows(range(7))[::-1])
+        np.testing.assert_allclose(backwards[::-1], seven, rtol=0, atol=1e-12)
+    finally:
+        scorer._forward = compiled
+
+
+def test_score_batch(scorer: Scorer) -> None:
+    clips = [clip(1), clip(2).astype(np.float32) / 32768, np.stack([clip(3), clip(3)], axis=1), clip(4, 70000)]
+    scores = scorer.score_batch(clips, [RATE] * 4)
+    assert [type(score) for score in scores] == [float] * 4
+    prepared = np.stack([recipe.preprocess(clip(seed)) for seed in (1, 2, 3)] + [recipe.preprocess(clip(4, 70000))])
+    np.testing.assert_allclose(scores, scorer.logits(prepared)[:, 1], rtol=0, atol=1e-12)
+    assert scorer.score_batch([], []) == []
+
+
+def test_bad_clips_of_a_batch_are_named(scorer: Scorer) -> None:
+    broken = np.array([0.1, np.nan], np.float32)
+    with pytest.raises(AudioError, match=r"clip 1 of the batch: 1 of 2 samples are NaN"):
+        scorer.score_batch([clip(1), broken], [RATE, RATE])
+    with pytest.raises(AudioError, match="clip 0 of the batch: no samples"):
+        scorer.score_batch([np.empty(0, np.float32)], [RATE])
+    with pytest.raises(ValueError, match="2 clips, but 1 sample rates"):
+        scorer.score_batch([clip(1), clip(2)], [RATE])
+
+
+def test_trials_in_order_with_reasons_for_what_was_skipped(scorer: Scorer, tmp_path: Path) -> None:
+    for seed in range(5):
+        soundfile.write(tmp_path / f"good{seed}.wav", clip(seed), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(5000), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 500), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "stereo44.flac", np.stack([clip(6)] * 2, axis=1), 44100)
+    (tmp_path / "empty.wav").touch()
+    names = ["good0", "missing", "good1", "nan", "empty", "good2", "silent", "good3", "good4", "stereo44"]
+    trials = [Trial(name, tmp_path / f"{name}.{'flac' if name == 'stereo44' else 'wav'}") for name in names]
+    results = list(scorer.score_trials(trials))
+    assert [result.trial.utterance_id for result in results] == names
+    by_name = {result.trial.utterance_id: result for result in results}
+    said = {"missing": "no such file", "nan": "NaN or infinite", "empty": "empty (0 bytes)"}
+    for name, result in by_name.items():
+        if name in said:
+            assert said[name] in (result.error or "")
+        else:
+            assert result.error is None
+    assert by_name["silent"].flags == ("silent",)
+    assert by_name["good1"].flags == ()
+    assert by_name["stereo44"].seconds == pytest.approx(20000 / 44100)
+    found = [by_name[f"good{seed}"].logits for seed in range(5)]
+    np.testing.assert_allclose(found, scorer.logits(windows(range(5))), rtol=0, atol=1e-12)
+
+
+def test_an_answer_that_is_no_number_is_a_skip(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", clip(1), RATE)
+    monkeypatch.setattr(scorer, "logits", lambda windows: np.full((len(windows), 2), np.nan))
+    (result,) = scorer.score_trials([Trial("a", tmp_path / "a.wav")])
+    assert result.logits is None
+    assert "nan" in (result.error or "")
+
+
+def test_unload_and_load_again() -> None:
+    scorer = Scorer("demo", batch_size=1)
+    scorer.load()
+    before = scorer.model
+    scorer.load()
+    assert scorer.model is before
+    scorer.unload()
+    assert scorer.model is not before
+    with pytest.raises(ValueError, match="batch_size = 0"):
+        Scorer("demo", batch_size=0)
+    with pytest.raises(ValueError, match="'float16' is not one of float32, tf32, bfloat16, float64"):
+        Scorer("demo", precision="float16")
+
+
+@pytest.mark.parametrize("mode", [False, True], ids=["x32 process", "x64 process"])
+def test_float64_leaves_the_process_s_mode_alone(mode: bool, scorer: Scorer) -> None:
+    with jax.enable_x64(mode):
+        scorer.logits(windows(range(1)))
+        assert jax.config.jax_enable_x64 == mode
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(scorer.logits, [windows(range(2)), windows(range(2, 4))])
+    np.testing.assert_allclose(np.concatenate([first, second]), scorer.logits(windows(range(4))), rtol=0, atol=1e-12)
+
+
+# Root mean square error over root mean square of the encoder's output, above and below which the precision would not be
+# what it says. Measured: float32 and tf32 (which is float32 on a CPU) 6e-7, bfloat16 6e-3.
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("float32", 1e-8, 1e-5), ("tf32", 1e-8, 1e-5), ("bfloat16", 5e-4, 3e-2)]
+)
+def test_every_precision_runs_and_is_what_it_says(
+    precision: str, least: float, most: float, model: SpectraAASIST3
+) -> None:
+    x = windows(range(7, 9))
+    reduced = spectra_jax.load("demo", precision)
+    found = np.asarray(jax.jit(lambda x: reduced.encoder(x))(x), np.float64)
+    with jax.enable_x64(True):
+        exact = np.asarray(jax.jit(lambda x: model.encoder(x))(x))
+    error = np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2))
+    assert least < error < most
+    kernel = reduced.encoder.layers[0].attention.query.kernel[...]
+    assert kernel.dtype == ("bfloat16" if precision == "bfloat16" else "float32")
+    assert reduced.aasist.head.spline_weight[...].dtype == np.float32
+
+
+def test_lengths_the_network_does_not_take() -> None:
+    forward, params = split(spectra_jax.load("demo"))
+    for samples, said in [
+        (1039, "1039 samples give 2 frames, but the network takes 3 to max_frames = 400, that is 1040 to 128399"),
+        (128400, "128400 samples give 401 frames"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            jax.eval_shape(forward, params, jax.ShapeDtypeStruct((1, samples), np.float32))
+    for samples in (1040, 30000, 128399):
+        assert jax.eval_shape(forward, params, jax.ShapeDtypeStruct((3, samples), np.float32)).shape == (3, 2)
+    with pytest.raises(ValueError, match=r"expected windows of shape \(batch, samples\), found \(64600,\)"):
+        jax.eval_shape(forward, params, jax.ShapeDtypeStruct((64600,), np.float32))
+
+
+def test_float64_without_x64_is_refused() -> None:
+    with pytest.raises(ValueError, match="x64 mode"):
+        spectra_jax.load("demo", precision="float64")
