@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -172,28 +169,6 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     assert "KeyError" in printed
     assert "--debug" in printed
     assert "Traceback" not in printed
-
-
-@pytest.mark.slow
-def test_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C: nothing half written, no traceback."""
-    many = tmp_path / "many"
-    many.mkdir()
-    for place in range(3000):
-        shutil.copy(CLIPS / "june_01.flac", many / f"{place}.flac")
-    output = tmp_path / "scores.txt"
-    words = ["score", "--model", "demo", "--output", str(output), str(many)]
-    process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".scores.txt.*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in printed
-    assert "Traceback" not in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["many"]
 
 
 def test_table_in_a_narrow_place() -> None:
