@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -48,13 +49,15 @@ def tiny_checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB."""
+def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB, gone afterwards."""
     path = tmp_path_factory.mktemp("full") / "model.safetensors"
     tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
     with path.open("wb") as file:
         write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
-    return path
+    del tensors
+    yield path
+    path.unlink()
 
 
 @pytest.fixture(scope="session")
