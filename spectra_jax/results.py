@@ -159,7 +159,7 @@ def write(results: Iterable[Result], output: Path) -> None:
     """
     writer = _writer(output)
     with atomic_file(output) as binary:
-        # A path need not be UTF-8. What is not becomes \\udcXX, which JSON reads back and which fails no writing.
+        # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         writer(results, file)
         file.flush()
@@ -176,7 +176,7 @@ def table(results: Iterable[Result], console: Console) -> None:
     Ids and numbers are always printed whole: a console too narrow for them folds ids, then gets lines longer than it.
     """
     results = list(results)
-    columns = {
+    columns: dict[str, list[str]] = {
         "id": [result.trial.utterance_id for result in results],
         "score": ["-" if result.score is None else f"{result.score:.4f}" for result in results],
         "seconds": ["-" if result.seconds is None else f"{result.seconds:.2f}" for result in results],

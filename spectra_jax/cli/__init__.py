@@ -6,7 +6,11 @@ import io
 import os
 import sys
 import traceback
-from typing import NoReturn
+from _thread import interrupt_main
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -15,6 +19,9 @@ from spectra_jax.cli.convert import convert
 from spectra_jax.cli.info import info
 from spectra_jax.cli.score import score
 from spectra_jax.hub import HubError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 app = typer.Typer(
     name="spectra-jax",
@@ -40,7 +47,8 @@ def main() -> None:
         # A character that the output's encoding lacks must not lose the scores.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with _interrupts_kept():
+            app()
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns Ctrl-C into this status.
         if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
@@ -55,6 +63,29 @@ def main() -> None:
         _fail(str(error), 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did.", 2)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Have Ctrl-C raised again where it was lost.
+
+    Python drops an exception that is raised inside a callback of its garbage collector, and JAX, which has one there,
+    keeps the collector busy while it traces the network.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: UnraisableHookArgs) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            # A moment later, since in here it would be lost as well.
+            Timer(0.05, interrupt_main).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _fail(message: str, status: int) -> NoReturn:
