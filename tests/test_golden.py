@@ -127,6 +127,7 @@ def score_clips(checkpoint: Checkpoint, network: str, precision: str) -> tuple[n
     return np.array([result.logits for result in results]), rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_real_clips_through_the_tiny_network(tiny_checkpoint: Checkpoint, precision: str) -> None:
     check_logits(*score_clips(tiny_checkpoint, "tiny", precision), precision)
