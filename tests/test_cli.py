@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import gc
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from spectra_jax import cli
+from spectra_jax.results import Result, table
+from spectra_jax.scoring import Scorer
+from spectra_jax.trials import Trial
 from tests.conftest import GOLDEN
 from tests.golden import recipe
 
@@ -49,7 +57,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """One run over all of it, as a person starts it, with a broken clip among the good ones."""
     output = tmp_path_factory.mktemp("scores") / "scores.jsonl"
-    words = ["score", "--model", "demo", "--precision", "float64", "--output", str(output), str(corpus)]
+    common = ["--model", "demo", "--precision", "float64", "--batch-size", "3"]
+    words = ["score", *common, "--output", str(output), str(corpus)]
     return output, subprocess.run([*PROGRAM, *words], capture_output=True, text=True)
 
 
@@ -66,10 +75,12 @@ def test_one_bad_clip_costs_no_other(scored: tuple[Path, subprocess.CompletedPro
     assert "3 of 7 trials scored" in run.stderr
     assert "Traceback" not in run.stderr
     assert rows["silent"]["flags"] == ["silent"]
+    assert "scored silent, but: silent" in run.stderr
     assert rows["a"]["logits"][1] == rows["a"]["score"]
     assert rows["ж"]["seconds"] == 30000 / 16000
 
 
+@pytest.mark.slow
 def test_formats_and_batches_agree(
     scored: tuple[Path, subprocess.CompletedProcess[str]],
     corpus: Path,
@@ -171,6 +182,161 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     assert "Traceback" not in printed
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits without a compiled network, for tests of what goes on around it."""
+    monkeypatch.setattr(Scorer, "_batch", lambda self, windows: windows[:, :2].astype(np.float64))
+
+
+def test_output_is_replaced_by_a_whole_one_only(
+    no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "s.txt"
+    output.write_text("the last run's\n")
+    words = ["score", "--model", "demo", "--batch-size", 1, "--output", output, CLIPS / "june_00.flac"]
+    with monkeypatch.context() as broken:
+        score_trials = Scorer.score_trials
+
+        def fails_midway(self: Scorer, trials: list[Trial]) -> object:
+            yield next(score_trials(self, trials))
+            raise OSError(28, "No space left on device")
+
+        broken.setattr(Scorer, "score_trials", fails_midway)
+        assert spectra(broken, *words, CLIPS / "june_01.flac") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert output.read_text() == "the last run's\n"
+    assert spectra(monkeypatch, *words) == 0
+    assert output.read_text().startswith("june_00 ")
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_input_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "trials.csv"
+    manifest.write_text("path\na.wav\n")
+    monkeypatch.chdir(tmp_path)
+    assert spectra(monkeypatch, "score", "--model", "demo", "--output", "trials.csv", manifest) == 2
+    assert "trials.csv: an input, which the scores would replace" in capsys.readouterr().err
+    assert manifest.read_text() == "path\na.wav\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_bar_on_a_terminal_only(no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    batch = Scorer._batch
+
+    def slowly(self: Scorer, windows: np.ndarray) -> np.ndarray:
+        time.sleep(0.5)  # the bar is drawn ten times a second
+        return batch(self, windows)
+
+    monkeypatch.setattr(Scorer, "_batch", slowly)
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        # In the module, which the function of that name hides; a console asks what it writes to when it is made.
+        monkeypatch.setattr(sys.modules["spectra_jax.cli.score"], "stderr", Console(file=stream))
+        assert spectra(monkeypatch, "score", "--model", "demo", CLIPS / "june_00.flac") == 0
+        assert ("scoring" in stream.getvalue()) == shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_ids_and_scores_are_whole_on_any_terminal(width: int) -> None:
+    error = "/corpus/sub/folder/broken.wav: not an audio file, or in a format libsndfile does not know"
+    rows = [
+        Result(Trial("a_name_longer_than_its_column", Path("a.wav"), "bonafide"), (0.0, -1234.5678), 123456.25),
+        Result(Trial("broken", Path("b.wav"), "spoof"), None, error=error),
+    ]
+    console = Console(file=io.StringIO(), width=width)
+    table(rows, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    ids = "".join(line.split("│")[1].strip() for line in printed.splitlines() if "│" in line)
+    assert ids == "a_name_longer_than_its_columnbroken"
+    for said in ("-1234.5678", "123456.25", "bonafide", "spoof"):
+        assert said in printed
+
+
+def test_names_that_the_output_cannot_encode_are_escaped(
+    no_network: None, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert spectra(monkeypatch, "score", "--model", "demo", corpus / "inner" / "ж.flac") == 0
+    sys.stdout.flush()
+    assert b"\\u0436" in raw.getvalue()
+
+
+def test_a_closed_pipe_is_no_error_to_tell_of() -> None:
+    process = subprocess.Popen([*PROGRAM, "info", "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as stderr:
+        assert stderr.read() == ""
+    process.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C, while the network is traced, compiled or run: no output, whole or half, and no traceback."""
+    rows = [f"{CLIPS / 'june_01.flac'},{place}\n" for place in range(5000)]
+    (tmp_path / "trials.csv").write_text("path,utterance_id\n" + "".join(rows))
+    # A process started where SIGINT is ignored (a shell's background job) would inherit that, and Python with it.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program = [sys.executable, "-c", heed + PROGRAM[-1]]
+    words = ["score", "--model", "demo", "--output", str(tmp_path / "scores.txt"), str(tmp_path / "trials.csv")]
+    for seconds in (0.3, 2, 5):
+        with subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True) as process:
+            try:
+                deadline = time.monotonic() + 60
+                while not list(tmp_path.glob(".scores.txt.*")):
+                    assert time.monotonic() < deadline, "scoring did not begin"
+                    time.sleep(0.05)
+                time.sleep(seconds)
+                process.send_signal(signal.SIGINT)
+                _, printed = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert printed == "spectra-jax: interrupted; no output was written\n"
+        assert process.returncode == 130
+        assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+
+
+def test_ctrl_c_is_not_lost_in_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python drops what a callback of the collector raises, and JAX has such a callback."""
+    before = sys.unraisablehook
+
+    def interrupt(phase: str, info: dict) -> None:
+        gc.callbacks.remove(interrupt)
+        raise KeyboardInterrupt
+
+    def long_work(*_: object, **__: object) -> None:
+        gc.callbacks.append(interrupt)
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    class Left(BaseException):
+        pass
+
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setattr("spectra_jax.trials.collect", long_work)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(sys, "argv", ["spectra-jax", "score", "--model", "demo", str(CLIPS)])
+    with pytest.raises(Left, match="130"):
+        cli.main()
+    assert capsys.readouterr().err == "spectra-jax: interrupted; no output was written\n"
+    assert sys.unraisablehook is before
+
+
+@pytest.mark.slow
 def test_table_in_a_narrow_place() -> None:
     """Piped, or on a narrow terminal, the table still shows whole ids."""
     environment = os.environ | {"COLUMNS": "40"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from spectra_jax.model.spectra import SpectraAASIST3, split
 from spectra_jax.scoring import Scorer
 from spectra_jax.trials import Trial
 from tests.golden import recipe
+from tests.tolerances import LOGITS
 
 RATE = 16000
 
@@ -113,6 +117,22 @@ def test_an_answer_that_is_no_number_is_a_skip(scorer: Scorer, tmp_path: Path, m
     (result,) = scorer.score_trials([Trial("a", tmp_path / "a.wav")])
     assert result.logits is None
     assert "nan" in (result.error or "")
+    with pytest.raises(AudioError, match="clip 0 of the batch: the network's answer is not finite"):
+        scorer.score_batch([clip(1)], [RATE])
+
+
+def test_trials_are_taken_a_batch_at_a_time(scorer: Scorer, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", clip(1), RATE)
+    taken = []
+
+    def trials() -> Iterator[Trial]:
+        for place in range(100):
+            taken.append(place)
+            yield Trial(str(place), tmp_path / "a.wav")
+
+    results = scorer.score_trials(trials())
+    assert next(results).trial.utterance_id == "0"
+    assert len(taken) == scorer.batch_size
 
 
 def test_unload_and_load_again() -> None:
@@ -121,8 +141,32 @@ def test_unload_and_load_again() -> None:
     before = scorer.model
     scorer.load()
     assert scorer.model is before
+    scores = scorer.score_batch([clip(1)], [RATE])
+    let_go = weakref.ref(before)
+    del before
     scorer.unload()
-    assert scorer.model is not before
+    gc.collect()
+    assert let_go() is None, "the weights are still in memory"
+    assert scorer.score_batch([clip(1)], [RATE]) == scores
+
+
+def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+
+    def load(*given: object) -> SpectraAASIST3:
+        loads.append(given)
+        return spectra_jax.load(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("spectra_jax.scoring.load", load)
+    shared = Scorer("demo", batch_size=1)
+    with ThreadPoolExecutor(4) as pool:
+        scores = list(pool.map(lambda seed: shared.score_batch([clip(seed)], [RATE]), [1, 2, 1, 2]))
+    assert len(loads) == 1
+    assert scores[:2] == scores[2:]
+    assert scores[0] != scores[1]
+
+
+def test_what_a_scorer_cannot_be_made_with() -> None:
     with pytest.raises(ValueError, match="batch_size = 0"):
         Scorer("demo", batch_size=0)
     with pytest.raises(ValueError, match="'float16' is not one of float32, tf32, bfloat16, float64"):
@@ -171,6 +215,32 @@ def test_lengths_the_network_does_not_take() -> None:
         assert jax.eval_shape(forward, params, jax.ShapeDtypeStruct((3, samples), np.float32)).shape == (3, 2)
     with pytest.raises(ValueError, match=r"expected windows of shape \(batch, samples\), found \(64600,\)"):
         jax.eval_shape(forward, params, jax.ShapeDtypeStruct((64600,), np.float32))
+
+
+@pytest.mark.slow
+def test_float32_is_float32_in_an_x64_process() -> None:
+    scorer = Scorer("demo", batch_size=1)
+    scores = scorer.score_batch([clip(1)], [RATE])
+    before = dict(jax.config.values)
+    with jax.enable_x64(True):
+        wide = Scorer("demo", batch_size=1)
+        assert wide.logits(windows(range(1))).dtype == np.float32
+        np.testing.assert_allclose(wide.score_batch([clip(1)], [RATE]), scores, rtol=0, atol=LOGITS["float32"])
+    assert dict(jax.config.values) == before
+
+
+def test_the_forward_pass_is_pure() -> None:
+    """No effects, nothing of the device in it, and nothing left behind: the same numbers the second time."""
+    forward, params = split(spectra_jax.load("demo"))
+    shape = jax.ShapeDtypeStruct((1, 64600), np.float32)
+    jaxpr = jax.make_jaxpr(forward)(params, shape)
+    assert jaxpr.effects == set()
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    compiled = jax.jit(forward)
+    first, second = (np.asarray(compiled(params, windows(range(1)))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    for leaf, then in zip(jax.tree.leaves(params), before, strict=True):
+        np.testing.assert_array_equal(leaf, then)
 
 
 def test_float64_without_x64_is_refused() -> None:
