@@ -47,7 +47,7 @@ def points(config: KANConfig) -> np.ndarray:
     return np.concatenate([t, np.linspace(t[0] - width / 4, t[-1] + width / 4, 1001), [1e6, -1e6]])
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(config=grids)
 def test_basis_is_the_recursion(config: KANConfig) -> None:
     x = points(config)

@@ -153,6 +153,7 @@ def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.BatchNorm, "__init__", lambda self, width, **how: init(self, width, epsilon=1e-3, **how))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [tanh_gelu, flax_epsilon, batch_norm_epsilon], ids=lambda mutate: mutate.__name__)
 def test_wrong_formulas_are_seen(
     mutate: Callable, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint

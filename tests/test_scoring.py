@@ -135,6 +135,7 @@ def test_trials_are_taken_a_batch_at_a_time(scorer: Scorer, tmp_path: Path) -> N
     assert len(taken) == scorer.batch_size
 
 
+@pytest.mark.slow
 def test_unload_and_load_again() -> None:
     scorer = Scorer("demo", batch_size=1)
     scorer.load()
