@@ -97,8 +97,7 @@ class Scorer:
 
     def _batch(self, windows: np.ndarray) -> np.ndarray:
         missing = self.batch_size - len(windows)
-        # Repeating a clip keeps the padding as harmless as speech: zeros would divide by nothing, but might hide a
-        # network that mixes its batch.
+        # The last clip again, since it is known to be finite and no row of the batch sees another.
         padded = np.concatenate([windows, np.repeat(windows[-1:], missing, axis=0)]) if missing else windows
         with self._x64():
             return np.asarray(self._forward(self._params, padded))[: len(windows)]
