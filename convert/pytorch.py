@@ -13,7 +13,7 @@ from spectra_jax.checkpoint import Checkpoint, CheckpointError, leaf_shapes
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
 from spectra_jax.model.kan import knots
-from spectra_jax.tensor_file import TensorFile, TensorSpec, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorSpec, header_problems, write_tensors
 
 
 def _network(config: SpectraConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:
@@ -111,19 +111,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
 
 
 def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec]) -> None:
-    problems = []
-    # By name, so that a renamed tensor's two names stand close to each other.
-    for tensor in sorted(set(expected) | set(found)):
-        spec, want = found.get(tensor), expected.get(tensor)
-        if spec is None:
-            problems.append(f"missing tensor {tensor} {list(expected[tensor].shape)}")
-        elif want is None:
-            problems.append(f"unexpected tensor {tensor} {list(spec.shape)}")
-        else:
-            if spec.shape != want.shape:
-                problems.append(f"{tensor} has shape {list(spec.shape)}, expected {list(want.shape)}")
-            if spec.dtype != want.dtype:
-                problems.append(f"{tensor} has dtype {spec.dtype}, expected {want.dtype}")
+    problems = header_problems(found, expected, "tensor")
     if not problems:
         return
     common = len(set(expected) & set(found))

@@ -22,7 +22,7 @@ from spectra_jax.config import SpectraConfig
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.precision import Precision
-from spectra_jax.tensor_file import TensorFile, TensorSpec, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorSpec, header_problems, write_tensors
 
 FORMAT = "spectra-jax"
 FORMAT_VERSION = "1"
@@ -45,7 +45,11 @@ class CheckpointError(ValueError):
 def leaf_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Every leaf of the network by its Flax path, such as `encoder.layers.0.attention.query.kernel`."""
     _, state = nnx.split(abstract_model(config))
-    return {".".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+    return {path: leaf.get_value() for path, leaf in _by_path(state).items()}
+
+
+def _by_path(state: nnx.State[Any, Any]) -> dict[str, Any]:
+    return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,7 @@ def read_native(directory: str | Path, name: str | None = None) -> Checkpoint:
             f"{name}: written in version {version} of the native format, and this package reads version "
             f"{FORMAT_VERSION}; convert the original weights again"
         )
-    shapes = leaf_shapes(config)
-    problems = [f"missing leaf {path} {list(leaf.shape)}" for path, leaf in shapes.items() if path not in file.specs]
-    for path, spec in file.specs.items():
-        if path not in shapes:
-            problems.append(f"unexpected tensor {path} {list(spec.shape)}")
-        elif spec.shape != shapes[path].shape:
-            problems.append(f"{path} has shape {list(spec.shape)}, expected {list(shapes[path].shape)}")
-        elif spec.dtype != _dtype_on_disk(path, shapes[path]):
-            problems.append(f"{path} has dtype {spec.dtype}, expected {_dtype_on_disk(path, shapes[path])}")
+    problems = header_problems(file.specs, _specs_on_disk(config), "leaf")
     if problems:
         raise CheckpointError(f"{name}: not the network that its {CONFIG} describes", problems)
     read = {path: (lambda path=path: file.read(path)) for path in file.specs}
@@ -121,10 +117,15 @@ WIDE_LEAVES = frozenset({"encoder.positional_convolution.conv.kernel"})
 rounding it would be the one thing in which float64 results differ from the reference."""
 
 
-def _dtype_on_disk(path: str, leaf: jax.ShapeDtypeStruct) -> str:
-    if jnp.issubdtype(leaf.dtype, jnp.integer):
-        return "I32"
-    return "F64" if path in WIDE_LEAVES else "F32"
+def _specs_on_disk(config: SpectraConfig) -> dict[str, TensorSpec]:
+    """Every tensor of a network's native file."""
+
+    def dtype(path: str, leaf: jax.ShapeDtypeStruct) -> str:
+        if jnp.issubdtype(leaf.dtype, jnp.integer):
+            return "I32"
+        return "F64" if path in WIDE_LEAVES else "F32"
+
+    return {path: TensorSpec(dtype(path, leaf), leaf.shape) for path, leaf in leaf_shapes(config).items()}
 
 
 def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapping[str, str] | None = None) -> None:
@@ -142,13 +143,11 @@ def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapp
     """
     metadata = {**(checkpoint.provenance if provenance is None else provenance)}
     metadata |= {"format": FORMAT, "format_version": FORMAT_VERSION}
-    shapes = leaf_shapes(checkpoint.config)
-    specs = {path: TensorSpec(_dtype_on_disk(path, leaf), leaf.shape) for path, leaf in shapes.items()}
     with atomic_directory(directory) as partial:
         (partial / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
         with (partial / WEIGHTS).open("wb") as file:
             arrays = ((path, array.astype(np.float64) if path in WIDE_LEAVES else array) for path, array in checkpoint)
-            write_tensors(file, specs, arrays, metadata)
+            write_tensors(file, _specs_on_disk(checkpoint.config), arrays, metadata)
 
 
 def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
@@ -162,10 +161,9 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
       ValueError: float64 without x64.
     """
     precision = Precision.of(precision)
-    if jax.dtypes.canonicalize_dtype(precision.dtype) != precision.dtype:
-        raise ValueError("float64 needs JAX's x64 mode: load inside `with jax.enable_x64(True):`")
+    precision.require_mode()
     graph, state = nnx.split(abstract_model(checkpoint.config, precision))
-    leaves = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
+    leaves = _by_path(state)
     for path, array in checkpoint:
         leaves[path].set_value(jnp.asarray(array, _held_dtype(path, array, precision)))
     return nnx.merge(graph, state)

@@ -50,6 +50,15 @@ class Precision:
         """The same width with nothing reduced: what everything after the encoder uses."""
         return PRECISIONS["float64" if self.name == "float64" else "float32"]
 
+    def require_mode(self) -> None:
+        """See that JAX is in the mode that this precision needs.
+
+        Raises:
+          ValueError: float64 without x64, where JAX would quietly compute in float32.
+        """
+        if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
+            raise ValueError("float64 needs JAX's x64 mode: load and run inside `with jax.enable_x64(True):`")
+
     def dot(self, x: jax.Array, weight: jax.Array) -> jax.Array:
         """Contract the last axis of `x` (..., k) with the first of `weight` (k, n)."""
         return lax.dot_general(

@@ -46,6 +46,24 @@ class TensorSpec:
         return cls(_NAMES.get(array.dtype, str(array.dtype)), array.shape)
 
 
+def header_problems(found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec], called: str) -> list[str]:
+    """Where a file's tensors are not those expected, a sentence each; `called` says what an expected one is."""
+    problems = []
+    # By name, so that a renamed tensor's two names stand close to each other.
+    for name in sorted(set(expected) | set(found)):
+        spec, want = found.get(name), expected.get(name)
+        if spec is None:
+            problems.append(f"missing {called} {name} {list(expected[name].shape)}")
+        elif want is None:
+            problems.append(f"unexpected tensor {name} {list(spec.shape)}")
+        else:
+            if spec.shape != want.shape:
+                problems.append(f"{name} has shape {list(spec.shape)}, expected {list(want.shape)}")
+            if spec.dtype != want.dtype:
+                problems.append(f"{name} has dtype {spec.dtype}, expected {want.dtype}")
+    return problems
+
+
 class TensorFile:
     """An opened safetensors file whose tensors are read one by one.
 

@@ -680,7 +680,7 @@ def test_the_right_names_in_other_sizes(tiny: Tensors, tmp_path: Path) -> None:
 
 
 def saved_by_pytorch(zipped: bool) -> bytes:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
     stream = io.BytesIO()
     torch.save({"weight": torch.ones(3)}, stream, _use_new_zipfile_serialization=zipped)
     return stream.getvalue()

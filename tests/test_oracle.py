@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
+pytest.importorskip("transformers", reason="needs the extra `parity` (torch, transformers)")
 
 from safetensors.numpy import load_file  # noqa: E402 (torch may be absent, which skips this file above)
 

@@ -246,7 +246,7 @@ def test_a_pickle_is_never_unpickled(protocol: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_pytorch_saves(zipped: bool, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
     path = tmp_path / "pytorch_model.bin"
     torch.save({"weight": torch.ones(3)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(TensorFileError, match=PICKLED):

@@ -53,7 +53,7 @@ def main() -> None:
         # Typer turns Ctrl-C into this status.
         if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
             raise
-        _say("interrupted; no output was written")
+        options.say("spectra-jax: interrupted; no output was written")
         # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -91,9 +91,5 @@ def _interrupts_kept() -> Iterator[None]:
 def _fail(message: str, status: int) -> NoReturn:
     if options.debug:
         traceback.print_exc()
-    _say(message)
+    options.say(f"spectra-jax: {message}")
     raise SystemExit(status)
-
-
-def _say(message: str) -> None:
-    options.stderr.print(f"spectra-jax: {message}", markup=False, highlight=False, soft_wrap=True)

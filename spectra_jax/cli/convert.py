@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectra_jax.cli.options import Debug, stderr
+from spectra_jax.cli.options import Debug, say
 
 
 def convert(
@@ -26,4 +26,4 @@ def convert(
     from spectra_jax.convert import convert as run
 
     run(source, destination, to)
-    stderr.print(f"{source} -> {destination} ({to})", markup=False, highlight=False, soft_wrap=True)
+    say(f"{source} -> {destination} ({to})")

@@ -15,6 +15,11 @@ stderr = Console(stderr=True)
 debug = False
 
 
+def say(message: str) -> None:
+    """A line for the person on the terminal, as it is: no markup, no wrapping."""
+    stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
 def stdout() -> Console:
     """Where tables go. In a file or a pipe, every row is one line, however long."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, stderr, stdout
+from spectra_jax.cli.options import Debug, Model, PrecisionOption, say, stderr, stdout
 from spectra_jax.hub import PUBLISHED
 
 
@@ -77,13 +77,9 @@ def score(
         results.table(scored(), stdout())
     for result in remarkable:
         name = result.trial.utterance_id
-        _say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
+        say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
     skipped = sum(result.error is not None for result in remarkable)
     if output is not None:
-        _say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
+        say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
     if skipped:
         raise typer.Exit(1)
-
-
-def _say(message: str) -> None:
-    stderr.print(message, markup=False, highlight=False, soft_wrap=True)

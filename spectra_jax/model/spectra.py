@@ -61,8 +61,7 @@ class SpectraAASIST3(nnx.Module):
         Raises:
           ValueError: a shape the network does not take, or float64 without x64.
         """
-        if jax.dtypes.canonicalize_dtype(self.precision.dtype) != self.precision.dtype:
-            raise ValueError("float64 needs JAX's x64 mode: run inside `with jax.enable_x64(True):`")
+        self.precision.require_mode()
         if windows.ndim != 2:
             raise ValueError(f"expected windows of shape (batch, samples), found {windows.shape}")
         encoder, max_frames = self.config.encoder, self.config.max_frames
