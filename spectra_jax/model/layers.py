@@ -124,11 +124,13 @@ class Conv(nnx.Module):
         kernel = self.kernel[...]
         if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
             x = by_matmul(x, kernel)
-        elif self.precision.operand_dtype == jnp.float32:
-            x = by_conv(x, kernel)
         else:
-            # XLA convolves float32 well on a CPU; float64 takes a plain loop there that is 50 times slower than this.
-            x = lax.platform_dependent(x, kernel, cpu=by_matmul, default=by_conv)
+            # XLA convolves float32 well on a CPU, and nothing else: float64 takes a plain loop there, 50 times slower
+            # than a matmul, and bfloat16 gains nothing. Matmuls of narrow groups gain nothing either.
+            widened = functools.partial(by_conv, widen=True)
+            narrow_groups = self.groups > 1 and self.precision.dtype == jnp.float32
+            cpu = widened if narrow_groups or self.precision.operand_dtype == jnp.float32 else by_matmul
+            x = lax.platform_dependent(x, kernel, cpu=cpu, default=by_conv)
         return x if self.bias is None else x + self.bias[...]
 
 
@@ -147,6 +149,7 @@ def _conv_by_matmul(
         y = lax.map(lambda group: one(*group), (x_groups, kernels))  # (groups, b, *space', out / groups)
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
     *sizes, _, out = kernel.shape
+    x = x.astype(precision.operand_dtype)  # before it is copied, for patches overlap
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
         place = 1 + 2 * axis

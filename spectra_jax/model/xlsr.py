@@ -122,11 +122,17 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # (b, frames, heads, d)
-        query = self.query(x).reshape(heads) * heads[-1] ** -0.5
-        key, value = self.key(x).reshape(heads), self.value(x).reshape(heads)
-        logits = self.precision.einsum("bqhd,bkhd->bhqk", query, key)
+
+        def by_head(projected: jax.Array) -> jax.Array:  # (b, frames, hidden) -> (b, heads, frames, d)
+            # Heads first, so that each of the many small products reads memory in order: twice as fast on a CPU.
+            return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
+
+        query = by_head(self.query(x) * heads[-1] ** -0.5)
+        key, value = by_head(self.key(x)), by_head(self.value(x))
+        logits = self.precision.einsum("bhqd,bhkd->bhqk", query, key)
         attention = jax.nn.softmax(logits, axis=-1)
-        return self.out(self.precision.einsum("bhqk,bkhd->bqhd", attention, value).reshape(x.shape))
+        heard = self.precision.einsum("bhqk,bhkd->bhqd", attention, value)
+        return self.out(heard.swapaxes(1, 2).reshape(x.shape))
 
 
 class TransformerLayer(nnx.Module):
