@@ -105,7 +105,14 @@ def test_float32_scores_are_those_of_one_device(found: dict) -> None:
 @pytest.mark.parametrize("what", ["float64 1", "float64 2", "float64 4", "float64 8", "float32 8"])
 def test_each_device_scores_its_share_alone(found: dict, what: str) -> None:
     run, devices = found[what], int(what.split()[1])
-    exchanges = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
+    exchanges = (
+        "all-reduce",
+        "all-gather",
+        "all-to-all",
+        "collective-permute",
+        "reduce-scatter",
+        "collective-broadcast",
+    )
     assert "fusion" in run["program"], "no compiled module to look into"
     assert [name for name in exchanges if name in run["program"]] == []
     assert run["weights on"] == [devices]
