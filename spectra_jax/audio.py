@@ -16,7 +16,6 @@ import os
 import re
 import stat
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
@@ -47,20 +46,12 @@ class AudioError(ValueError):
     """A clip that cannot be scored. Says what was wrong with the file or the values."""
 
 
-_OPENING = Lock()
-
-
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read to its end, whatever its header says of its length.
 
     soundfile seeks after every read of a seekable file. In an MP3 that lands on the wrong sample, and in a FLAC that
     came through a pipe, without a length in its header, it fails.
     """
-
-    def __init__(self, name: bytes | Path):
-        # libsndfile keeps why a file could not be opened in one place for all threads.
-        with _OPENING:
-            super().__init__(name)
 
     def seekable(self) -> bool:
         return False

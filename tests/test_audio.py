@@ -6,7 +6,6 @@ import itertools
 import os
 import struct
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -379,23 +378,3 @@ def test_silence_is_every_sample_zero_before_and_after_preparing() -> None:
     assert not is_silent(prepare(np.full(1000, 0.1, np.float32), 16000))
     # Sound that begins after the window is not heard.
     assert is_silent(prepare(one, 16000, num_samples=999))
-
-
-def test_threads_do_not_mix_up_their_reasons(tmp_path: Path) -> None:
-    """libsndfile keeps why a file could not be opened in one place for all threads."""
-    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
-    soundfile.write(good, np.zeros(100), 16000)
-    bad.write_text("no audio at all")
-
-    def reason(path: Path) -> str:
-        try:
-            read(path)
-        except AudioError as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(8) as pool:
-        reasons = list(pool.map(reason, [good, bad] * 2000))
-    assert set(reasons[::2]) == {""}
-    (said,) = set(reasons[1::2])
-    assert "not an audio file" in said
