@@ -6,20 +6,24 @@
     forward, params = spectra_jax.split(model)        # the same as a pure function, for your own jax.jit
     scorer = spectra_jax.Scorer("demo")               # files, arrays, batches: higher = more bona fide
 
-Importing this package starts no device, loads no PyTorch and changes none of JAX's settings.
+Importing this package starts no device, loads no PyTorch and changes none of JAX's settings. JAX itself is imported
+when one of the names below is first used.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from spectra_jax.checkpoint import CheckpointError, load_model
-from spectra_jax.config import ConfigError, EncoderConfig, KANConfig, SpectraConfig
-from spectra_jax.model.aasist import KANAASIST
-from spectra_jax.model.kan import KANLinear
-from spectra_jax.model.spectra import SpectraAASIST3, split, stages
-from spectra_jax.model.xlsr import XLSREncoder
-from spectra_jax.precision import Precision
-from spectra_jax.pretrained import load, open_checkpoint
-from spectra_jax.scoring import Scorer
+if TYPE_CHECKING:
+    from spectra_jax.checkpoint import CheckpointError, load_model
+    from spectra_jax.config import ConfigError, EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.model.aasist import KANAASIST
+    from spectra_jax.model.kan import KANLinear
+    from spectra_jax.model.spectra import SpectraAASIST3, split, stages
+    from spectra_jax.model.xlsr import XLSREncoder
+    from spectra_jax.precision import Precision
+    from spectra_jax.pretrained import load, open_checkpoint
+    from spectra_jax.scoring import Scorer
 
 __version__ = version("spectra-jax")
 
@@ -41,3 +45,40 @@ __all__ = [
     "split",
     "stages",
 ]
+
+_MODULES = {
+    "KANAASIST": "model.aasist",
+    "CheckpointError": "checkpoint",
+    "ConfigError": "config",
+    "EncoderConfig": "config",
+    "KANConfig": "config",
+    "KANLinear": "model.kan",
+    "Precision": "precision",
+    "Scorer": "scoring",
+    "SpectraAASIST3": "model.spectra",
+    "SpectraConfig": "config",
+    "XLSREncoder": "model.xlsr",
+    "load": "pretrained",
+    "load_model": "checkpoint",
+    "open_checkpoint": "pretrained",
+    "split": "model.spectra",
+    "stages": "model.spectra",
+}
+# Reached as attributes too, as if they had been imported with the package.
+_SUBMODULES = frozenset(
+    ("audio", "checkpoint", "config", "convert", "hub", "precision", "pretrained", "results", "scoring", "trials")
+)
+
+
+def __getattr__(name: str) -> Any:
+    # JAX takes a second and a half to import, which `spectra-jax --help` need not wait for.
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

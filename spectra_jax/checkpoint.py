@@ -169,7 +169,21 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
     return nnx.merge(graph, state)
 
 
-def _held_dtype(path: str, array: np.ndarray, precision: Precision) -> Any:
+def held_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """The network that `load_model` makes, with the shape and dtype that each leaf will have in place of its weights.
+
+    What is compiled for it fits the loaded one, so that compiling need not wait for the weights.
+    """
+    precision = Precision.of(precision)
+    graph, state = nnx.split(abstract_model(config, precision))
+    for path, leaf in _by_path(state).items():
+        shape = leaf.get_value()
+        dtype = _held_dtype(path, shape, precision)
+        leaf.set_value(jax.ShapeDtypeStruct(shape.shape, dtype))  # type: ignore[no-untyped-call]
+    return nnx.merge(graph, state)
+
+
+def _held_dtype(path: str, array: np.ndarray | jax.ShapeDtypeStruct, precision: Precision) -> Any:
     if not np.issubdtype(array.dtype, np.floating):
         return array.dtype
     multiplies = path.startswith("encoder.") and path.endswith(".kernel")

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from spectra_jax import audio, hub
+from spectra_jax.ahead import ahead
+from spectra_jax.batch_size import clips_per_device
+from spectra_jax.checkpoint import held_model, load_model
+from spectra_jax.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from spectra_jax.precision import Precision
-from spectra_jax.pretrained import load
+from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.results import Result
 from spectra_jax.trials import Trial
+
+# Threads that decode. A clip takes milliseconds, of which libsndfile and numpy hold Python's lock for few.
+_DECODERS = min(os.cpu_count() or 1, 8)
+# How parameters and windows lie on a mesh of one axis: whole on each device, and each its share of the clips.
+_WHOLE, _BY_CLIP = P(), P("clips")  # type: ignore[no-untyped-call]
 
 
 class Scorer:
     """Scores speech clips: higher = more bona fide, that is, more likely a person's own speech.
 
-    One shape is compiled, `(batch_size, num_samples)`, at the first batch; a batch with fewer clips is padded, which
-    changes no score beyond rounding. With `precision="float64"` the scorer runs in JAX's x64 mode and leaves the
-    process's own mode as it is.
+    One shape is compiled, `(batch_size, num_samples)`, while the weights are read; a batch with fewer clips is padded,
+    which changes no score beyond rounding. Each device holds all weights and scores an equal share of every batch. With
+    `precision="float64"` the scorer runs in JAX's x64 mode and leaves the process's own mode as it is.
 
     Args:
       model: what `spectra_jax.load` takes, or a network that is loaded already.
       precision: float32, tf32, bfloat16 or float64; a loaded network keeps its own.
-      batch_size: clips per call of the network, at least 1.
+      batch_size: clips per call of the network, over all devices, at least 1; rounded up to a multiple of the number of
+        devices. "auto" goes by the devices' memory: see `spectra_jax.batch_size`.
+      devices: of one kind, and of this process; all of `jax.local_devices()` otherwise.
     """
 
     def __init__(
@@ -39,68 +53,115 @@ class Scorer:
         model: str | Path | SpectraAASIST3 = hub.PUBLISHED,
         *,
         precision: Precision | str = "float32",
-        batch_size: int = 8,
+        batch_size: int | Literal["auto"] = 8,
+        devices: Sequence[jax.Device] | None = None,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size = {batch_size}, but it must be at least 1")
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f'batch_size = {batch_size!r}, but it must be at least 1, or "auto"')
+        if devices is not None and len(devices) == 0:
+            raise ValueError("devices is empty; leave it out to score on all of this process's devices")
         self.precision = model.precision if isinstance(model, SpectraAASIST3) else Precision.of(precision)
-        self.batch_size = batch_size
         self._source = model
+        self._asked_batch_size = batch_size
+        self._asked_devices = devices
         self._loading = Lock()
-        self._model: SpectraAASIST3 | None = None
-        self._params: Any = None
-        self._forward: Any = None
+        self._network: _Network | None = None
 
-    def load(self) -> None:
-        """Read the weights and put them on the device; further calls do nothing. Scoring does it by itself."""
-        # One thread loads, and others that score at the same time wait for it.
-        with self._loading, self._x64():
-            if self._model is not None:
-                return
-            source = self._source
-            model = source if isinstance(source, SpectraAASIST3) else load(source, self.precision)
-            forward, self._params = split(model)
-            self._forward = jax.jit(forward)
-            # Last, since it says that the rest is there.
-            self._model = model
+    def load(self, num_clips: int | None = None) -> None:
+        """Compile the network, read the weights and put them on the devices; further calls do nothing.
+
+        Scoring does it by itself.
+
+        Args:
+          num_clips: how many there are to score, where that is known: no larger batch is compiled for them.
+        """
+        self._loaded(num_clips)
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
-        self._model = self._params = self._forward = None
+        self._network = None
 
     @property
     def model(self) -> SpectraAASIST3:
         """The network, loaded if it was not."""
-        self.load()
-        assert self._model is not None
-        return self._model
+        return self._loaded().model
 
-    def _x64(self) -> AbstractContextManager[None]:
-        return jax.enable_x64(self.precision.name == "float64" or jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    @property
+    def batch_size(self) -> int:
+        """Clips per call of the network, over all devices. Loads the network if it was not."""
+        return self._loaded().batch_size
+
+    def _loaded(self, num_clips: int | None = None) -> _Network:
+        # One thread loads, and others that score at the same time wait for it.
+        with self._loading:
+            if self._network is None:
+                self._network = self._load(num_clips)
+            return self._network
+
+    def _load(self, num_clips: int | None) -> _Network:
+        source = self._source
+        devices = list(self._asked_devices or jax.local_devices())
+        checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
+        shapes = source if checkpoint is None else held_model(checkpoint.config, self.precision)
+        assert isinstance(shapes, SpectraAASIST3)
+        batch_size = self._batch_size(shapes, devices, num_clips)
+        mesh = Mesh(np.array(devices), ("clips",))
+        # Compiling needs no weights, and reading them leaves a core idle.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
+        try:
+            compiling = pool.submit(_compile, *split(shapes), batch_size, shapes.config, mesh, self._x64)
+            with jax.enable_x64(self._x64), jax.default_device(devices[0]):
+                model = shapes if checkpoint is None else load_model(checkpoint, self.precision)
+                params = jax.device_put(split(model)[1], NamedSharding(mesh, _WHOLE))
+            return _Network(model, params, compiling.result(), batch_size, NamedSharding(mesh, _BY_CLIP))
+        finally:
+            # Without waiting: weights that turn out damaged, or Ctrl-C, are told of at once.
+            pool.shutdown(wait=False)
+
+    def _batch_size(self, shapes: SpectraAASIST3, devices: Sequence[jax.Device], num_clips: int | None) -> int:
+        if self._asked_batch_size == "auto":
+            weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(split(shapes)[1]))
+            memory = [device.memory_stats() for device in devices]
+            batch_size = len(devices) * clips_per_device(shapes.config, self.precision, weights, memory)
+        else:
+            batch_size = self._asked_batch_size
+        if num_clips is not None:
+            batch_size = min(batch_size, max(num_clips, 1))
+        return -(-batch_size // len(devices)) * len(devices)
+
+    @property
+    def _x64(self) -> bool:
+        # Not the process's mode, which can differ between the threads that load and score.
+        return self.precision.name == "float64"
 
     def prepare(self, clip: np.ndarray, sample_rate: int) -> np.ndarray:
         """The network's window (num_samples,) of a clip as decoded; see `spectra_jax.audio.prepare`."""
-        config = self.model.config
-        return audio.prepare(
-            clip,
-            sample_rate,
-            num_samples=config.num_samples,
-            preemphasis=config.preemphasis,
-            target_rate=config.sample_rate,
-        )
+        return _prepare(clip, sample_rate, self.model.config)
 
     def logits(self, windows: np.ndarray) -> np.ndarray:
-        """Logits (n, 2), spoof and bona fide, of any number of windows (n, num_samples)."""
-        self.load()
-        batches = [self._batch(windows[at : at + self.batch_size]) for at in range(0, len(windows), self.batch_size)]
-        return np.concatenate([np.empty((0, 2), self.precision.dtype), *batches])
+        """Logits (n, 2), spoof and bona fide, of any number of windows (n, num_samples).
 
-    def _batch(self, windows: np.ndarray) -> np.ndarray:
-        missing = self.batch_size - len(windows)
+        Raises:
+          ValueError: windows of another shape.
+        """
+        network = self._loaded()
+        num_samples = network.model.config.num_samples
+        if windows.ndim != 2 or windows.shape[1] != num_samples:
+            raise ValueError(f"expected windows of shape (n, {num_samples}), found {windows.shape}")
+        size = network.batch_size
+        begun = (self._begin(windows[start : start + size]) for start in range(0, len(windows), size))
+        batches = [np.asarray(answer) for answer in ahead(begun, 1)]
+        return np.concatenate([np.empty((0, 2), self.precision.dtype), *batches])[: len(windows)]
+
+    def _begin(self, windows: np.ndarray) -> jax.Array:
+        """Send at least one and at most `batch_size` windows to the devices: logits that are still being computed."""
+        network = self._loaded()
+        missing = network.batch_size - len(windows)
         # The last clip again, since it is known to be finite and no row of the batch sees another.
         padded = np.concatenate([windows, np.repeat(windows[-1:], missing, axis=0)]) if missing else windows
-        with self._x64():
-            return np.asarray(self._forward(self._params, padded))[: len(windows)]
+        with jax.enable_x64(self._x64):
+            placed = jax.device_put(padded.astype(np.float32, copy=False), network.by_clip)
+            return network.forward(network.params, placed)
 
     def score_batch(self, audios: Sequence[np.ndarray], sample_rates: Sequence[int]) -> list[float]:
         """Scores of clips, as decoded: 1-D or (samples, channels), float or integer PCM, any sample rate.
@@ -126,22 +187,89 @@ class Scorer:
         return scores
 
     def score_trials(self, trials: Iterable[Trial]) -> Iterator[Result]:
-        """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead."""
-        heard = map(self._hear, trials)
-        while batch := list(islice(heard, self.batch_size)):
-            windows = [clip.window for clip in batch if clip.window is not None]
-            scored = iter(self.logits(np.stack(windows)) if windows else ())
-            for clip in batch:
-                yield clip.refused if clip.refused is not None else clip.result(next(scored))
+        """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
 
-    def _hear(self, trial: Trial) -> _Heard:
-        seconds = None
+        Threads decode ahead while the devices compute. At most two batches are with the devices, and at most one more
+        (or, where batches are small, two clips a thread) is decoded; no more trials than that are taken before the
+        results of the first are handed on. Closing the iterator stops the threads, each after its present clip.
+        """
+        network = self._loaded()
+        size, config = network.batch_size, network.model.config
+        pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="spectra-jax-decode")
         try:
-            clip, rate = audio.read(trial.path)
-            seconds = len(clip) / rate
-            return _Heard(trial, seconds, window=self.prepare(clip, rate))
-        except audio.AudioError as error:
-            return _Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
+            hearing = ahead((pool.submit(_hear, trial, config) for trial in trials), max(size, 2 * _DECODERS))
+            heard = (future.result() for future in hearing)
+            batches = iter(lambda: list(islice(heard, size)), [])
+            for batch, answer in ahead(((batch, self._begin_heard(batch)) for batch in batches), 1):
+                logits = iter(np.asarray(answer))
+                for clip in batch:
+                    yield clip.refused if clip.refused is not None else clip.result(next(logits))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin_heard(self, batch: Sequence[_Heard]) -> jax.Array | tuple[()]:
+        windows = [clip.window for clip in batch if clip.window is not None]
+        return self._begin(np.stack(windows)) if windows else ()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network ready to score."""
+
+    model: SpectraAASIST3
+    params: Any
+    """Of the model, on every device."""
+    forward: Callable[[Any, jax.Array], jax.Array]
+    """Compiled: (params, windows (batch_size, num_samples)) -> logits (batch_size, 2)."""
+    batch_size: int
+    by_clip: NamedSharding
+    """Each device's share of the windows."""
+
+
+def _compile(
+    forward: Callable[[Any, jax.Array], jax.Array],
+    params: Any,
+    batch_size: int,
+    config: SpectraConfig,
+    mesh: Mesh,
+    x64: bool,
+) -> jax.stages.Compiled:
+    """Compile `forward` for the devices of a mesh, from the shapes of its parameters alone."""
+
+    def spectra(params: Any, windows: jax.Array) -> jax.Array:
+        return forward(params, windows)
+
+    # No device needs another's clips, so nothing is exchanged: each runs the network on its own share.
+    shared = jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP)
+
+    def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))  # type: ignore[no-untyped-call]
+
+    shapes = jax.tree.map(lambda leaf: placed(leaf.shape, leaf.dtype, _WHOLE), params)
+    windows = placed((batch_size, config.num_samples), np.float32, _BY_CLIP)
+    # The mode is the thread's own.
+    with jax.enable_x64(x64):
+        return jax.jit(shared).lower(shapes, windows).compile()
+
+
+def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.ndarray:
+    return audio.prepare(
+        clip,
+        sample_rate,
+        num_samples=config.num_samples,
+        preemphasis=config.preemphasis,
+        target_rate=config.sample_rate,
+    )
+
+
+def _hear(trial: Trial, config: SpectraConfig) -> _Heard:
+    seconds = None
+    try:
+        clip, rate = audio.read(trial.path)
+        seconds = len(clip) / rate
+        return _Heard(trial, seconds, window=_prepare(clip, rate, config))
+    except audio.AudioError as error:
+        return _Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
 
 
 def _no_answer(logits: np.ndarray) -> str:

@@ -118,7 +118,10 @@ def test_formats_and_batches_agree(
         (["score", "--model", "demo", "--output", "no/s.txt", CLIPS], "does not exist"),
         (["score", "--model", "demo", CLIPS / "june_00.flac", CLIPS], "shared by several trials"),
         (["score", "--model", "demo", "--precision", "float16", CLIPS], "float16"),
-        (["score", "--model", "demo", "--batch-size", "0", CLIPS], "--batch-size"),
+        (["score", "--model", "demo", "--batch-size", "0", CLIPS], "'0' is neither a whole number"),
+        (["score", "--model", "demo", "--batch-size", "many", CLIPS], "--batch-size"),
+        (["score", "--model", "demo", "--devices", "0", CLIPS], "--devices"),
+        (["score", "--model", "demo", "--devices", "99", CLIPS], "--devices 99, but there are"),
         (["score"], "Missing argument"),
         (["info", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["convert", "demo", CLIPS], "exists already"),
@@ -185,7 +188,8 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits without a compiled network, for tests of what goes on around it."""
-    monkeypatch.setattr(Scorer, "_batch", lambda self, windows: windows[:, :2].astype(np.float64))
+    monkeypatch.setattr("spectra_jax.scoring._compile", lambda *_: None)
+    monkeypatch.setattr(Scorer, "_begin", lambda self, windows: windows[:, :2].astype(np.float64))
 
 
 def test_output_is_replaced_by_a_whole_one_only(
@@ -221,6 +225,23 @@ def test_an_input_is_never_written_over(
     assert manifest.read_text() == "path\na.wav\n"
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("2", 2), ("8", 3), ("auto", 3)])
+def test_no_larger_batch_than_there_are_trials(
+    asked: str, expected: int, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Scorer] = []
+    load = Scorer.load
+
+    def seen(self: Scorer, num_clips: int | None = None) -> None:
+        made.append(self)
+        load(self, num_clips)
+
+    monkeypatch.setattr(Scorer, "load", seen)
+    clips = sorted(CLIPS.glob("june_0?.flac"))[:3]
+    assert spectra(monkeypatch, "score", "--model", "demo", "--devices", 1, "--batch-size", asked, *clips) == 0
+    assert [scorer.batch_size for scorer in made] == [expected]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -228,13 +249,13 @@ class Terminal(io.StringIO):
 
 def test_progress_bar_on_a_terminal_only(no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    batch = Scorer._batch
+    begin = Scorer._begin
 
-    def slowly(self: Scorer, windows: np.ndarray) -> np.ndarray:
+    def slowly(self: Scorer, windows: np.ndarray) -> object:
         time.sleep(0.5)  # the bar is drawn ten times a second
-        return batch(self, windows)
+        return begin(self, windows)
 
-    monkeypatch.setattr(Scorer, "_batch", slowly)
+    monkeypatch.setattr(Scorer, "_begin", slowly)
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         # In the module, which the function of that name hides; a console asks what it writes to when it is made.
         monkeypatch.setattr(sys.modules["spectra_jax.cli.score"], "stderr", Console(file=stream))

@@ -44,8 +44,29 @@ print("found")
     assert run(code, tmp_path).strip() == "found"
 
 
+def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
+    code = """
+import sys, spectra_jax, spectra_jax.cli
+assert not {"jax", "flax", "scipy", "soundfile", "huggingface_hub"} & set(sys.modules), "imported too much"
+from spectra_jax import load, Scorer
+assert load.__module__ == "spectra_jax.pretrained" and Scorer is spectra_jax.Scorer
+assert "jax" in sys.modules
+print("light")
+"""
+    assert run(code, tmp_path).strip() == "light"
+
+
+def test_submodules_are_attributes(tmp_path: Path) -> None:
+    code = "import spectra_jax; print(spectra_jax.convert.convert.__name__, spectra_jax.audio.NUM_SAMPLES)"
+    assert run(code, tmp_path).split() == ["convert", "64600"]
+
+
 def test_public_names() -> None:
     assert [name for name in spectra_jax.__all__ if not hasattr(spectra_jax, name)] == []
+    assert set(spectra_jax.__all__) <= set(dir(spectra_jax))
+    assert sorted(spectra_jax._MODULES) == sorted(spectra_jax.__all__)
+    with pytest.raises(AttributeError, match="module 'spectra_jax' has no attribute 'lode'"):
+        spectra_jax.lode  # noqa: B018
     assert spectra_jax.__version__ == importlib.metadata.version("spectra-jax")
 
 

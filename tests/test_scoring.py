@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import chex
 import jax
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import soundfile
 
 import spectra_jax
 from spectra_jax.audio import AudioError
-from spectra_jax.checkpoint import Checkpoint, load_model
+from spectra_jax.checkpoint import Checkpoint, CheckpointError, held_model, load_model
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from spectra_jax.scoring import Scorer
 from spectra_jax.trials import Trial
@@ -46,25 +48,42 @@ def windows(seeds: range) -> np.ndarray:
     return np.stack([recipe.preprocess(clip(seed)) for seed in seeds])
 
 
-def test_any_number_of_clips_in_one_compiled_shape(scorer: Scorer, model: SpectraAASIST3) -> None:
-    forward, _ = split(model)
-    traced = chex.assert_max_traces(forward, n=1)
+def test_any_number_of_clips_in_one_compiled_shape(scorer: Scorer) -> None:
+    compiles: list[str] = []
+
+    def count(event: str, seconds: float, **_: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiles.append(event)
+
     scorer.load()
-    compiled = scorer._forward
-    scorer._forward = jax.jit(traced)
+    jax.monitoring.register_event_duration_secs_listener(count)
     try:
         seven = scorer.logits(windows(range(7)))
         assert seven.shape == (7, 2)
         assert seven.dtype == np.float64
         assert scorer.logits(np.empty((0, 64600), np.float32)).shape == (0, 2)
-        for count in (1, 2, 3):
+        for clips in (1, 2, 3):
             # Neighbours, padding and place in the batch change nothing but the order of a sum.
-            found = scorer.logits(windows(range(count)))
-            np.testing.assert_allclose(found, seven[:count], rtol=0, atol=1e-12)
+            found = scorer.logits(windows(range(clips)))
+            np.testing.assert_allclose(found, seven[:clips], rtol=0, atol=1e-12)
         backwards = scorer.logits(windows(range(7))[::-1])
         np.testing.assert_allclose(backwards[::-1], seven, rtol=0, atol=1e-12)
     finally:
-        scorer._forward = compiled
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert compiles == []
+    with pytest.raises(ValueError, match=r"expected windows of shape \(n, 64600\), found \(2, 100\)"):
+        scorer.logits(np.zeros((2, 100), np.float32))
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float64"])
+def test_what_is_compiled_for_is_what_is_loaded(precision: str, tiny_checkpoint: Checkpoint) -> None:
+    """Shape, dtype and structure, since the network is compiled before its weights are there."""
+    with jax.enable_x64(precision == "float64"):
+        _, loaded = split(load_model(tiny_checkpoint, precision))
+    _, shapes = split(held_model(tiny_checkpoint.config, precision))
+    assert jax.tree.structure(shapes) == jax.tree.structure(loaded)
+    for held, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(loaded), strict=True):
+        assert (held.shape, held.dtype) == (leaf.shape, leaf.dtype)
 
 
 def test_score_batch(scorer: Scorer) -> None:
@@ -113,7 +132,7 @@ def test_trials_in_order_with_reasons_for_what_was_skipped(scorer: Scorer, tmp_p
 
 def test_an_answer_that_is_no_number_is_a_skip(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", clip(1), RATE)
-    monkeypatch.setattr(scorer, "logits", lambda windows: np.full((len(windows), 2), np.nan))
+    monkeypatch.setattr(scorer, "_begin", lambda windows: np.full((len(windows), 2), np.nan))
     (result,) = scorer.score_trials([Trial("a", tmp_path / "a.wav")])
     assert result.logits is None
     assert "nan" in (result.error or "")
@@ -121,18 +140,135 @@ def test_an_answer_that_is_no_number_is_a_skip(scorer: Scorer, tmp_path: Path, m
         scorer.score_batch([clip(1)], [RATE])
 
 
-def test_trials_are_taken_a_batch_at_a_time(scorer: Scorer, tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", clip(1), RATE)
-    taken = []
+@pytest.fixture
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("spectra_jax.scoring._DECODERS", 2)
+    return 2
 
-    def trials() -> Iterator[Trial]:
-        for place in range(100):
-            taken.append(place)
-            yield Trial(str(place), tmp_path / "a.wav")
 
-    results = scorer.score_trials(trials())
-    assert next(results).trial.utterance_id == "0"
-    assert len(taken) == scorer.batch_size
+def endless(taken: list[int]) -> Iterator[Trial]:
+    for place in itertools.count():
+        taken.append(place)
+        yield Trial(str(place), Path(f"{place}.wav"))
+
+
+def decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("spectra-jax-decode")]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)
+
+
+def test_no_more_than_three_batches_of_trials_are_taken(
+    scorer: Scorer, few_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches with the device, and one decoded: here four clips, for the threads, rather than three."""
+    taken: list[int] = []
+    monkeypatch.setattr("spectra_jax.audio.read", lambda path: (clip(1), RATE))
+    monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
+    results = scorer.score_trials(endless(taken))
+    for place in range(20):
+        assert next(results).trial.utterance_id == str(place)
+        handed_on = place // scorer.batch_size * scorer.batch_size
+        assert len(taken) <= handed_on + 2 * scorer.batch_size + 2 * few_threads
+    results.close()
+    wait_until(lambda: decoders() == [])
+
+
+def test_clips_are_decoded_while_the_device_computes(
+    scorer: Scorer, few_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is decoded and sent before an answer is waited for, and meanwhile the one after it is decoded."""
+    size = scorer.batch_size
+    lock = threading.Lock()
+    decoded = 0
+    begun: list[int] = []
+
+    def read(path: Path) -> tuple[np.ndarray, int]:
+        nonlocal decoded
+        with lock:
+            decoded += 1
+        return clip(1), RATE
+
+    class Answer:
+        """Of a device that is not done until the clips of two batches more are decoded."""
+
+        def __init__(self, batch: int):
+            self.batch = batch
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            if self.batch < 3:
+                assert len(begun) == self.batch + 2, "waited for an answer with nothing else to do for the device"
+                wait_until(lambda: decoded >= size * (self.batch + 3))
+            return np.zeros((size, 2))
+
+    def begin(windows: np.ndarray) -> Answer:
+        begun.append(len(windows))
+        return Answer(len(begun) - 1)
+
+    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr(scorer, "_begin", begin)
+    trials = list(itertools.islice(endless([]), 5 * size))
+    results = list(scorer.score_trials(trials))
+    assert [result.trial for result in results] == trials
+    assert begun == [size] * 5
+
+
+def test_results_keep_the_order_of_the_trials(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever clip is decoded first: here each even one waits for the odd one after it."""
+    done = [threading.Event() for _ in range(12)]
+
+    def read(path: Path) -> tuple[np.ndarray, int]:
+        place = int(path.stem)
+        if place % 2 == 0:
+            assert done[place + 1].wait(60)
+        done[place].set()
+        if place == 5:
+            raise AudioError("no good")
+        return np.full(70000, place + 1, np.int16), RATE
+
+    monkeypatch.setattr("spectra_jax.scoring._DECODERS", 4)
+    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr(scorer, "_begin", lambda windows: windows[:, :2].astype(np.float64))
+    results = list(scorer.score_trials(itertools.islice(endless([]), 12)))
+    assert [result.error for result in results] == [None] * 5 + ["no good"] + [None] * 6
+    found = [round(result.logits[0] * 32768) for result in results if result.logits is not None]
+    assert found == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]
+
+
+def test_leaving_early_stops_the_threads(scorer: Scorer, few_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = threading.Event()
+    reads: list[Path] = []
+
+    def read(path: Path) -> tuple[np.ndarray, int]:
+        reads.append(path)
+        if int(path.stem) >= 8:
+            hold.wait(60)
+        return clip(1), RATE
+
+    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
+    try:
+        results = scorer.score_trials(endless([]))
+        next(results)
+        results.close()  # does not wait for the clips on hold
+        assert len(reads) <= 8 + few_threads
+    finally:
+        hold.set()
+    wait_until(lambda: decoders() == [])
+    assert len(reads) <= 8 + few_threads, "a clip was decoded that nobody waits for"
+
+    def fails(windows: np.ndarray) -> np.ndarray:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(scorer, "_begin", fails)
+    with pytest.raises(MemoryError, match="no room"):
+        list(scorer.score_trials(endless([])))
+    wait_until(lambda: decoders() == [])
 
 
 @pytest.mark.slow
@@ -156,9 +292,9 @@ def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -
 
     def load(*given: object) -> SpectraAASIST3:
         loads.append(given)
-        return spectra_jax.load(*given)  # type: ignore[arg-type]
+        return load_model(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("spectra_jax.scoring.load", load)
+    monkeypatch.setattr("spectra_jax.scoring.load_model", load)
     shared = Scorer("demo", batch_size=1)
     with ThreadPoolExecutor(4) as pool:
         scores = list(pool.map(lambda seed: shared.score_batch([clip(seed)], [RATE]), [1, 2, 1, 2]))
@@ -170,6 +306,10 @@ def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -
 def test_what_a_scorer_cannot_be_made_with() -> None:
     with pytest.raises(ValueError, match="batch_size = 0"):
         Scorer("demo", batch_size=0)
+    with pytest.raises(ValueError, match="batch_size = 'most'"):
+        Scorer("demo", batch_size="most")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="devices is empty"):
+        Scorer("demo", devices=[])
     with pytest.raises(ValueError, match="'float16' is not one of float32, tf32, bfloat16, float64"):
         Scorer("demo", precision="float16")
 
@@ -247,3 +387,23 @@ def test_the_forward_pass_is_pure() -> None:
 def test_float64_without_x64_is_refused() -> None:
     with pytest.raises(ValueError, match="x64 mode"):
         spectra_jax.load("demo", precision="float64")
+
+
+def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the compile that runs beside the reading."""
+    done = threading.Event()
+
+    def compile_forever(*_: object) -> None:
+        done.wait(60)
+
+    def damaged(*_: object) -> SpectraAASIST3:
+        raise CheckpointError("damaged")
+
+    monkeypatch.setattr("spectra_jax.scoring._compile", compile_forever)
+    monkeypatch.setattr("spectra_jax.scoring.load_model", damaged)
+    try:
+        with pytest.raises(CheckpointError, match="damaged"):
+            Scorer("demo").load()
+        assert not done.is_set()
+    finally:
+        done.set()

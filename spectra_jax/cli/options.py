@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -50,3 +51,14 @@ class PrecisionOption(StrEnum):
     tf32 = "tf32"
     bfloat16 = "bfloat16"
     float64 = "float64"
+
+
+def count_or(word: str) -> Callable[[str], str]:
+    """What checks an option that is a whole number of at least 1, or `word`."""
+
+    def check(given: str) -> str:
+        if given != word and not (given.isascii() and given.isdecimal() and int(given) >= 1):
+            raise typer.BadParameter(f"{given!r} is neither a whole number of at least 1 nor `{word}`.")
+        return given
+
+    return check

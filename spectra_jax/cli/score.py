@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, say, stderr, stdout
+from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or, say, stderr, stdout
 from spectra_jax.hub import PUBLISHED
 
 
@@ -30,11 +30,34 @@ def score(
             help="Where scores go: .txt (the Arena's score file), .csv or .jsonl. Without it a table is printed.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per call of the network.")] = 8,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            callback=count_or("auto"),
+            help="Clips per call of the network, over all devices. `auto` goes by the devices' memory.",
+        ),
+    ] = "8",
     precision: Annotated[PrecisionOption, typer.Option(help="What the encoder computes in.")] = PrecisionOption.float32,
     ids: Annotated[
         Literal["stem", "path"], typer.Option("--id", help="What a trial is called: its file's stem, or its path.")
     ] = "stem",
+    devices: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            callback=count_or("all"),
+            help="How many of this machine's devices share the work; `spectra-jax info` lists them.",
+        ),
+    ] = "all",
+    no_compile_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-compile-cache",
+            help="Compile anew. Otherwise the compiled network is kept in your cache folder ($XDG_CACHE_HOME or "
+            "~/.cache), or where JAX_COMPILATION_CACHE_DIR says, and the next run starts sooner.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Score speech clips: higher = more bona fide (a person), lower = more likely spoofed (a machine).
@@ -50,10 +73,22 @@ def score(
     if output is not None and output.resolve() in (Path(given).resolve() for given in inputs):
         raise trials.InputError(f"{output}: an input, which the scores would replace")
 
+    import jax
+
+    from spectra_jax import compile_cache
     from spectra_jax.scoring import Scorer
 
-    scorer = Scorer(model, precision=precision.value, batch_size=min(batch_size, len(listed)))
-    scorer.load()
+    here = jax.local_devices()
+    if devices != "all" and int(devices) > len(here):
+        raise ValueError(f"--devices {devices}, but there are {len(here)}: {', '.join(map(str, here))}")
+    scorer = Scorer(
+        model,
+        precision=precision.value,
+        batch_size="auto" if batch_size == "auto" else int(batch_size),
+        devices=here if devices == "all" else here[: int(devices)],
+    )
+    with compile_cache.off() if no_compile_cache else compile_cache.kept(say):
+        scorer.load(num_clips=len(listed))
     remarkable: list[results.Result] = []
 
     def scored() -> Iterator[results.Result]:
