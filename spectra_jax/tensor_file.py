@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import mmap
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -84,6 +85,8 @@ class TensorFile:
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
+            # What is mapped is in memory once, however many processes read it, and a CPU computes with it in place.
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._data_start = 8 + length
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
@@ -92,14 +95,16 @@ class TensorFile:
         """Every tensor's dtype and shape, in the order of the file."""
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as an array of its own; nothing else of the file stays in memory."""
+        """One tensor, read-only, as the file is mapped: its pages come from the disk as they are used.
+
+        Valid while the file stays as it is: replacing it by another is safe, writing into it is not.
+        """
         spec = self.specs[name]
-        count = int(np.prod(spec.shape, dtype=np.int64))
+        # Touching a page behind the end of a file that was cut would kill the process.
+        if self._mapped.size() != len(self._mapped):
+            raise TensorFileError(f"{self.path}: tensor {name} cannot be read; the file changed since it was opened")
         offset = self._data_start + self._offsets[name]
-        array = np.fromfile(self.path, _DTYPES[spec.dtype], count, offset=offset)
-        if array.size != count:
-            raise TensorFileError(f"{self.path}: tensor {name} is cut short; the file changed while it was read")
-        return array.reshape(spec.shape)
+        return np.ndarray(spec.shape, _DTYPES[spec.dtype], self._mapped, offset)
 
     def sha256(self) -> str:
         """The digest of the whole file, as the Hub publishes it."""
