@@ -149,7 +149,8 @@ def _conv_by_matmul(
         y = lax.map(lambda group: one(*group), (x_groups, kernels))  # (groups, b, *space', out / groups)
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
     *sizes, _, out = kernel.shape
-    x = x.astype(precision.operand_dtype)  # before it is copied, for patches overlap
+    # Patches overlap, and XLA would compute what they are made of once for each.
+    x = lax.optimization_barrier(x.astype(precision.operand_dtype))
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
         place = 1 + 2 * axis

@@ -7,6 +7,7 @@ Source: Baevski et al., "wav2vec 2.0" (2020); Babu et al., "XLS-R" (2021). Agree
 from __future__ import annotations
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -127,12 +128,26 @@ class SelfAttention(nnx.Module):
             # Heads first, so that each of the many small products reads memory in order: twice as fast on a CPU.
             return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
 
-        query = by_head(self.query(x) * heads[-1] ** -0.5)
-        key, value = by_head(self.key(x)), by_head(self.value(x))
-        logits = self.precision.einsum("bhqd,bhkd->bhqk", query, key)
-        attention = jax.nn.softmax(logits, axis=-1)
-        heard = self.precision.einsum("bhqk,bhkd->bhqd", attention, value)
-        return self.out(heard.swapaxes(1, 2).reshape(x.shape))
+        query, key, value = self.query(x) * heads[-1] ** -0.5, self.key(x), self.value(x)
+        if self.precision.operand_dtype == jnp.bfloat16 and cudnn_attends():
+            # One kernel that never writes the attention map to memory; it takes no wider operands.
+            operands = (projected.astype(jnp.bfloat16).reshape(heads) for projected in (query, key, value))
+            heard = jax.nn.dot_product_attention(*operands, scale=1.0, implementation="cudnn")
+        else:
+            query, key, value = by_head(query), by_head(key), by_head(value)
+            logits = self.precision.einsum("bhqd,bhkd->bhqk", query, key)
+            attention = jax.nn.softmax(logits, axis=-1)
+            heard = self.precision.einsum("bhqk,bhkd->bhqd", attention, value).swapaxes(1, 2)
+        return self.out(heard.reshape(x.shape))
+
+
+def cudnn_attends() -> bool:
+    """Whether JAX computes on NVIDIA GPUs for which cuDNN has a fused attention: Ampere or newer."""
+    if jax.default_backend() != "gpu":
+        return False
+    # AMD's GPUs tell an architecture, such as gfx90a, instead of a number.
+    capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(jax.devices()[0], "compute_capability", "")))
+    return capability is not None and int(capability[1]) >= 8
 
 
 class TransformerLayer(nnx.Module):
