@@ -38,6 +38,8 @@ class Contender:
     label: ClassVar[str]
     encoder_only: ClassVar[bool] = False
     platforms: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    # Whether what was compiled for one shape is still there after another one.
+    keeps_shapes: ClassVar[bool] = True
 
     def __init__(self, network: Network):
         self.network = network
@@ -69,17 +71,18 @@ class Ours(Contender):
         forward, params = spectra_jax.split(self.model)
         self._params = jax.block_until_ready(params)
         self._forward = jax.jit(forward)
+        self._compiled: dict[tuple[int, ...], Any] = {}
 
     def compile(self, batch: int, samples: int) -> None:
         import jax
 
         shape = jax.ShapeDtypeStruct((batch, samples), np.float32)
-        self._compiled = self._forward.lower(self._params, shape).compile()
+        self._compiled[shape.shape] = self._forward.lower(self._params, shape).compile()
 
     def run(self, windows: np.ndarray) -> np.ndarray:
         import jax
 
-        return np.asarray(jax.block_until_ready(self._compiled(self._params, windows)))
+        return np.asarray(jax.block_until_ready(self._compiled[windows.shape](self._params, windows)))
 
 
 class OursFloat32(Ours):
@@ -108,6 +111,7 @@ class OursEncoder(Ours):
         graph, params = nnx.split(spectra_jax.load(self.network.native, self.precision).encoder)
         self._params = jax.block_until_ready(params)
         self._forward = jax.jit(lambda params, windows: nnx.merge(graph, params)(windows))
+        self._compiled = {}
 
 
 class Torch(Contender):
@@ -268,6 +272,7 @@ class OpenVINO(ONNXRuntime):
     """The same export as OpenVINO's own file, with a static shape for each batch size."""
 
     name, label = "openvino-float32", "OpenVINO float32"
+    keeps_shapes = False
     hint: ClassVar[str] = "f32"
 
     @property

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.network import Network
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ class Remote:
 
     def __init__(self, network: Network, contender: str | None = None, env: Mapping[str, str] | None = None):
         self.name = contender or "probe"
+        self._warm: set[tuple[int, int]] = set()
         logs = network.work / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self.log = logs / f"{self.name}.log"
@@ -77,6 +79,15 @@ class Remote:
     def seconds(self, op: str, **arguments: Any) -> float:
         return self.ask(op, **arguments)["seconds"]
 
+    def warm_up(self, batch: int, samples: int) -> None:
+        """Compile for one shape and call once, unless that has been done."""
+        if (batch, samples) not in self._warm:
+            if not CONTENDERS[self.name].keeps_shapes:
+                self._warm.clear()
+            self.ask("compile", batch=batch, samples=samples)
+            self.ask("run", batch=batch, samples=samples)
+            self._warm.add((batch, samples))
+
     def _cause(self) -> str:
         code = self._process.wait()
         if code < 0:
@@ -107,30 +118,17 @@ def loaded(network: Network, contender: str) -> Iterator[Remote]:
         yield worker
 
 
-def in_turn(
-    workers: Sequence[Remote],
-    batch: int,
-    samples: int,
-    *,
-    rounds: int,
-    seconds: float,
-    ready: set[tuple[str, int, int]],
-) -> dict[str, Any]:
+def in_turn(workers: Sequence[Remote], batch: int, samples: int, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Time workers A B C A B C ..., one call each a round, the others idle.
 
-    Stops after `rounds`, or after the first round that ends past `seconds`. `ready` holds what is warm already, and
-    takes what becomes so. A worker that fails leaves the comparison with its reason.
+    Stops after `rounds`, or after the first round that ends past `seconds`. A worker that fails leaves the comparison
+    with its reason.
     """
     errors: dict[str, str] = {}
     times: dict[str, list[float]] = {}
     for worker in workers:
-        key = (worker.name, batch, samples)
         try:
-            if key not in ready:
-                ready.difference_update({other for other in ready if other[0] == worker.name})
-                worker.ask("compile", batch=batch, samples=samples)
-                worker.ask("run", batch=batch, samples=samples)
-                ready.add(key)
+            worker.warm_up(batch, samples)
             times[worker.name] = []
         except WorkerError as error:
             errors[worker.name] = str(error)
