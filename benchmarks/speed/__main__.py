@@ -1,0 +1,115 @@
+"""Measure the network's speed, beside PyTorch, ONNX Runtime and OpenVINO.
+
+    python -m benchmarks.speed quick                    # ratios and shares of the machine's peak: under 5 minutes
+    python -m benchmarks.speed full                     # everything: half an hour or more
+    python -m benchmarks.speed render results.json      # report (.md) and picture (.svg) beside the JSON
+
+Run from the root of a checkout with the extra `bench` installed: `make bench-quick`, `make bench`. The network and its
+ONNX export are made once (2.6 GB and as much again; minutes) and kept under --work. Leave the machine otherwise idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.speed import render, sections
+from benchmarks.speed.measure import ROOT, WorkerError
+from benchmarks.speed.network import NAMES, Network
+
+console = Console()
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    quick = arguments.command == "quick"
+    wanted = sections.QUICK if quick else sections.FULL
+    if unknown := set(arguments.only or ()) - set(wanted):
+        console.print(f"no section {', '.join(sorted(unknown))}; there are {', '.join(wanted)}")
+        return 2
+    output: Path = arguments.output or arguments.work / f"{arguments.command}-{arguments.config}.json"
+    network = Network(arguments.config, arguments.work.resolve())
+    start = time.monotonic()
+
+    def say(what: str) -> None:
+        console.print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {what}", highlight=False)
+
+    say(f"the {network.name} network, in {network.folder}")
+    network.make()
+    plan = sections.Plan(
+        network=network,
+        platform=sections.platform(network),
+        peers=sections.QUICK_PEERS if quick else sections.FULL_PEERS,
+        rounds=arguments.rounds or (4 if quick else 15),
+        seconds=arguments.seconds or (12 if quick else 120),
+        say=say,
+    )
+    results: dict[str, Any] = {"mode": arguments.command, "network": network.name}
+    for name, section in wanted.items():
+        if arguments.only and name not in {*arguments.only, "environment", "flops", "peak"}:
+            continue
+        say(f"{name} ...")
+        try:
+            results[name] = section(plan)
+        except WorkerError as error:
+            results[name] = {"error": str(error)}
+        # After every section, so that an interrupted run keeps what it has.
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(results, indent=1) + "\n")
+    say(f"results in {output}")
+    for table in render.tables(results):
+        console.print(table.rich())
+    if not quick:
+        write(output)
+    return 0
+
+
+def write(path: Path) -> None:
+    """The report and the picture beside the JSON."""
+    results = json.loads(path.read_text())
+    report, picture = path.with_suffix(".md"), path.with_suffix(".svg")
+    report.write_text(render.report(results))
+    drawn = render.picture(results, picture)
+    console.print(f"report in {report}" + (f", picture in {picture}" if drawn else "; nothing to draw"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("quick", "full"):
+        options = commands.add_parser(command)
+        options.add_argument("--config", choices=NAMES, default="full", help="which network; tiny for a dry run")
+        options.add_argument("--work", type=Path, default=ROOT / "build" / "benchmarks", help="where files are kept")
+        options.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
+        options.add_argument("--only", nargs="+", metavar="SECTION", help=f"of {', '.join(sections.FULL)}")
+        options.add_argument("--rounds", type=int, help="at most so many rounds a comparison")
+        options.add_argument("--seconds", type=float, help="no further round of a comparison after this time")
+    commands.add_parser("render").add_argument("results", type=Path)
+    arguments = parser.parse_args()
+    # Ended from outside like interrupted at the terminal: the workers are ended on the way out.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if arguments.command == "render":
+            write(arguments.results)
+            return 0
+        return measure(arguments)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; the workers are ended, and sections that were done are in the JSON")
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

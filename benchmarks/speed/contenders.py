@@ -1,0 +1,338 @@
+"""The ways to run the network: one class each, one name each.
+
+To add one: subclass `Contender`, give it a `name` and a `label`, and list it in `CONTENDERS`. A contender lives in a
+worker process of its own, is asked for nothing but what the base class names, and may raise whatever it likes: the
+message becomes its row. Import its package inside its methods, so that the others run where it is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.speed.network import Network
+
+
+class UnavailableError(Exception):
+    """This contender cannot run here, and why."""
+
+
+def cores() -> int:
+    """The threads that every contender may use: the cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def on_gpu() -> bool:
+    """Whether JAX computes on a GPU here; the PyTorch contenders then do the same."""
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
+class Contender:
+    """One way to run one network."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    encoder_only: ClassVar[bool] = False
+    platforms: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    # Whether what was compiled for one shape is still there after another one.
+    keeps_shapes: ClassVar[bool] = True
+
+    def __init__(self, network: Network):
+        self.network = network
+
+    def prepare(self) -> None:
+        """Make files that are kept in the work directory. Called once, in a process of its own."""
+
+    def load(self) -> None:
+        """Read the weights."""
+        raise NotImplementedError
+
+    def compile(self, batch: int, samples: int) -> None:
+        """Get ready for windows of one shape, as far as that can be done apart from the first call."""
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (b, samples) float32 -> logits (b, 2), or the last hidden state of an encoder; waits for them."""
+        raise NotImplementedError
+
+
+class Ours(Contender):
+    precision: ClassVar[str]
+
+    def load(self) -> None:
+        import jax
+
+        import spectra_jax
+
+        self.model = spectra_jax.load(self.network.native, self.precision)
+        forward, params = spectra_jax.split(self.model)
+        self._params = jax.block_until_ready(params)
+        self._forward = jax.jit(forward)
+        self._compiled: dict[tuple[int, ...], Any] = {}
+
+    def compile(self, batch: int, samples: int) -> None:
+        import jax
+
+        shape = jax.ShapeDtypeStruct((batch, samples), np.float32)
+        self._compiled[shape.shape] = self._forward.lower(self._params, shape).compile()
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        import jax
+
+        return np.asarray(jax.block_until_ready(self._compiled[windows.shape](self._params, windows)))
+
+
+class OursFloat32(Ours):
+    name, label, precision = "ours-float32", "spectra-jax float32", "float32"
+
+
+class OursTF32(Ours):
+    name, label, precision = "ours-tf32", "spectra-jax tf32", "tf32"
+    platforms = ("gpu",)
+
+
+class OursBFloat16(Ours):
+    name, label, precision = "ours-bfloat16", "spectra-jax bfloat16", "bfloat16"
+
+
+class OursEncoder(Ours):
+    name, label, precision = "ours-encoder", "spectra-jax encoder, float32", "float32"
+    encoder_only = True
+
+    def load(self) -> None:
+        import jax
+        from flax import nnx
+
+        import spectra_jax
+
+        graph, params = nnx.split(spectra_jax.load(self.network.native, self.precision).encoder)
+        self._params = jax.block_until_ready(params)
+        self._forward = jax.jit(lambda params, windows: nnx.merge(graph, params)(windows))
+        self._compiled = {}
+
+
+class Torch(Contender):
+    """PyTorch, eager: the loop over rows of the KAN layers stays, since it is faster with it."""
+
+    whole: ClassVar[bool] = False
+    tf32: ClassVar[bool] = False
+
+    def load(self) -> None:
+        import torch
+
+        from benchmarks.speed import oracle
+
+        torch.set_num_threads(cores())
+        gpu = on_gpu()
+        if gpu and not torch.cuda.is_available():
+            raise UnavailableError("this PyTorch has no CUDA")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        self._device = "cuda" if gpu else "cpu"
+        self._model: Any = self.form(oracle.load(self.network, whole=self.whole).to(self._device))
+
+    def form(self, model: Any) -> Any:
+        """What is called, made from the loaded network."""
+        return model
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            # Copying to the host waits for the device.
+            return self._model(torch.from_numpy(windows).to(self._device)).float().cpu().numpy()
+
+
+class TorchFloat32(Torch):
+    name, label = "torch-float32", "PyTorch eager float32"
+
+
+class TorchTF32(Torch):
+    name, label, tf32 = "torch-tf32", "PyTorch eager tf32", True
+    platforms = ("gpu",)
+
+
+class TorchBFloat16(Torch):
+    """The encoder under autocast, what follows in float32: the same split as ours."""
+
+    name, label = "torch-bfloat16", "PyTorch eager bfloat16 (autocast)"
+
+    def form(self, model: Any) -> Any:
+        import torch
+
+        def forward(windows: Any) -> Any:
+            with torch.autocast(self._device, dtype=torch.bfloat16):
+                hidden = model.ssl_encoder(windows)
+            return model.aasist(model.bridge(hidden.float()))
+
+        return forward
+
+
+class TorchCompiled(Torch):
+    name, label, whole = "torch-compile", "PyTorch torch.compile float32", True
+
+    def form(self, model: Any) -> Any:
+        import torch
+
+        return torch.compile(model, dynamic=False)
+
+    def compile(self, batch: int, samples: int) -> None:
+        self.run(np.zeros((batch, samples), np.float32))
+
+
+class TransformersEncoder(Torch):
+    name, label = "transformers-encoder", "transformers Wav2Vec2Model, float32"
+    encoder_only = True
+
+    def form(self, model: Any) -> Any:
+        return model.ssl_encoder
+
+
+class ONNXRuntime(Contender):
+    """The oracle's export with a free batch axis, made once by the TorchScript-based exporter.
+
+    The newer exporter took longer over this graph, for a model that ran no faster.
+    """
+
+    name, label = "onnxruntime-float32", "ONNX Runtime float32"
+    platforms = ("cpu",)
+
+    @property
+    def float32_file(self) -> Any:
+        return self.network.folder / "onnx" / "model.onnx"
+
+    @property
+    def file(self) -> Any:
+        return self.float32_file
+
+    def prepare(self) -> None:
+        if self.float32_file.exists():
+            return
+        import torch
+
+        from benchmarks.speed import oracle
+        from benchmarks.speed.network import windows
+
+        model = oracle.load(self.network, whole=True)
+        part = self.float32_file.with_suffix(".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        # Two windows, since a traced batch of one would be taken for a constant.
+        example = torch.from_numpy(windows(2, self.network.config.num_samples))
+        with torch.inference_mode():
+            torch.onnx.export(
+                model,
+                (example,),
+                str(part),
+                dynamo=False,
+                opset_version=18,
+                input_names=["windows"],
+                output_names=["logits"],
+                dynamic_axes={"windows": {0: "batch"}},
+            )
+        part.rename(self.float32_file)
+
+    def load(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cores()
+        # Threads that wait for the next call would take the cores from whoever's turn it is.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {"windows": windows})[0]
+
+
+class ONNXRuntimeInt8(ONNXRuntime):
+    """Weights of the matrix products in int8, activations quantised as they come; convolutions in float32."""
+
+    name, label = "onnxruntime-int8", "ONNX Runtime int8 (dynamic)"
+
+    @property
+    def file(self) -> Any:
+        return self.float32_file.with_name("model-int8.onnx")
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.file.exists():
+            return
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        part = self.file.with_suffix(".part")
+        quantize_dynamic(
+            self.float32_file, part, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul"]
+        )
+        part.rename(self.file)
+
+
+class OpenVINO(ONNXRuntime):
+    """The same export as OpenVINO's own file, with a static shape for each batch size."""
+
+    name, label = "openvino-float32", "OpenVINO float32"
+    keeps_shapes = False
+    hint: ClassVar[str] = "f32"
+
+    @property
+    def file(self) -> Any:
+        return self.float32_file.with_name("model.xml")
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.file.exists():
+            return
+        import openvino
+
+        model = openvino.Core().read_model(self.float32_file)
+        # The description last: it is what says that both files are whole.
+        part = self.file.with_name("part.xml")
+        openvino.save_model(model, part, compress_to_fp16=False)
+        part.with_suffix(".bin").rename(self.file.with_suffix(".bin"))
+        part.rename(self.file)
+
+    def load(self) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        if self.hint == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UnavailableError("this CPU has no bfloat16 instructions, so OpenVINO would compute in float32")
+        self._source = self._core.read_model(self.file)
+
+    def compile(self, batch: int, samples: int) -> None:
+        self._compiled: Any = None  # one shape's copy of the weights at a time
+        self._source.reshape([batch, samples])
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": self.hint,
+            "INFERENCE_NUM_THREADS": cores(),
+        }
+        self._compiled = self._core.compile_model(self._source, "CPU", settings)
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        return np.array(self._compiled(windows)[0])
+
+
+class OpenVINOBFloat16(OpenVINO):
+    name, label, hint = "openvino-bfloat16", "OpenVINO bfloat16", "bf16"
+
+
+CONTENDERS: dict[str, type[Contender]] = {
+    contender.name: contender
+    for contender in (
+        OursFloat32,
+        OursTF32,
+        OursBFloat16,
+        TorchFloat32,
+        TorchTF32,
+        TorchBFloat16,
+        TorchCompiled,
+        ONNXRuntime,
+        ONNXRuntimeInt8,
+        OpenVINO,
+        OpenVINOBFloat16,
+        OursEncoder,
+        TransformersEncoder,
+    )
+}

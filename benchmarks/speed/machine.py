@@ -1,0 +1,79 @@
+"""Where and with what it was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.contenders import cores
+from benchmarks.speed.measure import ROOT
+
+PACKAGES = (
+    *("spectra-jax", "jax", "jaxlib", "flax", "numpy", "torch", "transformers"),
+    *("onnx", "onnxscript", "onnxruntime", "openvino"),
+)
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+)
+
+
+def machine() -> dict[str, Any]:
+    """Plain values for the JSON; what the system does not tell is None."""
+    cpu = _cpuinfo()
+    flags = (cpu.get("flags") or cpu.get("Features") or "").split()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
+        "cpu_family_model": [cpu.get("cpu family"), cpu.get("model")],
+        "cpu_flags": [flag for flag in FLAGS if flag in flags],
+        "cores": cores(),
+        "memory_bytes": _memory(),
+        "load_average_at_start": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return {}
+
+
+def _memory() -> int | None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

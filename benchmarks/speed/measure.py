@@ -1,0 +1,176 @@
+"""The parent's side: workers started and ended, timed in turn or alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.speed.contenders import CONTENDERS
+from benchmarks.speed.network import Network
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerError(Exception):
+    """A worker could not do what it was asked, or has ended; says why."""
+
+
+class Remote:
+    """A worker process seen from here. A context manager: leaving it ends the process."""
+
+    def __init__(self, network: Network, contender: str | None = None, env: Mapping[str, str] | None = None):
+        self.name = contender or "probe"
+        self._warm: set[tuple[int, int]] = set()
+        logs = network.work / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        self.log = logs / f"{self.name}.log"
+        arguments = [network.name, str(network.work), str(os.getpid()), *([contender] if contender else [])]
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.speed.worker", *arguments],
+                cwd=ROOT,
+                env=clean_environment() | dict(env or {}),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """One operation and its answer.
+
+        Raises:
+          WorkerError: it failed, or the worker has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise WorkerError(f"the worker ended during {op}: {self._cause()}; see {self.log}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer
+
+    def seconds(self, op: str, **arguments: Any) -> float:
+        return self.ask(op, **arguments)["seconds"]
+
+    def warm_up(self, batch: int, samples: int) -> None:
+        """Compile for one shape and call once, unless that has been done."""
+        if (batch, samples) not in self._warm:
+            if not CONTENDERS[self.name].keeps_shapes:
+                self._warm.clear()
+            self.ask("compile", batch=batch, samples=samples)
+            self.ask("run", batch=batch, samples=samples)
+            self._warm.add((batch, samples))
+
+    def _cause(self) -> str:
+        code = self._process.wait()
+        if code < 0:
+            note = ", which the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+            return f"killed by {signal.Signals(-code).name}{note}"
+        tail = self.log.read_text().strip().splitlines()
+        return f"exit status {code}, {tail[-1] if tail else 'without a word'}"
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would change a measurement."""
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    # JAX would otherwise take most of a GPU's memory at once, and the peers could not run beside it.
+    return env | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@contextmanager
+def loaded(network: Network, contender: str) -> Iterator[Remote]:
+    """A worker that has prepared its files (in a process that is gone by then) and loaded its weights.
+
+    Raises:
+      WorkerError: it could not.
+    """
+    with Remote(network, contender) as preparing:
+        preparing.ask("prepare")
+    with Remote(network, contender) as worker:
+        worker.ask("load")
+        yield worker
+
+
+def in_turn(workers: Sequence[Remote], batch: int, samples: int, *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Time workers A B C A B C ..., one call each a round, the others idle.
+
+    Stops after `rounds`, or after the first round that ends past `seconds`. A worker that fails leaves the comparison
+    with its reason.
+    """
+    errors: dict[str, str] = {}
+    times: dict[str, list[float]] = {}
+    for worker in workers:
+        try:
+            worker.warm_up(batch, samples)
+            times[worker.name] = []
+        except WorkerError as error:
+            errors[worker.name] = str(error)
+    start = time.monotonic()
+    for _ in range(rounds):
+        for worker in workers:
+            if worker.name in times:
+                try:
+                    times[worker.name].append(worker.seconds("run", batch=batch, samples=samples))
+                except WorkerError as error:
+                    errors[worker.name] = str(error)
+                    del times[worker.name]
+        if time.monotonic() - start > seconds:
+            break
+    return {"batch": batch, "samples": samples, "seconds": times, "errors": errors}
+
+
+def alone(network: Network, contender: str, batches: Sequence[int], rounds: int) -> dict[str, Any]:
+    """Load, compile, first call, steady time and peak memory of one contender that has the machine to itself."""
+    found: dict[str, Any] = {"contender": contender, "batches": []}
+    samples = network.config.num_samples
+    try:
+        with Remote(network, contender) as preparing:
+            preparing.ask("prepare")
+        with Remote(network, contender) as worker:
+            found["load_seconds"] = worker.seconds("load")
+            loading = worker.ask("memory", reset=True)
+            found["load_peak_bytes"], found["memory_resets"] = loading["peak_bytes"], loading["reset"]
+            for batch in batches:
+                shape = {"batch": batch, "samples": samples}
+                row: dict[str, Any] = {"batch": batch, "compile_seconds": worker.seconds("compile", **shape)}
+                row["compile_peak_bytes"] = worker.ask("memory", reset=True)["peak_bytes"]
+                row["first_seconds"] = worker.seconds("run", **shape)
+                row["seconds"] = [worker.seconds("run", **shape) for _ in range(rounds)]
+                row["run_peak_bytes"] = worker.ask("memory", reset=True)["peak_bytes"]
+                found["batches"].append(row)
+    except WorkerError as error:
+        found["error"] = str(error)
+    return found
+
+
+def ratios(times: Mapping[str, Sequence[float]], a: str, b: str) -> tuple[float, float]:
+    """How many times as long as `a` contender `b` takes: by medians, and the median over rounds of the ratio."""
+    by_medians = statistics.median(times[b]) / statistics.median(times[a])
+    return by_medians, statistics.median(y / x for x, y in zip(times[a], times[b], strict=False))

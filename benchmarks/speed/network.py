@@ -1,0 +1,77 @@
+"""The network that is measured, as files that every contender reads."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spectra_jax.config import SpectraConfig
+from tests.golden import recipe
+
+NAMES = ("full", "tiny")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network under the work directory: `pytorch` (safetensors and config.json) and `native`."""
+
+    name: str
+    work: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.work / self.name
+
+    @property
+    def pytorch(self) -> Path:
+        """A directory that both `spectra_jax.load` and the PyTorch contenders read."""
+        return self.folder / "pytorch"
+
+    @property
+    def native(self) -> Path:
+        return self.folder / "native"
+
+    @property
+    def config(self) -> SpectraConfig:
+        return SpectraConfig.from_json(recipe.GOLDEN / self.name / "config.json")
+
+    def make(self) -> None:
+        """Write what is missing. The full network is 1.3 GB in each format; its weights are drawn from a seed."""
+        if not self.pytorch.exists():
+            part = self._part(self.pytorch)
+            shutil.copyfile(recipe.GOLDEN / self.name / "config.json", part / "config.json")
+            if self.name == "tiny":
+                shutil.copyfile(recipe.GOLDEN / "tiny" / "model.safetensors", part / "model.safetensors")
+            else:
+                _write_seeded(part / "model.safetensors")
+            part.rename(self.pytorch)
+        if not self.native.exists():
+            from spectra_jax.convert import convert
+
+            part = self._part(self.native)
+            part.rmdir()
+            convert(self.pytorch, part)
+            part.rename(self.native)
+
+    def _part(self, path: Path) -> Path:
+        """Where `path` is written until it is whole, so that an interrupted run leaves nothing half made."""
+        part = path.with_name(path.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        return part
+
+
+def _write_seeded(path: Path) -> None:
+    from spectra_jax.tensor_file import TensorSpec, write_tensors
+
+    tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
+    with path.open("wb") as file:
+        write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
+
+
+def windows(batch: int, samples: int) -> np.ndarray:
+    """The first `batch` of a fixed row of speech-like windows, (batch, samples) float32."""
+    return np.stack([recipe.preprocess(recipe.waveform(100 + index, samples), samples) for index in range(batch)])

@@ -1,0 +1,29 @@
+"""The cold start of PyTorch: load the network, score one 16 kHz WAV file, print the score.
+
+python -m benchmarks.speed.torch_score MODEL_DIRECTORY FILE
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import soundfile  # type: ignore[import-untyped]
+import torch
+from safetensors.numpy import load_file
+
+from tests.golden import recipe
+from tests.oracle.spectra_torch import load_oracle
+
+
+def main() -> None:
+    folder, clip = map(Path, sys.argv[1:])
+    samples, _ = soundfile.read(clip, dtype="int16")
+    model = load_oracle(folder / "config.json", load_file(folder / "model.safetensors"), torch.float32)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(recipe.preprocess(samples))[None])
+    print(f"{logits[0, 1].item():.6f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""One process, one contender: JSON lines in on standard input, JSON lines out on standard output.
+
+    python -m benchmarks.speed.worker NETWORK WORK PARENT_PID [CONTENDER]
+
+    {"op": "load"}                                -> {"seconds": ...}
+    {"op": "compile", "batch": 8, "samples": n}   -> {"seconds": ...}
+    {"op": "run", "batch": 8, "samples": n}       -> {"seconds": ...}
+    {"op": "output", "batch": 8, "samples": n}    -> {"output": [[...], ...]}, of the last run or a new one
+    {"op": "memory", "reset": true}               -> {"peak_bytes": ...} since the last reset, and whether it was reset
+    {"op": "probe", "probe": NAME, ...}           -> {"result": ...}, see `benchmarks/speed/probes.py`
+
+An answer with the key `error` says why an operation failed; the worker then waits for the next one. It ends with its
+standard input, or with the process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed import probes
+from benchmarks.speed.contenders import CONTENDERS, Contender, UnavailableError
+from benchmarks.speed.network import Network, windows
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """What the operations do."""
+
+    def __init__(self, network: Network, contender: Contender | None):
+        self._network = network
+        self._contender = contender
+        self._windows: dict[tuple[int, int], np.ndarray] = {}
+        self._output: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        operation = request.pop("op")
+        return getattr(self, f"do_{operation}")(**request)
+
+    @property
+    def contender(self) -> Contender:
+        if self._contender is None:
+            raise RuntimeError("this worker was started without a contender")
+        return self._contender
+
+    def do_prepare(self) -> dict[str, Any]:
+        return _timed(self.contender.prepare)
+
+    def do_load(self) -> dict[str, Any]:
+        return _timed(self.contender.load)
+
+    def do_compile(self, batch: int, samples: int) -> dict[str, Any]:
+        self._heard(batch, samples)  # made before the clock starts
+        return _timed(self.contender.compile, batch, samples)
+
+    def do_run(self, batch: int, samples: int) -> dict[str, Any]:
+        heard = self._heard(batch, samples)
+        start = time.perf_counter()
+        output = self.contender.run(heard)
+        seconds = time.perf_counter() - start
+        self._output = (batch, samples), output
+        return {"seconds": seconds}
+
+    def do_output(self, batch: int, samples: int) -> dict[str, Any]:
+        """The logits, or of an encoder, whose output is large, every 997th number."""
+        if self._output is None or self._output[0] != (batch, samples):
+            self.do_run(batch, samples)
+        assert self._output is not None
+        output = self._output[1].astype(np.float64)
+        return {"output": (output.ravel()[::997] if self.contender.encoder_only else output).tolist()}
+
+    def do_memory(self, reset: bool = False) -> dict[str, Any]:
+        peak = _peak_bytes()
+        done = False
+        if reset:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+                done = True
+        return {"peak_bytes": peak, "reset": done}
+
+    def do_probe(self, probe: str, **arguments: Any) -> dict[str, Any]:
+        return {"result": probes.PROBES[probe](self._network, **arguments)}
+
+    def _heard(self, batch: int, samples: int) -> np.ndarray:
+        if (batch, samples) not in self._windows:
+            self._windows = {(batch, samples): windows(batch, samples)}
+        return self._windows[batch, samples]
+
+
+def _timed(function: Any, *arguments: Any) -> dict[str, Any]:
+    start = time.perf_counter()
+    function(*arguments)
+    return {"seconds": time.perf_counter() - start}
+
+
+def _peak_bytes() -> int | None:
+    """The most memory resident at one time (VmHWM), or None where the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when the one that started it ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the process that started this one has ended")
+
+
+def main() -> None:
+    name, work, parent, *contender = sys.argv[1:]
+    _end_with(int(parent))
+    # An interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What libraries print goes to the log, not among the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    network = Network(name, Path(work))
+    worker = Worker(network, CONTENDERS[contender[0]](network) if contender else None)
+    for line in sys.stdin:
+        try:
+            answer = worker.handle(json.loads(line))
+        except UnavailableError as error:
+            answer = {"error": str(error)}
+        except ImportError as error:
+            answer = {"error": f"not installed: {error}"}
+        except Exception as error:
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
