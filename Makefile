@@ -1,14 +1,16 @@
-# make demo       score the example clips and compare with the reference
-# make test       all tests, PyTorch parity included
-# make test-fast  the tests that need neither PyTorch nor the full-size network
-# make lint       formatting and style
+# make demo        score the example clips and compare with the reference
+# make test        all tests, PyTorch parity included
+# make test-fast   the tests that need neither PyTorch nor the full-size network
+# make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: half an hour or more, on an idle machine
+# make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
+# make lint        formatting and style
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast bench bench-quick lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -18,6 +20,12 @@ test: $(VENV)/installed-parity
 
 test-fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not full and not slow"
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.speed full
+
+bench-quick: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.speed quick
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -42,3 +50,7 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[test,parity]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
+
+$(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[bench]"
+	touch $@ $(VENV)/installed

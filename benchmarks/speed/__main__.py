@@ -15,6 +15,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,8 @@ from benchmarks.speed import render, sections
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network
 
-console = Console()
+# A pipe has no width of its own, and eighty columns are too few for the widest table.
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def measure(arguments: argparse.Namespace) -> int:
@@ -36,6 +38,7 @@ def measure(arguments: argparse.Namespace) -> int:
         return 2
     output: Path = arguments.output or arguments.work / f"{arguments.command}-{arguments.config}.json"
     network = Network(arguments.config, arguments.work.resolve())
+    network = replace(network, device=sections.device(network))
     start = time.monotonic()
 
     def say(what: str) -> None:
@@ -45,7 +48,6 @@ def measure(arguments: argparse.Namespace) -> int:
     network.make()
     plan = sections.Plan(
         network=network,
-        platform=sections.platform(network),
         peers=sections.QUICK_PEERS if quick else sections.FULL_PEERS,
         rounds=arguments.rounds or (4 if quick else 15),
         seconds=arguments.seconds or (12 if quick else 120),

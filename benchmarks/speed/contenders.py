@@ -24,13 +24,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def on_gpu() -> bool:
-    """Whether JAX computes on a GPU here; the PyTorch contenders then do the same."""
-    import jax
-
-    return jax.default_backend() == "gpu"
-
-
 class Contender:
     """One way to run one network."""
 
@@ -126,7 +119,7 @@ class Torch(Contender):
         from benchmarks.speed import oracle
 
         torch.set_num_threads(cores())
-        gpu = on_gpu()
+        gpu = self.network.device == "gpu"
         if gpu and not torch.cuda.is_available():
             raise UnavailableError("this PyTorch has no CUDA")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32

@@ -33,7 +33,13 @@ class Remote:
         logs = network.work / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self.log = logs / f"{self.name}.log"
-        arguments = [network.name, str(network.work), str(os.getpid()), *([contender] if contender else [])]
+        arguments = [
+            network.name,
+            str(network.work),
+            network.device,
+            str(os.getpid()),
+            *([contender] if contender else []),
+        ]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.speed.worker", *arguments],
@@ -44,6 +50,10 @@ class Remote:
                 stderr=log,
                 text=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self

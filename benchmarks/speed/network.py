@@ -5,21 +5,29 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectra_jax.config import SpectraConfig
 from tests.golden import recipe
+
+if TYPE_CHECKING:
+    # Importing spectra_jax imports JAX, whose memory no peer's process should be charged with.
+    from spectra_jax.config import SpectraConfig
 
 NAMES = ("full", "tiny")
 
 
 @dataclass(frozen=True)
 class Network:
-    """One network under the work directory: `pytorch` (safetensors and config.json) and `native`."""
+    """One network under the work directory: `pytorch` (safetensors and config.json) and `native`.
+
+    `device` is `cpu` or `gpu`: what JAX computes on here, and so what every contender has to compute on.
+    """
 
     name: str
     work: Path
+    device: str = "cpu"
 
     @property
     def folder(self) -> Path:
@@ -36,6 +44,8 @@ class Network:
 
     @property
     def config(self) -> SpectraConfig:
+        from spectra_jax.config import SpectraConfig
+
         return SpectraConfig.from_json(recipe.GOLDEN / self.name / "config.json")
 
     def make(self) -> None:

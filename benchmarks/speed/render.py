@@ -73,7 +73,7 @@ def report(results: Results) -> str:
     lines = [
         "# Speed",
         "",
-        f"The {results['network']} network, windows of 64,600 samples (4 s), {_count(results['flops']['clip'])} a clip.",
+        f"The {results['network']} network, windows of 64,600 samples (4 s): {_count(results['flops']['clip'])} each.",
         f"Measured {where['date']} at commit {(where['commit'] or 'unknown')[:12]}"
         + (" with uncommitted changes" if where["uncommitted_changes"] else "")
         + f" on {where['cpu']}, {where['cores']} cores{memory} ({', '.join(where['cpu_flags'])}); "
@@ -82,8 +82,8 @@ def report(results: Results) -> str:
         f"Python {where['python']}, {packages}.",
         "",
         "Every contender runs in its own process with as many threads as there are cores, on the same windows. In a "
-        "comparison they take turns, A B C A B C ..., after a warm-up call each. A ratio above 1 means that spectra-jax "
-        "is faster.",
+        "comparison they take turns, A B C A B C ..., after a warm-up call each. A ratio above 1 means that "
+        "spectra-jax is faster.",
     ]
     return "\n".join(lines) + "\n\n" + "\n\n".join(table.markdown() for table in tables(results)) + "\n"
 
@@ -106,7 +106,7 @@ def _comparisons(results: Results) -> Iterator[Table]:
             continue
         cells = [_label(peer), str(row["batch"]), _each(seconds[peer], row["batch"])]
         for name in ours:
-            if name in seconds and seconds[name]:
+            if seconds.get(name):
                 medians, pairs = ratios(seconds, name, peer)
                 cells += [_each(seconds[name], row["batch"]), f"{medians:.2f} ({pairs:.2f})"]
             else:
@@ -214,20 +214,20 @@ def _alone(results: Results) -> Iterator[Table]:
     rows = []
     resets = all(row.get("memory_resets", True) for row in results["alone"])
     for row in results["alone"]:
-        for batch in row["batches"] if "batches" in row else ():
-            rows.append(
-                (
-                    _label(row["contender"]),
-                    str(batch["batch"]),
-                    f"{row['load_seconds']:.2f}",
-                    f"{batch['compile_seconds']:.2f}",
-                    f"{batch['first_seconds']:.2f}",
-                    f"{statistics.median(batch['seconds']):.3f}",
-                    _gib(row["load_peak_bytes"]),
-                    _gib(batch["compile_peak_bytes"]),
-                    _gib(batch["run_peak_bytes"]),
-                )
+        rows += [
+            (
+                _label(row["contender"]),
+                str(batch["batch"]),
+                f"{row['load_seconds']:.2f}",
+                f"{batch['compile_seconds']:.2f}",
+                f"{batch['first_seconds']:.2f}",
+                f"{statistics.median(batch['seconds']):.3f}",
+                _gib(row["load_peak_bytes"]),
+                _gib(batch["compile_peak_bytes"]),
+                _gib(batch["run_peak_bytes"]),
             )
+            for batch in row.get("batches", ())
+        ]
         if "error" in row:
             rows.append((_label(row["contender"]), "-", row["error"], *[""] * 6))
     head = ("contender", "batch", "load s", "compile s", "first call s", "steady call s")

@@ -30,7 +30,6 @@ class Plan:
     """How much to measure. Every comparison ends after `rounds`, or once it has taken `seconds`."""
 
     network: Network
-    platform: str
     peers: tuple[str, ...]
     rounds: int
     seconds: float
@@ -40,14 +39,14 @@ class Plan:
 
     @property
     def ours(self) -> tuple[str, ...]:
-        return ("ours-float32", *(("ours-tf32",) if self.platform == "gpu" else ()), "ours-bfloat16")
+        return ("ours-float32", *(("ours-tf32",) if self.network.device == "gpu" else ()), "ours-bfloat16")
 
     @property
     def samples(self) -> int:
         return self.network.config.num_samples
 
 
-def platform(network: Network) -> str:
+def device(network: Network) -> str:
     """`cpu` or `gpu`: what JAX computes on here, asked of a process that ends again."""
     with Remote(network) as worker:
         return worker.ask("probe", probe="devices")["result"]["platform"]
@@ -136,7 +135,7 @@ def devices(plan: Plan) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for count in DEVICES:
         plan.say(f"{count} devices")
-        if plan.platform == "gpu":
+        if plan.network.device == "gpu":
             env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
         else:
             env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
@@ -217,7 +216,7 @@ def _outputs(workers: Sequence[Remote], row: dict[str, Any]) -> dict[str, np.nda
 
 def _impossible(plan: Plan, name: str) -> str | None:
     platforms = CONTENDERS[name].platforms
-    return None if plan.platform in platforms else f"not measured: runs on {', '.join(platforms)} only"
+    return None if plan.network.device in platforms else f"not measured: runs on {', '.join(platforms)} only"
 
 
 def _load(plan: Plan, names: Iterable[str], held: ExitStack) -> tuple[list[Remote], dict[str, str]]:

@@ -1,6 +1,6 @@
 """One process, one contender: JSON lines in on standard input, JSON lines out on standard output.
 
-    python -m benchmarks.speed.worker NETWORK WORK PARENT_PID [CONTENDER]
+    python -m benchmarks.speed.worker NETWORK WORK DEVICE PARENT_PID [CONTENDER]
 
     {"op": "load"}                                -> {"seconds": ...}
     {"op": "compile", "batch": 8, "samples": n}   -> {"seconds": ...}
@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import probes
 from benchmarks.speed.contenders import CONTENDERS, Contender, UnavailableError
 from benchmarks.speed.network import Network, windows
 
@@ -90,6 +89,8 @@ class Worker:
         return {"peak_bytes": peak, "reset": done}
 
     def do_probe(self, probe: str, **arguments: Any) -> dict[str, Any]:
+        from benchmarks.speed import probes
+
         return {"result": probes.PROBES[probe](self._network, **arguments)}
 
     def _heard(self, batch: int, samples: int) -> np.ndarray:
@@ -122,14 +123,14 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    name, work, parent, *contender = sys.argv[1:]
+    name, work, device, parent, *contender = sys.argv[1:]
     _end_with(int(parent))
     # An interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What libraries print goes to the log, not among the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    network = Network(name, Path(work))
+    network = Network(name, Path(work), device)
     worker = Worker(network, CONTENDERS[contender[0]](network) if contender else None)
     for line in sys.stdin:
         try:
