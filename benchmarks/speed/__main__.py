@@ -49,7 +49,7 @@ def measure(arguments: argparse.Namespace) -> int:
     plan = sections.Plan(
         network=network,
         peers=sections.QUICK_PEERS if quick else sections.FULL_PEERS,
-        rounds=arguments.rounds or (4 if quick else 15),
+        rounds=arguments.rounds or (3 if quick else 15),
         seconds=arguments.seconds or (12 if quick else 120),
         say=say,
     )

@@ -108,15 +108,12 @@ class OursEncoder(Ours):
 
 
 class Torch(Contender):
-    """PyTorch, eager: the loop over rows of the KAN layers stays, since it is faster with it."""
+    """PyTorch, eager, in the fast form of `benchmarks/speed/oracle.py`."""
 
-    whole: ClassVar[bool] = False
     tf32: ClassVar[bool] = False
 
     def load(self) -> None:
         import torch
-
-        from benchmarks.speed import oracle
 
         torch.set_num_threads(cores())
         gpu = self.network.device == "gpu"
@@ -124,7 +121,13 @@ class Torch(Contender):
             raise UnavailableError("this PyTorch has no CUDA")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         self._device = "cuda" if gpu else "cpu"
-        self._model: Any = self.form(oracle.load(self.network, whole=self.whole).to(self._device))
+        self._model: Any = self.form(self.read().to(self._device))
+
+    def read(self) -> Any:
+        """The network as PyTorch has it, on the CPU."""
+        from benchmarks.speed import oracle
+
+        return oracle.load(self.network, rows_at_a_time=None if self.network.device == "gpu" else oracle.CACHED_ROWS)
 
     def form(self, model: Any) -> Any:
         """What is called, made from the loaded network."""
@@ -140,6 +143,17 @@ class Torch(Contender):
 
 class TorchFloat32(Torch):
     name, label = "torch-float32", "PyTorch eager float32"
+
+
+class TorchAsWritten(Torch):
+    """The oracle of the tests: the reference's formulas one by one."""
+
+    name, label = "torch-as-written", "PyTorch oracle as written, float32"
+
+    def read(self) -> Any:
+        from benchmarks.speed import oracle
+
+        return oracle.as_written(self.network)
 
 
 class TorchTF32(Torch):
@@ -164,7 +178,12 @@ class TorchBFloat16(Torch):
 
 
 class TorchCompiled(Torch):
-    name, label, whole = "torch-compile", "PyTorch torch.compile float32", True
+    name, label = "torch-compile", "PyTorch torch.compile float32"
+
+    def read(self) -> Any:
+        from benchmarks.speed import oracle
+
+        return oracle.load(self.network, rows_at_a_time=None)
 
     def form(self, model: Any) -> Any:
         import torch
@@ -194,7 +213,7 @@ class ONNXRuntime(Contender):
 
     @property
     def float32_file(self) -> Any:
-        return self.network.folder / "onnx" / "model.onnx"
+        return self.network.folder / "exports" / "model.onnx"
 
     @property
     def file(self) -> Any:
@@ -208,7 +227,7 @@ class ONNXRuntime(Contender):
         from benchmarks.speed import oracle
         from benchmarks.speed.network import windows
 
-        model = oracle.load(self.network, whole=True)
+        model = oracle.load(self.network, rows_at_a_time=None)
         part = self.float32_file.with_suffix(".part")
         part.parent.mkdir(parents=True, exist_ok=True)
         # Two windows, since a traced batch of one would be taken for a constant.
@@ -318,6 +337,7 @@ CONTENDERS: dict[str, type[Contender]] = {
         OursTF32,
         OursBFloat16,
         TorchFloat32,
+        TorchAsWritten,
         TorchTF32,
         TorchBFloat16,
         TorchCompiled,

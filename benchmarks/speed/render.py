@@ -83,7 +83,8 @@ def report(results: Results) -> str:
         "",
         "Every contender runs in its own process with as many threads as there are cores, on the same windows. In a "
         "comparison they take turns, A B C A B C ..., after a warm-up call each. A ratio above 1 means that "
-        "spectra-jax is faster.",
+        "spectra-jax is faster. The peers run the network in the form that suits each best: fused attention, "
+        "splines in closed form, a static shape where that helps; `benchmarks/speed/oracle.py` says which.",
     ]
     return "\n".join(lines) + "\n\n" + "\n\n".join(table.markdown() for table in tables(results)) + "\n"
 
@@ -121,7 +122,7 @@ def _comparisons(results: Results) -> Iterator[Table]:
     yield _shares(results)
     if agreement:
         cells = [(_label(name), str(batch), f"{value:.1e}") for (name, batch), value in agreement.items()]
-        yield Table("Largest difference of a logit from PyTorch float32", ("contender", "batch", "difference"), cells)
+        yield Table("Largest difference of a logit from PyTorch's float32", ("contender", "batch", "difference"), cells)
     if failures:
         yield Table("Not measured", ("contender", "batch", "why"), list(dict.fromkeys(failures)))
 
