@@ -103,6 +103,10 @@ class TensorFile:
         # Touching a page behind the end of a file that was cut would kill the process.
         if self._mapped.size() != len(self._mapped):
             raise TensorFileError(f"{self.path}: tensor {name} cannot be read; the file changed since it was opened")
+        # The pages of what was read before are let go, and come back when they are touched: whoever passes through a
+        # file holds one tensor of it.
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
         offset = self._data_start + self._offsets[name]
         return np.ndarray(spec.shape, _DTYPES[spec.dtype], self._mapped, offset)
 

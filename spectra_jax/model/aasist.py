@@ -173,7 +173,7 @@ class KANAASIST(nnx.Module):
         temporal = tap("gat_t", self.gat_t(temporal, rngs=rngs))
         temporal = self.pool_t(temporal, rngs=rngs, tap=tap, name="pool_t")
 
-        if self.dropout.deterministic and tap is untapped:
+        if tap is untapped and _at_rest(self.branches):
             branches = _one_after_another(self.branches, temporal, spectral)
         else:
             branches = [
@@ -194,6 +194,12 @@ class KANAASIST(nnx.Module):
         )
         pooled = self.dropout(tap("pooled", pooled), rngs=rngs)
         return tap("logits", self.head(pooled))
+
+
+def _at_rest(branches: Sequence[Branch]) -> bool:
+    """Whether the branches are in evaluation mode, all of them in all of their parts."""
+    parts = [part for branch in branches for _, part in nnx.iter_modules(branch)]
+    return all(getattr(part, "deterministic", True) and getattr(part, "use_running_average", True) for part in parts)
 
 
 def _one_after_another(branches: Sequence[Branch], temporal: jax.Array, spectral: jax.Array) -> list[Any]:
