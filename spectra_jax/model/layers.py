@@ -150,7 +150,7 @@ def _conv_by_matmul(
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
     *sizes, _, out = kernel.shape
     # Patches overlap, and XLA would compute what they are made of once for each.
-    x = lax.optimization_barrier(x.astype(precision.operand_dtype))
+    x = lax.optimization_barrier(x.astype(precision.operand_dtype))  # type: ignore[no-untyped-call]
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
         place = 1 + 2 * axis
