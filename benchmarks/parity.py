@@ -19,7 +19,6 @@ from safetensors.numpy import load_file
 
 import spectra_jax
 from spectra_jax.model.spectra import stages
-from spectra_jax.tensor_file import TensorSpec, write_tensors
 from tests.golden import recipe
 
 # Row of the table -> the stages it sums up.
@@ -89,10 +88,7 @@ def main() -> None:
     if full:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
-            tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
-            with path.open("wb") as file:
-                write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
-            del tensors
+            recipe.write_full_checkpoint(path)
             tables["full"] = errors("full", path)
     heads = [f"{network} {column}" for network in tables for column in ("float64", "float32", "(reference's float32)")]
     print("| stage |", " | ".join(heads), "|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -29,10 +30,7 @@ def activation_bytes(config: SpectraConfig, precision: Precision) -> int:
     In bfloat16 as much as in float32, since the convolutions' results are float32 in both.
     """
     encoder = config.encoder
-    frames, largest = config.num_samples, 0
-    for channels, kernel, stride in zip(encoder.conv_dim, encoder.conv_kernel, encoder.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
-        largest = max(largest, frames * channels)
+    largest = max(map(operator.mul, encoder.layer_frames(config.num_samples), encoder.conv_dim))
     return _LIVE_COPIES * largest * jnp.dtype(precision.dtype).itemsize
 
 

@@ -162,10 +162,10 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
     """
     precision = Precision.of(precision)
     precision.require_mode()
-    graph, state = nnx.split(abstract_model(checkpoint.config, precision))
+    graph, state = nnx.split(held_model(checkpoint.config, precision))
     leaves = _by_path(state)
     for path, array in checkpoint:
-        leaves[path].set_value(jnp.asarray(array, _held_dtype(path, array, precision)))
+        leaves[path].set_value(jnp.asarray(array, leaves[path].get_value().dtype))
     return nnx.merge(graph, state)
 
 
@@ -177,14 +177,7 @@ def held_model(config: SpectraConfig, precision: Precision | str = "float32") ->
     precision = Precision.of(precision)
     graph, state = nnx.split(abstract_model(config, precision))
     for path, leaf in _by_path(state).items():
-        shape = leaf.get_value()
-        dtype = _held_dtype(path, shape, precision)
-        leaf.set_value(jax.ShapeDtypeStruct(shape.shape, dtype))  # type: ignore[no-untyped-call]
+        if path.startswith("encoder.") and path.endswith(".kernel"):
+            shape = leaf.get_value().shape
+            leaf.set_value(jax.ShapeDtypeStruct(shape, precision.operand_dtype))  # type: ignore[no-untyped-call]
     return nnx.merge(graph, state)
-
-
-def _held_dtype(path: str, array: np.ndarray | jax.ShapeDtypeStruct, precision: Precision) -> Any:
-    if not np.issubdtype(array.dtype, np.floating):
-        return array.dtype
-    multiplies = path.startswith("encoder.") and path.endswith(".kernel")
-    return precision.operand_dtype if multiplies else precision.dtype

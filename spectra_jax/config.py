@@ -146,9 +146,15 @@ class EncoderConfig(_Section):
 
     def num_frames(self, num_samples: int) -> int:
         """Frames that `num_samples` samples give: 201 for 64,600 in the published architecture; 0 if too short."""
+        return self.layer_frames(num_samples)[-1]
+
+    def layer_frames(self, num_samples: int) -> list[int]:
+        """Frames after each layer of the feature extractor."""
+        frames = []
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             num_samples = max((num_samples - kernel) // stride + 1, 0)
-        return num_samples
+            frames.append(num_samples)
+        return frames
 
     def num_samples(self, num_frames: int) -> int:
         """The shortest input that gives `num_frames` frames: 400 samples for the first, then 320 for each."""

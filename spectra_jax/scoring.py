@@ -236,6 +236,7 @@ def _compile(
 ) -> jax.stages.Compiled:
     """Compile `forward` for the devices of a mesh, from the shapes of its parameters alone."""
 
+    # What is compiled is named for it, in the compile cache and in profiles.
     def spectra(params: Any, windows: jax.Array) -> jax.Array:
         return forward(params, windows)
 

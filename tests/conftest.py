@@ -16,7 +16,6 @@ import pytest
 from spectra_jax.checkpoint import Checkpoint
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert import read_pytorch
-from spectra_jax.tensor_file import TensorSpec, write_tensors
 from tests.golden import recipe
 
 # A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.
@@ -52,10 +51,7 @@ def tiny_checkpoint() -> Checkpoint:
 def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB, gone afterwards."""
     path = tmp_path_factory.mktemp("full") / "model.safetensors"
-    tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
-    with path.open("wb") as file:
-        write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
-    del tensors
+    recipe.write_full_checkpoint(path)
     yield path
     path.unlink()
 

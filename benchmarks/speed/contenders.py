@@ -8,6 +8,7 @@ message becomes its row. Import its package inside its methods, so that the othe
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Contender:
+class Contender(ABC):
     """One way to run one network."""
 
     name: ClassVar[str]
@@ -37,19 +38,19 @@ class Contender:
     def __init__(self, network: Network):
         self.network = network
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Make files that are kept in the work directory. Called once, in a process of its own."""
 
+    @abstractmethod
     def load(self) -> None:
         """Read the weights."""
-        raise NotImplementedError
 
-    def compile(self, batch: int, samples: int) -> None:
+    def compile(self, batch: int, samples: int) -> None:  # noqa: B027 - nor anything to compile
         """Get ready for windows of one shape, as far as that can be done apart from the first call."""
 
+    @abstractmethod
     def run(self, windows: np.ndarray) -> np.ndarray:
         """Windows (b, samples) float32 -> logits (b, 2), or the last hidden state of an encoder; waits for them."""
-        raise NotImplementedError
 
 
 class Ours(Contender):
@@ -153,7 +154,7 @@ class TorchAsWritten(Torch):
     def read(self) -> Any:
         from benchmarks.speed import oracle
 
-        return oracle.as_written(self.network)
+        return oracle.as_written(self.network.pytorch)
 
 
 class TorchTF32(Torch):

@@ -44,12 +44,8 @@ def clip_flops(config: SpectraConfig, samples: int, *, encoder_only: bool = Fals
 
 
 def _feature_extractor(config: EncoderConfig, samples: int) -> int:
-    total, channels = 0, 1
-    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        samples = (samples - kernel) // stride + 1
-        total += 2 * samples * kernel * channels * width
-        channels = width
-    return total
+    layers = zip(config.layer_frames(samples), config.conv_kernel, (1, *config.conv_dim), config.conv_dim, strict=False)
+    return sum(2 * frames * kernel * inputs * outputs for frames, kernel, inputs, outputs in layers)
 
 
 def _transformer_layer(config: EncoderConfig, frames: int) -> int:

@@ -115,15 +115,26 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def loaded(network: Network, contender: str) -> Iterator[Remote]:
-    """A worker that has prepared its files (in a process that is gone by then) and loaded its weights.
+def prepared(network: Network, contender: str) -> Iterator[Remote]:
+    """A worker whose files have been prepared, in a process that is gone by then.
 
     Raises:
-      WorkerError: it could not.
+      WorkerError: they could not.
     """
     with Remote(network, contender) as preparing:
         preparing.ask("prepare")
     with Remote(network, contender) as worker:
+        yield worker
+
+
+@contextmanager
+def loaded(network: Network, contender: str) -> Iterator[Remote]:
+    """A prepared worker that has loaded its weights.
+
+    Raises:
+      WorkerError: it could not.
+    """
+    with prepared(network, contender) as worker:
         worker.ask("load")
         yield worker
 
@@ -161,9 +172,7 @@ def alone(network: Network, contender: str, batches: Sequence[int], rounds: int)
     found: dict[str, Any] = {"contender": contender, "batches": []}
     samples = network.config.num_samples
     try:
-        with Remote(network, contender) as preparing:
-            preparing.ask("prepare")
-        with Remote(network, contender) as worker:
+        with prepared(network, contender) as worker:
             found["load_seconds"] = worker.seconds("load")
             loading = worker.ask("memory", reset=True)
             found["load_peak_bytes"], found["memory_resets"] = loading["peak_bytes"], loading["reset"]

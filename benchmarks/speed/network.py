@@ -56,7 +56,7 @@ class Network:
             if self.name == "tiny":
                 shutil.copyfile(recipe.GOLDEN / "tiny" / "model.safetensors", part / "model.safetensors")
             else:
-                _write_seeded(part / "model.safetensors")
+                recipe.write_full_checkpoint(part / "model.safetensors")
             part.rename(self.pytorch)
         if not self.native.exists():
             from spectra_jax.convert import convert
@@ -72,14 +72,6 @@ class Network:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         return part
-
-
-def _write_seeded(path: Path) -> None:
-    from spectra_jax.tensor_file import TensorSpec, write_tensors
-
-    tensors = recipe.seeded_checkpoint(recipe.published_shapes(), seed=3, hidden_size=1024)
-    with path.open("wb") as file:
-        write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
 
 
 def windows(batch: int, samples: int) -> np.ndarray:

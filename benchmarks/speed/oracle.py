@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class ClosedFormKANLinear(spectra_torch.KANLinear):
 
 def load(network: Network, *, rows_at_a_time: int | None) -> Any:
     """The network in float32 on the CPU, in its fast form; `rows_at_a_time` is that of the KAN layers, None for all."""
-    model = as_written(network)
+    model = as_written(network.pytorch)
     model.ssl_encoder.model.set_attn_implementation("sdpa")
     for module in model.modules():
         # The forms differ in how they compute alone, so the weights stay where they are.
@@ -84,7 +85,6 @@ def load(network: Network, *, rows_at_a_time: int | None) -> Any:
     return model
 
 
-def as_written(network: Network) -> Any:
-    """The oracle itself, in float32 on the CPU."""
-    path = network.pytorch
-    return spectra_torch.load_oracle(path / "config.json", load_file(path / "model.safetensors"), torch.float32)
+def as_written(folder: Path) -> Any:
+    """The oracle itself, in float32 on the CPU, from `config.json` and `model.safetensors`."""
+    return spectra_torch.load_oracle(folder / "config.json", load_file(folder / "model.safetensors"), torch.float32)

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import soundfile  # type: ignore[import-untyped]
 import torch
-from safetensors.numpy import load_file
 
+from benchmarks.speed.oracle import as_written
 from tests.golden import recipe
-from tests.oracle.spectra_torch import load_oracle
 
 
 def main() -> None:
     folder, clip = map(Path, sys.argv[1:])
     samples, _ = soundfile.read(clip, dtype="int16")
-    model = load_oracle(folder / "config.json", load_file(folder / "model.safetensors"), torch.float32)
+    model = as_written(folder)
     with torch.inference_mode():
         logits = model(torch.from_numpy(recipe.preprocess(samples))[None])
     print(f"{logits[0, 1].item():.6f}")

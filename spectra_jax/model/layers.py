@@ -124,12 +124,13 @@ class Conv(nnx.Module):
         kernel = self.kernel[...]
         if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
             x = by_matmul(x, kernel)
+        elif self.precision.operand_dtype == jnp.float32:
+            x = by_conv(x, kernel)
         else:
             # XLA convolves float32 well on a CPU, and nothing else: float64 takes a plain loop there, 50 times slower
             # than a matmul, and bfloat16 gains nothing. Matmuls of narrow groups gain nothing either.
-            widened = functools.partial(by_conv, widen=True)
-            narrow_groups = self.groups > 1 and self.precision.dtype == jnp.float32
-            cpu = widened if narrow_groups or self.precision.operand_dtype == jnp.float32 else by_matmul
+            widens = self.groups > 1 and self.precision.dtype == jnp.float32
+            cpu = functools.partial(by_conv, widen=True) if widens else by_matmul
             x = lax.platform_dependent(x, kernel, cpu=cpu, default=by_conv)
         return x if self.bias is None else x + self.bias[...]
 

@@ -101,6 +101,16 @@ def published_shapes() -> dict[str, Shape]:
         return {row["name"]: tuple(map(int, filter(None, row["shape"].split(",")))) for row in rows}
 
 
+def write_full_checkpoint(path: Path) -> None:
+    """The full golden network as a PyTorch file of the published names and sizes: 1.28 GB."""
+    # Here, so that whoever wants a waveform imports nothing of the package.
+    from spectra_jax.tensor_file import TensorSpec, write_tensors
+
+    tensors = seeded_checkpoint(published_shapes(), seed=3, hidden_size=1024)
+    with path.open("wb") as file:
+        write_tensors(file, {name: TensorSpec.of(array) for name, array in tensors.items()}, tensors.items())
+
+
 def tiny_shapes() -> dict[str, Shape]:
     """Name and shape of all tensors of the tiny golden network, read from its file's header alone."""
     with (GOLDEN / "tiny" / "model.safetensors").open("rb") as file:
