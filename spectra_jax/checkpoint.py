@@ -177,7 +177,8 @@ def held_model(config: SpectraConfig, precision: Precision | str = "float32") ->
     precision = Precision.of(precision)
     graph, state = nnx.split(abstract_model(config, precision))
     for path, leaf in _by_path(state).items():
-        if path.startswith("encoder.") and path.endswith(".kernel"):
+        # The positional convolution's stays as it is: some backends compute it in float32 whatever the precision.
+        if path.startswith(("encoder.feature_", "encoder.layers.")) and path.endswith(".kernel"):
             shape = leaf.get_value().shape
             leaf.set_value(jax.ShapeDtypeStruct(shape, precision.operand_dtype))  # type: ignore[no-untyped-call]
     return nnx.merge(graph, state)

@@ -78,18 +78,12 @@ class Precision:
             preferred_element_type=self.dtype,
         )
 
-    def conv(self, x: jax.Array, kernel: jax.Array, *, widen: bool = False, **how: Any) -> jax.Array:
-        """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out).
-
-        `widen` multiplies the same rounded operands in `dtype`: the same numbers, for backends where that is faster.
-        """
+    def conv(self, x: jax.Array, kernel: jax.Array, **how: Any) -> jax.Array:
+        """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out)."""
         layout = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
-        x, kernel = x.astype(self.operand_dtype), kernel.astype(self.operand_dtype)
-        if widen:
-            x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return lax.conv_general_dilated(
-            x,
-            kernel,
+            x.astype(self.operand_dtype),
+            kernel.astype(self.operand_dtype),
             dimension_numbers=layout,
             precision=self.lax,
             preferred_element_type=self.dtype,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -281,9 +282,9 @@ def test_bfloat16_holds_the_encoders_products(tiny_checkpoint: Checkpoint) -> No
     narrow = {
         path for path, leaf in leaves_of(load_model(tiny_checkpoint, "bfloat16")).items() if leaf.dtype == "bfloat16"
     }
-    assert narrow == {
-        path for path in leaf_shapes(tiny_checkpoint.config) if path.startswith("encoder.") and path.endswith(".kernel")
-    }
+    products = {path for path in leaf_shapes(tiny_checkpoint.config) if re.match(r"encoder\..*\.kernel$", path)}
+    # A CPU computes the positional convolution in float32.
+    assert narrow == products - {"encoder.positional_convolution.conv.kernel"}
 
 
 # From a name to a checkpoint

@@ -64,7 +64,12 @@ def pytorch_encoder(encoder: dict, seed: int) -> transformers.Wav2Vec2Model:
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    encoder=encoders(), old_style=st.booleans(), frames=st.integers(3, 40), extra=st.integers(0, 4), seed=st.integers(0)
+    encoder=encoders(),
+    old_style=st.booleans(),
+    # Past 72 a CPU extracts features by stretches of frames, of which the last need not be full.
+    frames=st.integers(3, 40) | st.integers(70, 160),
+    extra=st.integers(0, 4),
+    seed=st.integers(0),
 )
 def test_encoder_is_wav2vec2(encoder: dict, old_style: bool, frames: int, extra: int, seed: int) -> None:
     seed %= 2**32

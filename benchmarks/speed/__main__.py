@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> int:
     network.make()
     plan = sections.Plan(
         network=network,
-        peers=sections.QUICK_PEERS if quick else sections.FULL_PEERS,
+        peers=tuple(arguments.peers or (sections.QUICK_PEERS if quick else sections.FULL_PEERS)),
         rounds=arguments.rounds or (3 if quick else 15),
         seconds=arguments.seconds or (12 if quick else 120),
         say=say,
@@ -66,6 +66,8 @@ def measure(arguments: argparse.Namespace) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(results, indent=1) + "\n")
     say(f"results in {output}")
+    if busy := render.load_warning(results["environment"]):
+        console.print(f"[bold]{busy}[/]", highlight=False)
     for table in render.tables(results):
         console.print(table.rich())
     if not quick:
@@ -93,6 +95,7 @@ def main() -> int:
         options.add_argument("--work", type=Path, default=ROOT / "build" / "benchmarks", help="where files are kept")
         options.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
         options.add_argument("--only", nargs="+", metavar="SECTION", help=f"of {', '.join(sections.FULL)}")
+        options.add_argument("--peers", nargs="+", choices=sections.FULL_PEERS, metavar="PEER", help="these alone")
         options.add_argument("--rounds", type=int, help="at most so many rounds a comparison")
         options.add_argument("--seconds", type=float, help="no further round of a comparison after this time")
     commands.add_parser("render").add_argument("results", type=Path)

@@ -84,9 +84,19 @@ def report(results: Results) -> str:
         "Every contender runs in its own process with as many threads as there are cores, on the same windows. In a "
         "comparison they take turns, A B C A B C ..., after a warm-up call each. A ratio above 1 means that "
         "spectra-jax is faster. The peers run the network in the form that suits each best: fused attention, "
-        "splines in closed form, a static shape where that helps; `benchmarks/speed/oracle.py` says which.",
+        "splines in closed form, a static shape where that helps; `benchmarks/speed/oracle.py` says which. They "
+        "compute every ordered pair of graph nodes, as the published code does; spectra-jax computes each pair once.",
+        *(["", f"**{busy}**"] if (busy := load_warning(where)) else []),
     ]
     return "\n".join(lines) + "\n\n" + "\n\n".join(table.markdown() for table in tables(results)) + "\n"
+
+
+def load_warning(environment: Results) -> str | None:
+    """What to say if other programs kept more than half of the cores busy when the run began."""
+    load = (environment.get("load_average_at_start") or [0])[0]
+    if load <= environment["cores"] / 2:
+        return None
+    return f"The machine was busy when this began (load average {load:.1f} on {environment['cores']} cores): repeat it."
 
 
 def _peak(results: Results) -> Iterator[Table]:
@@ -207,7 +217,10 @@ def _stages(results: Results) -> Iterator[Table]:
             rows.append(
                 (name, f"{seconds * 1e3:.1f}", f"{seconds / whole:.1%}", _count(flops[name]), _rate(rate), share)
             )
-        note = "Each stage compiled alone, on its true input; shares of time are of the whole network's."
+        note = (
+            "Each stage compiled alone, on its true input; shares of time are of the whole network's. The graph "
+            "back-end's four branches are written out here, while the whole network loops over them."
+        )
         yield Table(title, ("stage", "ms", "share of time", "operations", "rate", "share of peak"), rows, note)
 
 

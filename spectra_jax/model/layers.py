@@ -115,9 +115,12 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (b, *space, in) -> (b, *space', out)
         x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
-        by_conv = functools.partial(
-            self.precision.conv, window_strides=self.strides, padding="VALID", feature_group_count=self.groups
-        )
+
+        def by_conv(precision: Precision, x: jax.Array, kernel: jax.Array) -> jax.Array:
+            return precision.conv(
+                x, kernel, window_strides=self.strides, padding="VALID", feature_group_count=self.groups
+            )
+
         by_matmul = functools.partial(
             _conv_by_matmul, strides=self.strides, groups=self.groups, precision=self.precision
         )
@@ -125,13 +128,14 @@ class Conv(nnx.Module):
         if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
             x = by_matmul(x, kernel)
         elif self.precision.operand_dtype == jnp.float32:
-            x = by_conv(x, kernel)
+            x = by_conv(self.precision, x, kernel)
         else:
             # XLA convolves float32 well on a CPU, and nothing else: float64 takes a plain loop there, 50 times slower
-            # than a matmul, and bfloat16 gains nothing. Matmuls of narrow groups gain nothing either.
-            widens = self.groups > 1 and self.precision.dtype == jnp.float32
-            cpu = functools.partial(by_conv, widen=True) if widens else by_matmul
-            x = lax.platform_dependent(x, kernel, cpu=cpu, default=by_conv)
+            # than a matmul, and bfloat16 gains nothing. Narrow groups gain nothing from bfloat16 matmuls either, so
+            # those are not rounded at all.
+            keeps = self.groups > 1 and self.precision.dtype == jnp.float32
+            cpu = functools.partial(by_conv, self.precision.full) if keeps else by_matmul
+            x = lax.platform_dependent(x, kernel, cpu=cpu, default=functools.partial(by_conv, self.precision))
         return x if self.bias is None else x + self.bias[...]
 
 
@@ -150,17 +154,35 @@ def _conv_by_matmul(
         y = lax.map(lambda group: one(*group), (x_groups, kernels))  # (groups, b, *space', out / groups)
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
     *sizes, _, out = kernel.shape
+    if len(sizes) == 1 and strides[0] <= sizes[0] <= 2 * strides[0]:
+        return _conv_by_blocks(x, kernel, stride=strides[0], precision=precision)
     # Patches overlap, and XLA would compute what they are made of once for each.
     x = lax.optimization_barrier(x.astype(precision.operand_dtype))  # type: ignore[no-untyped-call]
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
         place = 1 + 2 * axis
         starts = np.arange(0, x.shape[place] - size + 1, stride)
-        x = jnp.take(x, starts[:, None] + np.arange(size), axis=place)
+        x = jnp.take(x, starts[:, None] + np.arange(size), axis=place, mode="clip")
     order = [0, *range(1, x.ndim - 1, 2), *range(2, x.ndim - 1, 2), x.ndim - 1]  # (b, *space', *window, c)
     x = x.transpose(order)
     x = x.reshape(*x.shape[: 1 + len(sizes)], -1)
     return precision.dot(x, kernel.reshape(-1, out))
+
+
+def _conv_by_blocks(x: jax.Array, kernel: jax.Array, *, stride: int, precision: Precision) -> jax.Array:
+    """A convolution whose kernel is one stride long, or up to two: (b, time, in) -> (b, time', out).
+
+    Frames are taken `stride` at a time, and each output is one such block times the kernel's first part plus the next
+    block times the rest: no patch is ever copied.
+    """
+    taps, channels, out = kernel.shape
+    frames = (x.shape[1] - taps) // stride + 1
+    x = x.astype(precision.operand_dtype)
+    x = jnp.pad(x, ((0, 0), (0, max((frames + 1) * stride - x.shape[1], 0)), (0, 0)))[:, : (frames + 1) * stride]
+    blocks = x.reshape(x.shape[0], frames + 1, stride * channels)
+    first, rest = kernel[:stride].reshape(-1, out), kernel[stride:].reshape(-1, out)
+    y = precision.dot(blocks[:, :frames], first)
+    return y + precision.dot(blocks[:, 1:, : len(rest)], rest) if len(rest) else y
 
 
 class BatchNorm(nnx.Module):
