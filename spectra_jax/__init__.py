@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectra_jax.checkpoint import CheckpointError, load_model
+    from spectra_jax.comparison import compare
     from spectra_jax.config import ConfigError, EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.evaluation import evaluate
+    from spectra_jax.labels import read_labels
     from spectra_jax.model.aasist import KANAASIST
     from spectra_jax.model.kan import KANLinear
-    from spectra_jax.model.spectra import SpectraAASIST3, split, stages
+    from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
     from spectra_jax.model.xlsr import XLSREncoder
     from spectra_jax.precision import Precision
     from spectra_jax.pretrained import load, open_checkpoint
+    from spectra_jax.score_file import read_scores
     from spectra_jax.scoring import Scorer
 
 __version__ = version("spectra-jax")
@@ -39,10 +43,15 @@ __all__ = [
     "SpectraAASIST3",
     "SpectraConfig",
     "XLSREncoder",
+    "compare",
+    "evaluate",
     "load",
     "load_model",
     "open_checkpoint",
+    "read_labels",
+    "read_scores",
     "split",
+    "split_with_rank_gaps",
     "stages",
 ]
 
@@ -58,16 +67,24 @@ _MODULES = {
     "SpectraAASIST3": "model.spectra",
     "SpectraConfig": "config",
     "XLSREncoder": "model.xlsr",
+    "compare": "comparison",
+    "evaluate": "evaluation",
     "load": "pretrained",
     "load_model": "checkpoint",
     "open_checkpoint": "pretrained",
+    "read_labels": "labels",
+    "read_scores": "score_file",
     "split": "model.spectra",
+    "split_with_rank_gaps": "model.spectra",
     "stages": "model.spectra",
 }
 # Reached as attributes too, as if they had been imported with the package.
-_SUBMODULES = frozenset(
-    ("audio", "checkpoint", "config", "convert", "hub", "precision", "pretrained", "results", "scoring", "trials")
-)
+# fmt: off
+_SUBMODULES = frozenset({
+    "arena", "audio", "checkpoint", "comparison", "config", "convert", "evaluation", "hub", "labels", "metrics",
+    "precision", "pretrained", "rank_gap", "results", "score_file", "scoring", "trials",
+})
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spectra_jax.atomic import atomic_file
+from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL
 from spectra_jax.trials import InputError, Trial
 
 
@@ -44,6 +45,10 @@ class Result:
       seconds: length of the clip at its own rate; None where it could not be read.
       flags: remarks on a scored clip, such as "silent".
       error: why the trial was skipped; None for a scored one.
+      rank_gap: the smallest rank gap in any graph pool (`spectra_jax.rank_gap`); None where nobody asked.
+      rank_gap_pool: that pool's name.
+      log_likelihood_ratio: natural logarithm of p(score | bona fide) / p(score | spoof), by a calibration; or None.
+      spoof_probability: P(spoof | score) at the prior that the calibration was asked for; or None.
 
     Raises:
       ValueError: numbers that are not finite, or logits and error both given or both missing.
@@ -54,6 +59,10 @@ class Result:
     seconds: float | None = None
     flags: tuple[str, ...] = ()
     error: str | None = None
+    rank_gap: float | None = None
+    rank_gap_pool: str | None = None
+    log_likelihood_ratio: float | None = None
+    spoof_probability: float | None = None
 
     def __post_init__(self) -> None:
         name = self.trial.utterance_id
@@ -75,7 +84,20 @@ class Result:
         return None if self.logits is None else self.logits[1]
 
 
-_CSV_COLUMNS = ("utterance_id", "path", "score", "logit_spoof", "logit_bonafide", "seconds", "label", "flags", "error")
+CERTIFIED = "certified"
+"""The flag of a trial that was scored again in float64, because its graph pools nearly tied."""
+
+# What only some runs find, and the name that files give it.
+_EXTRAS = {
+    "rank_gap": RANK_GAP,
+    "rank_gap_pool": RANK_GAP_POOL,
+    "log_likelihood_ratio": "log_likelihood_ratio",
+    "spoof_probability": "spoof_probability",
+}
+_CSV_COLUMNS = (
+    *("utterance_id", "path", "score", "logit_spoof", "logit_bonafide", "seconds", "label", "flags", "error"),
+    *_EXTRAS.values(),
+)
 
 
 def _write_txt(results: Iterable[Result], file: TextIO) -> None:
@@ -93,7 +115,8 @@ def _write_csv(results: Iterable[Result], file: TextIO) -> None:
         spoof, bona_fide = result.logits or (None, None)
         trial, flags = result.trial, ";".join(result.flags)
         numbers = (result.score, spoof, bona_fide, result.seconds)
-        writer.writerow((trial.utterance_id, trial.path, *numbers, trial.label, flags, result.error))
+        extras = (getattr(result, name) for name in _EXTRAS)
+        writer.writerow((trial.utterance_id, trial.path, *numbers, trial.label, flags, result.error, *extras))
 
 
 def _write_jsonl(results: Iterable[Result], file: TextIO) -> None:
@@ -108,6 +131,8 @@ def _write_jsonl(results: Iterable[Result], file: TextIO) -> None:
             "flags": result.flags,
             "error": result.error,
         }
+        extras = {column: getattr(result, name) for name, column in _EXTRAS.items()}
+        record |= {column: value for column, value in extras.items() if value is not None}
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -166,6 +191,7 @@ def write(results: Iterable[Result], output: Path) -> None:
         file.detach()
 
 
+_NUMBERS = frozenset({"score", "seconds", "rank gap", "P(spoof)"})
 # Columns of a terminal that an id or a note gets at least.
 _LEAST_TEXT = 8
 
@@ -180,16 +206,21 @@ def table(results: Iterable[Result], console: Console) -> None:
         "id": [result.trial.utterance_id for result in results],
         "score": ["-" if result.score is None else f"{result.score:.4f}" for result in results],
         "seconds": ["-" if result.seconds is None else f"{result.seconds:.2f}" for result in results],
+        "rank gap": ["" if result.rank_gap is None else f"{result.rank_gap:.2g}" for result in results],
+        "pool": [result.rank_gap_pool or "" for result in results],
+        "P(spoof)": [
+            "" if result.spoof_probability is None else f"{result.spoof_probability:.3f}" for result in results
+        ],
         "label": [result.trial.label or "" for result in results],
         "notes": [f"skipped: {result.error}" if result.error else ", ".join(result.flags) for result in results],
     }
-    columns = {name: cells for name, cells in columns.items() if name not in ("label", "notes") or any(cells)}
+    columns = {name: cells for name, cells in columns.items() if name in ("id", "score", "seconds") or any(cells)}
     grid = Table()
     for name, cells in columns.items():
         longest = max(map(cell_len, [name, *cells]))
         grid.add_column(
             name,
-            justify="right" if name in ("score", "seconds") else "left",
+            justify="right" if name in _NUMBERS else "left",
             overflow="fold",
             # Without it rich leaves out what does not fit, a whole column of ids included.
             min_width=min(longest, _LEAST_TEXT) if name in ("id", "notes") else longest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -21,10 +21,11 @@ from spectra_jax.ahead import ahead
 from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import held_model, load_model
 from spectra_jax.config import SpectraConfig
-from spectra_jax.model.spectra import SpectraAASIST3, split
+from spectra_jax.model.spectra import POOLS, SpectraAASIST3, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
-from spectra_jax.results import Result
+from spectra_jax.rank_gap import GAP_BOUND
+from spectra_jax.results import CERTIFIED, Result
 from spectra_jax.trials import Trial
 
 # Threads that decode. A clip takes milliseconds, of which libsndfile and numpy hold Python's lock for few.
@@ -46,6 +47,14 @@ class Scorer:
       batch_size: clips per call of the network, over all devices, at least 1; rounded up to a multiple of the number of
         devices. "auto" goes by the devices' memory: see `spectra_jax.batch_size`.
       devices: of one kind, and of this process; all of `jax.local_devices()` otherwise.
+      diagnostics: tell each trial's smallest rank gap and its pool, in the results of `score_trials`.
+      certify: score trials whose smallest rank gap is below the bound of `spectra_jax.rank_gap` again in
+        float64, so that no score depends on device, batch size, compiler or neighbours by more than rounding. Float64
+        weights take twice the memory of float32 ones, and are read when the first such trial comes.
+
+    Raises:
+      ValueError: an argument that cannot be; `certify` of a network that is loaded already, whose weights may have been
+        rounded.
     """
 
     def __init__(
@@ -55,13 +64,26 @@ class Scorer:
         precision: Precision | str = "float32",
         batch_size: int | Literal["auto"] = 8,
         devices: Sequence[jax.Device] | None = None,
+        diagnostics: bool = False,
+        certify: bool = False,
     ):
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f'batch_size = {batch_size!r}, but it must be at least 1, or "auto"')
         if devices is not None and len(devices) == 0:
             raise ValueError("devices is empty; leave it out to score on all of this process's devices")
         self.precision = model.precision if isinstance(model, SpectraAASIST3) else Precision.of(precision)
+        if certify and isinstance(model, SpectraAASIST3):
+            raise ValueError("certify needs the checkpoint, not a loaded network, to read its weights in float64")
+        if certify and self.precision.name not in ("float32", "float64"):
+            raise ValueError(
+                f"certify takes float32, not {self.precision.name}: in a coarser type nearly every trial has a near tie"
+            )
         self._source = model
+        # In float64 there is nothing to certify.
+        self._certifier: Scorer | None = None
+        if certify and self.precision.name != "float64":
+            self._certifier = Scorer(model, precision="float64", batch_size=1, devices=devices, diagnostics=True)
+        self._diagnostics = diagnostics or certify
         self._asked_batch_size = batch_size
         self._asked_devices = devices
         self._loading = Lock()
@@ -80,6 +102,8 @@ class Scorer:
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
         self._network = None
+        if self._certifier is not None:
+            self._certifier.unload()
 
     @property
     def model(self) -> SpectraAASIST3:
@@ -109,7 +133,8 @@ class Scorer:
         # Compiling needs no weights, and reading them leaves a core idle.
         pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
         try:
-            compiling = pool.submit(_compile, *split(shapes), batch_size, shapes.config, mesh, self._x64)
+            pure = (split_with_rank_gaps if self._diagnostics else split)(shapes)
+            compiling = pool.submit(_compile, *pure, batch_size, shapes.config, mesh, self._x64)
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
                 model = shapes if checkpoint is None else load_model(checkpoint, self.precision)
                 params = jax.device_put(split(model)[1], NamedSharding(mesh, _WHOLE))
@@ -148,10 +173,29 @@ class Scorer:
         num_samples = network.model.config.num_samples
         if windows.ndim != 2 or windows.shape[1] != num_samples:
             raise ValueError(f"expected windows of shape (n, {num_samples}), found {windows.shape}")
-        size = network.batch_size
-        begun = (self._begin(windows[start : start + size]) for start in range(0, len(windows), size))
-        batches = [np.asarray(answer) for answer in ahead(begun, 1)]
-        return np.concatenate([np.empty((0, 2), self.precision.dtype), *batches])[: len(windows)]
+        return self._answer(windows)[:, :2]
+
+    def _answer(self, windows: np.ndarray) -> np.ndarray:
+        """What the network says to any number of windows: see `_end`."""
+        size = self.batch_size
+        batches = (windows[start : start + size] for start in range(0, len(windows), size))
+        begun = ((batch, self._begin(batch)) for batch in batches)
+        empty = np.empty((0, 2 + len(POOLS) if self._diagnostics else 2), self.precision.dtype)
+        return np.concatenate([empty, *(self._end(batch, answer)[0] for batch, answer in ahead(begun, 1))])
+
+    def _end(self, windows: np.ndarray, begun: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """The answer to a batch, waited for: (n, 2) logits, with diagnostics (n, 2 + pools) and the rank gaps.
+
+        Beside it which of the windows are certified, (n,) bool.
+        """
+        answer = np.asarray(begun)[: len(windows)]
+        certified = np.zeros(len(windows), bool)
+        if self._certifier is not None:
+            certified = answer[:, 2:].min(axis=1) < GAP_BOUND
+            if certified.any():
+                answer = answer.astype(np.float64)
+                answer[certified] = self._certifier._answer(windows[certified])
+        return answer, certified
 
     def _begin(self, windows: np.ndarray) -> jax.Array:
         """Send at least one and at most `batch_size` windows to the devices: logits that are still being computed."""
@@ -201,15 +245,21 @@ class Scorer:
             heard = (future.result() for future in hearing)
             batches = iter(lambda: list(islice(heard, size)), [])
             for batch, answer in ahead(((batch, self._begin_heard(batch)) for batch in batches), 1):
-                logits = iter(np.asarray(answer))
+                answers = iter(self._answers(batch, answer))
                 for clip in batch:
-                    yield clip.refused if clip.refused is not None else clip.result(next(logits))
+                    yield clip.refused if clip.refused is not None else clip.result(*next(answers))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begin_heard(self, batch: Sequence[_Heard]) -> jax.Array | tuple[()]:
+    def _begin_heard(self, batch: Sequence[_Heard]) -> jax.Array | None:
         windows = [clip.window for clip in batch if clip.window is not None]
-        return self._begin(np.stack(windows)) if windows else ()
+        return self._begin(np.stack(windows)) if windows else None
+
+    def _answers(self, batch: Sequence[_Heard], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
+        if begun is None:
+            return ()
+        windows = np.stack([clip.window for clip in batch if clip.window is not None])
+        return zip(*self._end(windows, begun), strict=True)
 
 
 @dataclass(frozen=True)
@@ -286,9 +336,15 @@ class _Heard:
     window: np.ndarray | None = None
     refused: Result | None = None
 
-    def result(self, logits: np.ndarray) -> Result:
+    def result(self, answer: np.ndarray, certified: bool) -> Result:
+        logits, gaps = answer[:2], answer[2:]
         if not np.all(np.isfinite(logits)):
             return Result(self.trial, None, self.seconds, error=_no_answer(logits))
         assert self.window is not None
-        flags = ("silent",) if audio.is_silent(self.window) else ()
-        return Result(self.trial, (float(logits[0]), float(logits[1])), self.seconds, flags)
+        remarks = {"silent": audio.is_silent(self.window), CERTIFIED: certified}
+        flags = tuple(name for name, holds in remarks.items() if holds)
+        result = Result(self.trial, (float(logits[0]), float(logits[1])), self.seconds, flags)
+        # A gap is infinite where pools have one node and rank nothing.
+        if not len(gaps) or not np.isfinite(gaps.min()):
+            return result
+        return replace(result, rank_gap=float(gaps.min()), rank_gap_pool=POOLS[int(gaps.argmin())])

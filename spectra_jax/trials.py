@@ -98,24 +98,24 @@ def check_ids(trials: Iterable[Trial]) -> None:
     unfit = [f"{name!r}: {paths[0]}" for name, paths in by_id.items() if not name or _UNFIT_FOR_ID.search(name)]
     if unfit:
         raise InputError(
-            f"{_count(len(unfit), 'utterance id')} empty or with white space, control characters or bytes that are no "
-            f"UTF-8, which a score file cannot hold:{_examples(unfit)}\n"
+            f"{count(len(unfit), 'utterance id')} empty or with white space, control characters or bytes that are no "
+            f"UTF-8, which a score file cannot hold:{examples(unfit)}\n"
             "Rename the files, or give a manifest with a column utterance_id."
         )
     shared = [f"{name!r}: {paths[0]} and {paths[1]}" for name, paths in by_id.items() if len(paths) > 1]
     if shared:
         raise InputError(
-            f"{_count(len(shared), 'utterance id')} shared by several trials:{_examples(shared)}\n"
+            f"{count(len(shared), 'utterance id')} shared by several trials:{examples(shared)}\n"
             "Give each file once, and where files in different folders have the same name, take their paths as ids "
             "(`--id path`) or give a manifest with a column utterance_id."
         )
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _examples(lines: Sequence[str]) -> str:
+def examples(lines: Sequence[str]) -> str:
     more = len(lines) - _EXAMPLES
     return "".join(f"\n  {line}" for line in lines[:_EXAMPLES]) + (f"\n  ... and {more:,} more" if more > 0 else "")
 
@@ -137,7 +137,7 @@ def _expand(given: str, ids: IdRule) -> Iterator[Trial]:
         matches = [Path(name) for name in glob.glob(given, recursive=True)]  # noqa: PTH207
         found = sorted(match for match in matches if _is_audio(match) and not match.is_dir())
         if not found:
-            others = f"; it matches {_count(len(matches), 'other path')}" if matches else ""
+            others = f"; it matches {count(len(matches), 'other path')}" if matches else ""
             raise InputError(f"{given}: no audio file matches this pattern ({_known()}){others}")
     else:
         raise InputError(f"{given or repr(given)}: no such file or folder")
@@ -214,7 +214,7 @@ def _read_manifest(manifest: Path, ids: IdRule) -> Iterator[Trial]:
         empty = False
         if len(row) != len(columns):
             raise InputError(
-                f"{manifest}, line {line}: {_count(len(row), 'cell')} where the header has {len(columns)}"
+                f"{manifest}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)}"
                 " (a cell that holds the separator itself goes in double quotes)"
             )
         cells = dict(zip(columns, row, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from spectra_jax import cli
 from spectra_jax.checkpoint import Checkpoint
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert import read_pytorch
@@ -28,6 +30,14 @@ jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run the command line in this process; the exit status."""
+    monkeypatch.setattr(sys, "argv", ["spectra-jax", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code or 0
 
 
 def expected(network: str) -> dict:

@@ -22,19 +22,11 @@ from spectra_jax import cli
 from spectra_jax.results import Result, table
 from spectra_jax.scoring import Scorer
 from spectra_jax.trials import Trial
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, spectra
 from tests.golden import recipe
 
 CLIPS = Path(__file__).parent.parent / "examples" / "clips"
 PROGRAM = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
-
-
-def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run the command line in this process; the exit status."""
-    monkeypatch.setattr(sys, "argv", ["spectra-jax", *map(str, words)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code or 0
 
 
 @pytest.fixture(scope="module")

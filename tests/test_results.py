@@ -45,10 +45,11 @@ def test_the_score_file_is_the_arenas(tmp_path: Path) -> None:
 def test_csv_has_a_line_for_every_trial(tmp_path: Path) -> None:
     text = written(RESULTS, tmp_path / "scores.csv")
     assert text.splitlines() == [
-        "utterance_id,path,score,logit_spoof,logit_bonafide,seconds,label,flags,error",
-        "real_1,clips/real 1.wav,1.0625009,-2.5,1.0625009,4.0375,bonafide,,",
-        'cut,clips/cut.wav,,,,,spoof,,"clips/cut.wav: cut short, ""so it is"""',
-        "silent,clips/silent.wav,-0.3333333333333333,0.1,-0.3333333333333333,0.5,,silent;short,",
+        "utterance_id,path,score,logit_spoof,logit_bonafide,seconds,label,flags,error,"
+        "smallest_rank_gap,rank_gap_pool,log_likelihood_ratio,spoof_probability",
+        "real_1,clips/real 1.wav,1.0625009,-2.5,1.0625009,4.0375,bonafide,,,,,,",
+        'cut,clips/cut.wav,,,,,spoof,,"clips/cut.wav: cut short, ""so it is""",,,,',
+        "silent,clips/silent.wav,-0.3333333333333333,0.1,-0.3333333333333333,0.5,,silent;short,,,,,",
     ]
 
 

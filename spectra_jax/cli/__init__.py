@@ -1,4 +1,4 @@
-"""The command line: `spectra-jax score | convert | info`. Thin: each command reads its words and calls the library."""
+"""The command line. Thin: each command reads its words and calls the library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from spectra_jax.cli import options
+from spectra_jax.cli.calibrate import calibrate
+from spectra_jax.cli.compare import compare
 from spectra_jax.cli.convert import convert
+from spectra_jax.cli.evaluate import evaluate
 from spectra_jax.cli.info import info
 from spectra_jax.cli.score import score
 from spectra_jax.hub import HubError
@@ -30,9 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(score)
-app.command()(convert)
-app.command()(info)
+for command in (score, evaluate, compare, calibrate, convert, info):
+    app.command()(command)
 
 _INTERRUPTED = 130
 

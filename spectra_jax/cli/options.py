@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -62,3 +63,28 @@ def count_or(word: str) -> Callable[[str], str]:
         return given
 
     return check
+
+
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="L",
+        help="Manifest with a column label, the Arena's labels.parquet, or an ASVspoof protocol. Otherwise the score "
+        "file's own column `label`.",
+    ),
+]
+Common = Annotated[
+    bool, typer.Option("--common", help="Take the trials that are in both files, rather than refuse when some are not.")
+]
+Resamples = Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap for 95 % intervals; 0 for none.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of everything drawn at random.")]
+Tolerance = Annotated[float, typer.Option(metavar="T", help="The largest |difference| that is taken for rounding.")]
+GapBound = Annotated[
+    float,
+    typer.Option(
+        metavar="G",
+        help="A rank gap below this is a near tie, where rounding decides the score: 2e-5 for float32.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: the figures as JSON on standard output.")]

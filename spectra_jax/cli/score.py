@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from spectra_jax.cli.calibrate import calibrated_result, read_calibration
 from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or, say, stderr, stdout
 from spectra_jax.hub import PUBLISHED
 
@@ -50,6 +51,30 @@ def score(
             help="How many of this machine's devices share the work; `spectra-jax info` lists them.",
         ),
     ] = "all",
+    diagnostics: Annotated[
+        bool,
+        typer.Option(
+            "--diagnostics",
+            help="Tell each trial's smallest rank gap, by which `compare` tells near ties from bugs (.csv, .jsonl).",
+        ),
+    ] = False,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify",
+            help="Score trials with a near tie again in float64, so that no score depends on device, batch size or "
+            "compiler. Such trials are flagged `certified`.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C",
+            help="What `spectra-jax calibrate` wrote, or the directory with its calibration.json: adds log-likelihood "
+            "ratios and P(spoof).",
+        ),
+    ] = None,
+    spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
     no_compile_cache: Annotated[
         bool,
         typer.Option(
@@ -73,6 +98,10 @@ def score(
     if output is not None and output.resolve() in (Path(given).resolve() for given in inputs):
         raise trials.InputError(f"{output}: an input, which the scores would replace")
 
+    calibrated = None if calibration is None else read_calibration(calibration)
+    if calibrated is not None and not 0 < spoof_prior < 1:
+        raise trials.InputError(f"--spoof-prior {spoof_prior}: a probability between 0 and 1, both excluded")
+
     import jax
 
     from spectra_jax import compile_cache
@@ -86,6 +115,8 @@ def score(
         precision=precision.value,
         batch_size="auto" if batch_size == "auto" else int(batch_size),
         devices=here if devices == "all" else here[: int(devices)],
+        diagnostics=diagnostics,
+        certify=certify,
     )
     with compile_cache.off() if no_compile_cache else compile_cache.kept(say):
         scorer.load(num_clips=len(listed))
@@ -104,17 +135,22 @@ def score(
             for result in progress.track(scorer.score_trials(listed), total=len(listed)):
                 if result.error is not None or result.flags:
                     remarkable.append(result)
-                yield result
+                yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)
 
     if output is not None:
         results.write(scored(), output)
     else:
         results.table(scored(), stdout())
+    certified = sum(results.CERTIFIED in result.flags for result in remarkable)
     for result in remarkable:
+        if result.flags == (results.CERTIFIED,):
+            continue
         name = result.trial.utterance_id
         say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
     skipped = sum(result.error is not None for result in remarkable)
     if output is not None:
         say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
+    if certify:
+        say(f"{certified:,} with a near tie, scored again in float64")
     if skipped:
         raise typer.Exit(1)

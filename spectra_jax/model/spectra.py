@@ -11,13 +11,20 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spectra_jax.config import SpectraConfig
-from spectra_jax.model.aasist import KANAASIST
+from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
+from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.layers import Linear, Tap, untapped
 from spectra_jax.model.xlsr import XLSREncoder
 from spectra_jax.precision import Precision
 
 # Stages that PyTorch computes channels first and this package channels last.
 _REFERENCE_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
+
+POOLS: tuple[str, ...] = (
+    *("pool_s", "pool_t"),
+    *(f"branch{index}.{pool}" for index in range(1, NUM_BRANCHES + 1) for pool in ("pool_s", "pool_t")),
+)
+"""The graph pools, by the names of their stages."""
 
 
 class Bridge(nnx.Module):
@@ -97,6 +104,32 @@ def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array],
 
     def forward(params: Any, windows: jax.Array) -> jax.Array:
         return nnx.merge(graph, params)(windows)
+
+    return forward, params
+
+
+def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State[Any, Any]]:
+    """Like `split`, with how nearly each graph pool's ranking tied: see `spectra_jax.rank_gap`.
+
+    Returns:
+      `forward(params, windows (b, samples)) -> (b, 2 + 10)`, the logits and then the smallest rank gap of each of
+      `POOLS`; and the parameters. It compiles to another program than `split`'s, so logits may differ by rounding.
+    """
+    graph, params = nnx.split(model)
+    config = model.config
+    ratios = dict.fromkeys(POOLS, config.pool_ratios[2]) | dict(zip(POOLS[:2], config.pool_ratios[:2], strict=True))
+
+    def forward(params: Any, windows: jax.Array) -> jax.Array:
+        gaps: dict[str, jax.Array] = {}
+
+        def tap(name: str, value: jax.Array) -> jax.Array:
+            if name.endswith(".scores"):
+                pool = name.removesuffix(".scores")
+                gaps[pool] = smallest_rank_gap(value, ratios[pool])
+            return value
+
+        logits = nnx.merge(graph, params)(windows, tap=tap)
+        return jnp.concatenate([logits, *(gaps[pool][:, None] for pool in POOLS)], axis=1)
 
     return forward, params
 

@@ -1,0 +1,316 @@
+"""Are two systems' scores the same? What differs, what of it the network's own near ties explain, and a verdict.
+
+    comparison = compare(read_scores("jax.csv"), read_scores("torch.txt"))
+    comparison.agrees, comparison.verdict
+
+The network ranks graph nodes, and two that nearly tie can swap places under rounding: the score then jumps, in a right
+implementation as in a wrong one. A trial whose smallest rank gap is below the precision's bound may differ by any
+amount and says nothing; any other that differs by more than the tolerance is a difference of the systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spectra_jax import metrics
+from spectra_jax.evaluation import interval_of, six_decimals
+from spectra_jax.labels import Labels, labels_of
+from spectra_jax.rank_gap import GAP_BOUND
+from spectra_jax.score_file import RANK_GAP_POOL, Scores
+from spectra_jax.trials import InputError, count, examples
+
+_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+WORST = 10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems' scores of the same trials, side by side.
+
+    Attributes:
+      numbers: plain values for JSON.
+      utterance_ids: (n,) strings, in the order of the first.
+      a, b: (n,) float64 scores.
+      gaps: (n,) the smaller of the trial's rank gaps in both files, NaN where neither has one.
+      explained: (n,) bool: differs by more than the tolerance, and its gap is below the bound.
+      unexplained: (n,) bool: differs by more than the tolerance, and no near tie is known that could explain it.
+      verdict: in words.
+      agrees: whether there is no unexplained difference.
+    """
+
+    numbers: Mapping[str, Any]
+    utterance_ids: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    gaps: np.ndarray
+    explained: np.ndarray
+    unexplained: np.ndarray
+    verdict: str
+    agrees: bool
+
+
+def compare(
+    a: Scores,
+    b: Scores,
+    labels: Labels | None = None,
+    *,
+    tolerance: float = 1e-4,
+    gap_bound: float = GAP_BOUND,
+    common: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two systems' scores.
+
+    Args:
+      a, b: the systems; the order matters for signs alone, and for the threshold at which decisions are counted.
+      labels: of the trials; else those of either file, where all of its trials have one.
+      tolerance: the largest |difference| that rounding is taken to explain. 1e-4 is what float32 keeps to where no two
+        nodes nearly tie; scores of six decimals differ by up to 1e-6 for that alone.
+      gap_bound: below it a rank gap can close under rounding; see `spectra_jax.rank_gap`.
+      common: compare the trials that both have; otherwise a trial that one alone has is an error.
+      resamples: of the bootstrap for intervals of the EERs and of their difference; 0 for none.
+      seed: of the bootstrap.
+
+    Raises:
+      InputError: ids that do not match, with counts and examples; a negative or NaN tolerance or bound.
+      MetricError: labels of one class only.
+    """
+    for name, value in (("tolerance", tolerance), ("gap bound", gap_bound)):
+        if not value >= 0:
+            raise InputError(f"a {name} of {value}; it must be 0 or more")
+    rows_a, rows_b = _joined(a, b, common)
+    one, other = a.scores[rows_a], b.scores[rows_b]
+    difference = one - other
+    size = np.abs(difference)
+    gaps = np.fmin(_gaps(a)[rows_a], _gaps(b)[rows_b])
+    far = size > tolerance
+    explained = far & (gaps < gap_bound)
+    unexplained = far & ~explained
+    ids = a.utterance_ids[rows_a]
+    numbers: dict[str, Any] = {
+        "a": a.name,
+        "b": b.name,
+        "n": len(ids),
+        "n_only_a": len(a) - len(ids),
+        "n_only_b": len(b) - len(ids),
+        "tolerance": tolerance,
+        "gap_bound": gap_bound,
+        "max_difference": float(size.max()),
+        "mean_difference": float(size.mean()),
+        "bias": float(difference.mean()),
+        "quantiles": {f"{quantile:g}": float(np.quantile(size, quantile)) for quantile in _QUANTILES},
+        **_correlations(one, other),
+        "n_beyond_tolerance": int(far.sum()),
+        "n_explained": int(explained.sum()),
+        "n_unexplained": int(unexplained.sum()),
+        "n_with_gap": int(np.isfinite(gaps).sum()),
+        "n_near_ties": int((gaps < gap_bound).sum()),
+    }
+    steady = ~(gaps < gap_bound)
+    numbers["max_difference_without_near_ties"] = float(size[steady].max()) if steady.any() else None
+    labels = labels or _own_labels(a, b)
+    if labels is not None:
+        numbers |= _labelled(ids, one, other, labels, resamples, seed)
+    numbers["worst"] = _worst(a, rows_a, b, rows_b, size, gaps, unexplained)
+    agrees = not unexplained.any()
+    verdict = _verdict(numbers)
+    numbers |= {"agrees": agrees, "verdict": verdict}
+    return Comparison(numbers, ids, one, other, gaps, explained, unexplained, verdict, agrees)
+
+
+def _joined(a: Scores, b: Scores, common: bool) -> tuple[np.ndarray, np.ndarray]:
+    place = dict(zip(b.utterance_ids, range(len(b)), strict=True))
+    found = np.array([place.get(identity, -1) for identity in a.utterance_ids])
+    rows = np.flatnonzero(found >= 0)
+    if not len(rows):
+        raise InputError(
+            f"{a.name} and {b.name} have no trial in common: {a.utterance_ids[0]!r} in one, {b.utterance_ids[0]!r} in "
+            "the other"
+        )
+    if not common and (len(rows) < len(a) or len(rows) < len(b)):
+        both = set(a.utterance_ids[rows])
+        raise InputError(
+            "".join(
+                f"{count(len(missing), 'trial')} of {one.name} not in {other.name}:{examples(missing)}\n"
+                for one, other in ((a, b), (b, a))
+                if (missing := [_with_reason(i, other) for i in one.utterance_ids if i not in both])
+            )
+            + "Compare the trials that both have with --common."
+        )
+    return rows, found[rows]
+
+
+def _with_reason(identity: str, other: Scores) -> str:
+    reason = other.skipped.get(identity)
+    return f"{identity} (skipped there: {reason})" if reason else str(identity)
+
+
+def _gaps(scores: Scores) -> np.ndarray:
+    gaps = scores.rank_gaps
+    if gaps is None:
+        return np.full(len(scores), np.nan)
+    if gaps.dtype.kind != "f":
+        raise InputError(f"{scores.name}: its rank gaps are no numbers, such as {gaps[0]!r}")
+    return gaps.astype(np.float64)
+
+
+def _correlations(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
+    from scipy import stats
+
+    # Of a constant there is no correlation.
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return {"pearson": None, "spearman": None}
+    return {
+        "pearson": float(np.corrcoef(one, other)[0, 1]),
+        "spearman": float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1]),
+    }
+
+
+def _own_labels(a: Scores, b: Scores) -> Labels | None:
+    for scores in (a, b):
+        column = scores.columns.get("label")
+        if column is not None and all(column) and {str(value) for value in column} >= {"bonafide", "spoof"}:
+            return labels_of(scores)
+    return None
+
+
+def _labelled(
+    ids: np.ndarray, one: np.ndarray, other: np.ndarray, labels: Labels, resamples: int, seed: int
+) -> dict[str, Any]:
+    known = dict(zip(labels.utterance_ids, labels.bonafide, strict=True))
+    if missing := [str(identity) for identity in ids if identity not in known]:
+        raise InputError(f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}")
+    bonafide = np.array([known[identity] for identity in ids], bool)
+    # EERs as the Arena has them.
+    one, other = six_decimals(one), six_decimals(other)
+    equal = [metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (one, other)]
+    flips = (one >= equal[0].threshold) != (other >= equal[0].threshold)
+    numbers: dict[str, Any] = {
+        "n_bonafide": int(bonafide.sum()),
+        "n_spoof": int((~bonafide).sum()),
+        "eer_percent": [100 * rate.rate for rate in equal],
+        "threshold": equal[0].threshold,
+        "n_flips": int(flips.sum()),
+        "flips": [str(identity) for identity in ids[flips][:WORST]],
+        "eer_difference_percent": 100 * (equal[0].rate - equal[1].rate),
+    }
+    if resamples:
+        drawn = {"resamples": resamples, "seed": seed}
+        each = [metrics.bootstrap(scores, bonafide, ("eer",), **drawn)["eer"] for scores in (one, other)]
+        numbers["eer_percent_interval"] = [interval_of("eer", interval)[1] for interval in each]
+        between = metrics.bootstrap_difference(one, other, bonafide, ("eer",), **drawn)["eer"]
+        numbers["eer_difference_percent_interval"] = interval_of("eer", between)[1]
+        numbers |= drawn
+    return numbers
+
+
+def _worst(
+    a: Scores,
+    rows_a: np.ndarray,
+    b: Scores,
+    rows_b: np.ndarray,
+    size: np.ndarray,
+    gaps: np.ndarray,
+    unexplained: np.ndarray,
+) -> list[dict[str, Any]]:
+    """The largest differences, unexplained ones first."""
+    order = np.lexsort((-size, ~unexplained))[:WORST]
+    pools = [scores.columns.get(RANK_GAP_POOL) for scores in (a, b)]
+    worst = []
+    for place in order:
+        if size[place] == 0:
+            break
+        # The pool of the smaller gap.
+        own = [_gaps(scores)[rows[place]] for scores, rows in ((a, rows_a), (b, rows_b))]
+        nearer = 0 if np.isnan(own[1]) or own[0] <= own[1] else 1
+        column = pools[nearer]
+        worst.append(
+            {
+                "utterance_id": str(a.utterance_ids[rows_a[place]]),
+                "a": float(a.scores[rows_a[place]]),
+                "b": float(b.scores[rows_b[place]]),
+                "difference": float(a.scores[rows_a[place]] - b.scores[rows_b[place]]),
+                "smallest_rank_gap": None if np.isnan(gaps[place]) else float(gaps[place]),
+                "rank_gap_pool": None if column is None else str(column[(rows_a, rows_b)[nearer][place]]),
+                "unexplained": bool(unexplained[place]),
+            }
+        )
+    return worst
+
+
+def _verdict(numbers: Mapping[str, Any]) -> str:
+    trials, tolerance = count(numbers["n"], "trial"), f"{numbers['tolerance']:g}"
+    beyond, unexplained = numbers["n_beyond_tolerance"], numbers["n_unexplained"]
+    if not beyond:
+        return f"The same: {trials}, none differs by more than {tolerance}."
+    near = f"a near tie (rank gap below {numbers['gap_bound']:g})"
+    if not unexplained:
+        return (
+            f"The same but for near ties: of {trials}, {beyond:,} differ by more than {tolerance}, each with {near}, "
+            "where rounding decides the score."
+        )
+    if not numbers["n_with_gap"]:
+        return (
+            f"Different: {unexplained:,} of {trials} differ by more than {tolerance}. Neither file has rank gaps, "
+            "without which near ties cannot be told from bugs: score with --diagnostics."
+        )
+    return (
+        f"Different: {unexplained:,} of {trials} differ by more than {tolerance} without {near}"
+        + (f"; {numbers['n_explained']:,} more have one" if numbers["n_explained"] else "")
+        + "."
+    )
+
+
+def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:
+    """Print the comparison for people."""
+    numbers = comparison.numbers
+    a, b = str(numbers["a"]), str(numbers["b"])
+    grid = Table(title=Text(f"{a} against {b}: {count(numbers['n'], 'trial')}"), show_header=False)
+    grid.add_column()
+    grid.add_column(justify="right")
+    grid.add_row("largest |difference|", f"{numbers['max_difference']:.3g}")
+    if numbers["max_difference_without_near_ties"] is not None and numbers["n_near_ties"]:
+        grid.add_row("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}")
+    grid.add_row("mean |difference|", f"{numbers['mean_difference']:.3g}")
+    for quantile, value in numbers["quantiles"].items():
+        grid.add_row(f"  {100 * float(quantile):g} % are at most", f"{value:.3g}")
+    grid.add_row("mean difference", f"{numbers['bias']:+.3g}")
+    for name in ("pearson", "spearman"):
+        grid.add_row(name.capitalize(), "-" if numbers[name] is None else f"{numbers[name]:.6f}")
+    grid.add_row(f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}")
+    grid.add_row(f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}")
+    grid.add_row("  unexplained", f"{numbers['n_unexplained']:,}")
+    if "eer_percent" in numbers:
+        for name, place in ((a, 0), (b, 1)):
+            interval = numbers.get("eer_percent_interval")
+            grid.add_row(Text(f"EER of {name}"), _eer(numbers["eer_percent"][place], interval and interval[place]))
+        between = numbers.get("eer_difference_percent_interval")
+        grid.add_row("EER difference, paired", _eer(numbers["eer_difference_percent"], between))
+        grid.add_row(f"decisions that flip at {numbers['threshold']:.6f}", f"{numbers['n_flips']:,}")
+    console.print(grid)
+    rows = numbers["worst"][:worst]
+    if rows:
+        trials = Table(title="the largest differences, unexplained ones first")
+        for name in ("id", a, b, "difference", "rank gap", "pool", ""):
+            trials.add_column(Text(name), justify="left" if name in ("id", "pool", "") else "right")
+        for row in rows:
+            gap = "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}"
+            mark = "unexplained" if row["unexplained"] else ""
+            trials.add_row(
+                *(Text(row["utterance_id"]), f"{row['a']:.6f}", f"{row['b']:.6f}", f"{row['difference']:+.2g}"),
+                *(gap, row["rank_gap_pool"] or "", mark),
+            )
+        console.print(trials, crop=False)
+    console.print(Text(comparison.verdict))
+
+
+def _eer(value: float, interval: Sequence[float] | None) -> str:
+    return f"{value:.3f} %" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

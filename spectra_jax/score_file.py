@@ -1,0 +1,253 @@
+"""Reading score files: those that `spectra-jax score` writes, and those that others publish.
+
+    scores = read_scores("scores.txt")      # .txt (the Arena's), .csv, .tsv, .jsonl or .parquet
+
+A `.txt` line is `<utterance_id> <score>`. The others need `utterance_id` and `score`; whatever else they hold is kept
+as columns. A row without a score is a skipped trial. Nothing is guessed at: a score that is no finite number, or an id
+that occurs twice, is an error that names the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, examples
+
+RANK_GAP = "smallest_rank_gap"
+RANK_GAP_POOL = "rank_gap_pool"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A system's scores: higher = more bona fide.
+
+    Attributes:
+      name: what to call the system: the file's name otherwise.
+      utterance_ids: (n,) strings, each once.
+      scores: (n,) float64, finite.
+      columns: (n,) arrays by name, such as `label`, `attack`, `smallest_rank_gap`: text, or float64 with NaN where
+        there is none.
+      skipped: trials without a score, and why.
+    """
+
+    name: str
+    utterance_ids: np.ndarray
+    scores: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def rank_gaps(self) -> np.ndarray | None:
+        """(n,) smallest rank gap of each trial, NaN where unknown; None where the file has none."""
+        return self.columns.get(RANK_GAP)
+
+
+def read_scores(path: str | Path, name: str | None = None) -> Scores:
+    """Read a score file; see the top of this file for what it may be.
+
+    Args:
+      path: ends in .txt, .csv, .tsv, .jsonl or .parquet.
+      name: what to call the system in messages and reports.
+
+    Raises:
+      InputError: not there, not such a file, a score that is no finite number, ids that are empty or shared, no score
+        at all: with counts and examples.
+    """
+    path = Path(path)
+    name = name or path.name
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        ids, scores = _read_txt(path)
+        return _checked(path, name, ids, scores, {})
+    if suffix not in (*MANIFEST_DELIMITERS, ".jsonl", ".parquet"):
+        raise InputError(f"{path}: no known kind of score file; its name ends in .txt, .csv, .tsv, .jsonl or .parquet")
+    columns = read_columns(path)
+    for needed in ("utterance_id", "score"):
+        if needed not in columns:
+            raise InputError(f"{path}: no column `{needed}`; it has {', '.join(columns) or 'none'}")
+    return _checked(path, name, [_text(value) for value in columns.pop("utterance_id")], columns.pop("score"), columns)
+
+
+def read_columns(path: Path) -> dict[str, Sequence[Any]]:
+    """Every column of a .csv, .tsv, .jsonl or .parquet file, by its name; names in lower case.
+
+    Raises:
+      InputError: not there, or not what its name says; the line is named.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_columns(path)
+    if suffix == ".jsonl":
+        return _by_column(_json_rows(path))
+    rows = csv_rows(path, MANIFEST_DELIMITERS[suffix])
+    line, header = next(rows, (0, []))
+    columns = [column.strip().lower() for column in header]
+    if not columns:
+        raise InputError(f"{path}: empty; the first line names the columns")
+    if repeated := [column for column, number in Counter(columns).items() if number > 1]:
+        raise InputError(f"{path}, line {line}: several columns called {', '.join(map(repr, repeated))}")
+    table: list[list[str]] = [[] for _ in columns]
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise InputError(f"{path}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)}")
+        for cells, cell in zip(table, row, strict=True):
+            cells.append(cell.strip())
+    return dict(zip(columns, table, strict=True))
+
+
+def read_text(path: Path) -> str:
+    """A file's text, a byte order mark left out.
+
+    Raises:
+      InputError: it cannot be read, or is not UTF-8; the line is named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text") from error
+
+
+def csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line that is not blank."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _read_txt(path: Path) -> tuple[list[str], list[str]]:
+    ids, scores = [], []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        fields = line.split()
+        if len(fields) == 2:
+            ids.append(fields[0])
+            scores.append(fields[1])
+        elif fields:
+            raise InputError(
+                f"{path}, line {number}: {count(len(fields), 'field')}, but a line is `<utterance_id> <score>`: "
+                f"{line.strip()[:80]!r}"
+            )
+    return ids, scores
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: no JSON: {error.msg}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: a JSON object was expected, found {line.strip()[:80]!r}")
+        yield {key.lower(): value for key, value in row.items()}
+
+
+def _by_column(rows: Iterator[dict[str, Any]]) -> dict[str, Sequence[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for seen, row in enumerate(rows):
+        for name in row.keys() - columns.keys():
+            columns[name] = [None] * seen
+        for name, values in columns.items():
+            values.append(row.get(name))
+    return dict(columns)
+
+
+def _parquet_columns(path: Path) -> dict[str, Sequence[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        file = pq.ParquetFile(path)
+        # Columns of structs hold audio and the like: gigabytes, and nothing that a table of trials needs.
+        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+        table = file.read(columns=wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: no readable parquet file: {str(error).splitlines()[0]}") from error
+    return {name.lower(): table.column(name).to_pylist() for name in table.column_names}
+
+
+def _checked(
+    path: Path, name: str, ids: Sequence[str], given: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+) -> Scores:
+    if not ids:
+        raise InputError(f"{path}: no trials in it")
+    if empty := sum(not identity for identity in ids):
+        raise InputError(f"{path}: {count(empty, 'trial')} without an utterance_id")
+    require_distinct(path, ids)
+    try:
+        scores = np.array([math.nan if value is None or value == "" else value for value in given], np.float64)
+        if scores.ndim != 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        wrong = [f"{identity}: {value!r}" for identity, value in zip(ids, given, strict=True) if not _is_number(value)]
+        raise InputError(f"{path}: {count(len(wrong), 'score')} that are no numbers:{examples(wrong)}") from None
+    present = np.array([value is not None and value != "" for value in given], bool)
+    bad = [f"{ids[index]}: {given[index]}" for index in np.flatnonzero(present & ~np.isfinite(scores))]
+    if bad:
+        raise InputError(f"{path}: {count(len(bad), 'score')} NaN or infinite:{examples(bad)}")
+    if not present.any():
+        raise InputError(f"{path}: {count(len(ids), 'trial')} and not one score")
+    reasons = columns.get("error") or [None] * len(ids)
+    skipped = {ids[index]: _text(reasons[index]) or "no score" for index in np.flatnonzero(~present)}
+    kept = {column: as_column(values)[present] for column, values in columns.items()}
+    return Scores(name, np.array(ids, object)[present], scores[present], kept, skipped)
+
+
+def require_distinct(path: Path, ids: Sequence[str]) -> None:
+    """See that no id occurs twice.
+
+    Raises:
+      InputError: how many do, and examples.
+    """
+    if len(set(ids)) < len(ids):
+        shared = [f"{identity}: {times} times" for identity, times in Counter(ids).items() if times > 1]
+        raise InputError(f"{path}: {count(len(shared), 'utterance id')} occurring more than once:{examples(shared)}")
+
+
+def as_column(values: Sequence[Any]) -> np.ndarray:
+    """float64 with NaN where all that is there are numbers, and text otherwise."""
+    if all(isinstance(value, float | int | None) and not isinstance(value, bool) for value in values):
+        return np.array([math.nan if value is None else value for value in values], np.float64)
+    texts = [_text(value) for value in values]
+    # A CSV has no types: a column of numbers is one.
+    if any(texts) and all(not text or _is_number(text) for text in texts):
+        return np.array([text or "nan" for text in texts]).astype(np.float64)
+    return np.array(texts, object)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    if value is None or value == "":
+        return True
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
