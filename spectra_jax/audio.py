@@ -11,6 +11,7 @@ compiler that fuses the two into one instruction does not. There is no waveform 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -75,9 +76,20 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     file = Path(path)
     _check_file(file)
     # As bytes, since soundfile fails on a file name that is not UTF-8; on Windows every name is text.
-    name = os.fsencode(file) if os.name == "posix" else file
+    return _decode(os.fsencode(file) if os.name == "posix" else file, file)
+
+
+def read_bytes(content: bytes, name: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
+    """`read`, of an audio file's bytes; `name` is what messages call it."""
+    file = Path(name)
+    if not content:
+        raise AudioError(f"{file}: empty (0 bytes)")
+    return _decode(io.BytesIO(content), file)
+
+
+def _decode(source: bytes | Path | io.BytesIO, file: Path) -> tuple[NDArray[np.float32], int]:
     try:
-        with _Stream(name) as sound:
+        with _Stream(source) as sound:
             # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
             sound.seek(0)
             rate = int(sound.samplerate)

@@ -3,9 +3,10 @@
     fetched = fetch_model("lab260/Spectra-AASIST3")     # the published model, at the revision pinned below
     fetched.weights, fetched.config, fetched.revision, fetched.sha256
 
-Two files are ever asked for, `model.safetensors` and `config.json`: no pickle, no other file of the repository. The
-client's own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...), and so does its cache, which
-other programs on the machine share. Whatever goes wrong arrives as a `HubError` that says what happened and what to do.
+Of a model two files are ever asked for, `model.safetensors` and `config.json`: no pickle, and nothing else but what
+`fetch_file` is told by name. The client's own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
+...), and so does its cache, which other programs on the machine share. Whatever goes wrong arrives as a `HubError` that
+says what happened and what to do.
 
 `huggingface_hub` is imported when something is fetched and not before.
 """
@@ -18,13 +19,19 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 PUBLISHED = "lab260/Spectra-AASIST3"
 PUBLISHED_REVISION = "bc0ded888080ddad493177bb53aa6f5b95219d7c"
-PUBLISHED_SHA256 = {WEIGHTS: "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088"}
+PUBLISHED_ONNX = "spectra-aasist3.onnx"
+PUBLISHED_SHA256 = {
+    WEIGHTS: "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088",
+    PUBLISHED_ONNX: "5f05c29a01ad80c702b32654db87c2aa6e467c11c67b6d47f2fac873f846cae9",
+}
+Kind = Literal["model", "dataset"]
 
 # A Hub name: ASCII letters, digits, "-", "_" and ".", beginning and ending with a letter, a digit or "_".
 _PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
@@ -124,13 +131,62 @@ def fetch_model(name: str) -> Fetched:
     return Fetched(weights.path, config.path if config else None, repo, commit, sha256)
 
 
-def _fetch(repo: str, revision: str, filename: str) -> _File | None:
+def fetch_file(repo: str, revision: str, filename: str, kind: Kind = "model") -> Path:
+    """One file of a repository, in the client's cache, with the sha256 that the Hub states for it, if it states one.
+
+    Raises:
+        HubError: for every way in which this can fail, the repository having no such file included.
+    """
+    file = _fetch(repo, revision, filename, kind)
+    if file is None:
+        raise HubError(f"{repo} has no {filename} at revision {revision}. Check both names.")
+    if file.advertised is not None:
+        _verify(file, repo, file.path.relative_to(_snapshots(repo, kind)).parts[0], filename)
+    return file.path
+
+
+def fetch_dataset_file(repo: str, revision: str, filename: str) -> Path:
+    """`fetch_file` of a dataset."""
+    return fetch_file(repo, revision, filename, "dataset")
+
+
+def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
+    """The commit that a dataset's revision stands for, and the names of its files there.
+
+    Raises:
+        HubError: it cannot be asked for; offline, only a commit whose files are in the cache can be listed.
+    """
+    import huggingface_hub as client
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if parse(repo) is None:
+        raise HubError(f"{repo!r} is not the name of a Hub dataset. Write organisation/name[@revision].")
+    cached = _snapshots(repo, "dataset") / revision
+    try:
+        if client.constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        info = client.HfApi(endpoint=_endpoint()).dataset_info(repo, revision=revision)
+    except Exception as error:
+        # A commit never changes, so what is in the cache is part of it.
+        if _COMMIT.fullmatch(revision) and cached.is_dir():
+            return revision, sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*.*"))
+        if isinstance(error, HfHubHTTPError):
+            raise _refused(error, repo, revision) from error
+        raise _unreachable(repo, "list of files", revision, _reason(error)) from error
+    return str(info.sha), [file.rfilename for file in info.siblings or ()]
+
+
+def _snapshots(repo: str, kind: Kind) -> Path:
+    return _cache() / f"{kind}s--{repo.replace('/', '--')}" / "snapshots"
+
+
+def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _File | None:
     """One file of a repository through the client's cache; None where the repository does not have it."""
     import huggingface_hub as client
     from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RevisionNotFoundError
 
     try:
-        cached = client.try_to_load_from_cache(repo, filename, revision=revision)
+        cached = client.try_to_load_from_cache(repo, filename, revision=revision, repo_type=kind)
     except OSError as error:
         raise HubError(
             f"Cannot read the cache ({_cache()}): {error.strerror}. Mend its permissions, or set HF_HOME to another "
@@ -153,7 +209,7 @@ def _fetch(repo: str, revision: str, filename: str) -> _File | None:
     endpoint = _endpoint()
     try:
         metadata = client.get_hf_file_metadata(
-            client.hf_hub_url(repo, filename, revision=revision, endpoint=endpoint),
+            client.hf_hub_url(repo, filename, revision=revision, repo_type=kind, endpoint=endpoint),
             timeout=client.constants.HF_HUB_ETAG_TIMEOUT,
             endpoint=endpoint,
         )
@@ -175,7 +231,8 @@ def _fetch(repo: str, revision: str, filename: str) -> _File | None:
         raise _unreachable(repo, filename, revision, reason)
 
     try:
-        path = Path(client.hf_hub_download(repo, filename, revision=revision, endpoint=endpoint))
+        asked = {"revision": revision, "repo_type": kind, "endpoint": endpoint}
+        path = Path(client.hf_hub_download(repo, filename, **asked))
     except RemoteEntryNotFoundError:
         return None
     except Exception as error:
@@ -184,10 +241,10 @@ def _fetch(repo: str, revision: str, filename: str) -> _File | None:
     return _File(path, _name_in_cache(path) or _if_sha256(etag or ""))
 
 
-def _verify(weights: _File, repo: str, commit: str) -> str:
-    """The sha256 of the weights; where it is not the one expected, the file is removed and `HubError` raised."""
-    if (repo, commit) == (PUBLISHED, PUBLISHED_REVISION):
-        expected: str | None = PUBLISHED_SHA256[WEIGHTS]
+def _verify(weights: _File, repo: str, commit: str, filename: str = WEIGHTS) -> str:
+    """The sha256 of a file; where it is not the one expected, the file is removed and `HubError` raised."""
+    if (repo, commit) == (PUBLISHED, PUBLISHED_REVISION) and filename in PUBLISHED_SHA256:
+        expected: str | None = PUBLISHED_SHA256[filename]
     else:
         expected = weights.advertised
     try:
@@ -201,7 +258,7 @@ def _verify(weights: _File, repo: str, commit: str) -> str:
     if expected is not None and found != expected:
         removed = _remove(weights.path)
         raise HubError(
-            f"{WEIGHTS} of {repo} at revision {commit} has sha256 {found} where {expected} is expected: the file was "
+            f"{filename} of {repo} at revision {commit} has sha256 {found} where {expected} is expected: the file was "
             "damaged or replaced on its way or on disk. "
             + (
                 f"It has been removed from {weights.path}; run the same command again to fetch it afresh."

@@ -316,10 +316,14 @@ def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.nd
 def _hear(trial: Trial, config: SpectraConfig) -> _Heard:
     seconds = None
     try:
-        clip, rate = audio.read(trial.path)
+        content = trial.content
+        clip, rate = audio.read(trial.path) if content is None else audio.read_bytes(content, trial.path)
+        # Its bytes have been heard, and results are kept.
+        trial = replace(trial, content=None)
         seconds = len(clip) / rate
         return _Heard(trial, seconds, window=_prepare(clip, rate, config))
     except audio.AudioError as error:
+        trial = replace(trial, content=None)
         return _Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
 
 

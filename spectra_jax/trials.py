@@ -1,6 +1,6 @@
-"""Where trials come from: audio files, folders of them, glob patterns, and manifests.
+"""Where trials come from: audio files, folders of them, glob patterns, manifests, and datasets of parquet files.
 
-    collect(["clip.flac", "corpus/", "more/**/*.wav", "trials.csv"])
+    collect(["clip.flac", "corpus/", "more/**/*.wav", "trials.csv", "SpeechAntiSpoofingBenchmarks/InTheWild"])
 
 No audio is opened here. What only reading a clip can tell (a file that a manifest lists and that is not there, one
 that holds no audio) is left to the reading, where it costs that one trial.
@@ -14,10 +14,14 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from spectra_jax.arena.dataset import Dataset
 
 Label = Literal["bonafide", "spoof"]
 IdRule = Literal["stem", "path"]
@@ -30,6 +34,7 @@ AUDIO_SUFFIXES = frozenset({
     ".voc", ".w64", ".wav", ".wave",
 })
 # fmt: on
+_HUB_DATASETS = "hf://datasets/"
 MANIFEST_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 # A score file has one space between id and score and one trial a line, in UTF-8 (which has no surrogates).
@@ -49,21 +54,45 @@ class Trial:
       utterance_id: unique among the trials scored together, without white space.
       path: of the audio file, which need not exist.
       label: "bonafide" (a real person), "spoof", or None where it is not known.
+      content: the audio file's bytes, where they come from elsewhere and `path` only says from where.
     """
 
     utterance_id: str
     path: Path
     label: Label | None = None
+    content: bytes | None = field(default=None, repr=False)
 
 
-def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -> list[Trial]:
-    """The trials that `inputs` stand for, in the order given.
+class Trials(Collection[Trial]):
+    """Trials in order, to be iterated over once: those of datasets get their clips as they are reached."""
+
+    def __init__(self, parts: Sequence[list[Trial] | Dataset]):
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[Trial]:
+        return chain.from_iterable(self._parts)
+
+    def __contains__(self, trial: object) -> bool:
+        return any(trial == other for other in self.listed())
+
+    def listed(self) -> Iterator[Trial]:
+        """The same trials, those of datasets without their clips."""
+        return chain.from_iterable(part if isinstance(part, list) else part.listed for part in self._parts)
+
+
+def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -> list[Trial] | Trials:
+    """The trials that `inputs` stand for, in the order given; with a dataset among them, to be iterated over once.
 
     Each input is one of:
       - a manifest: a `.csv` (commas) or `.tsv` (tabs) in UTF-8 whose first line names its columns. `path` is needed,
         relative to the manifest's folder unless absolute; `utterance_id` and `label` are optional, and other columns
         are ignored. A label is `bonafide` or `spoof` in any case, `bona fide`, `bona-fide` and `bona_fide` included;
         an empty one is unknown. A listed file need not exist.
+      - a dataset in the Arena's layout: a folder with `data/test-*.parquet`, a `.parquet` file, or one of the Hub:
+        `SpeechAntiSpoofingBenchmarks/NAME[@revision]` or `hf://datasets/org/name[@revision]`.
       - any other file: taken whatever its extension.
       - a folder: its audio files by extension, those of its subfolders included, hidden ones left out, sorted by path.
       - a glob pattern: the audio files by extension that it matches, sorted by path. `**` stands for any number of
@@ -79,10 +108,12 @@ def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -
         naming the line; ids that are empty, hold white space, or are shared.
     """
     if not inputs:
-        raise InputError("no input: give audio files, folders, glob patterns or manifests (.csv, .tsv)")
-    trials = [trial for given in inputs for trial in _expand(os.fspath(given), ids)]
-    check_ids(trials)
-    return trials
+        raise InputError("no input: give audio files, folders, glob patterns, manifests (.csv, .tsv) or datasets")
+    parts = [_part(os.fspath(given), ids) for given in inputs]
+    trials = Trials(parts)
+    check_ids(trials.listed())
+    # Clips of datasets must not all be in memory.
+    return list(trials) if all(isinstance(part, list) for part in parts) else trials
 
 
 def check_ids(trials: Iterable[Trial]) -> None:
@@ -118,6 +149,17 @@ def count(number: int, noun: str) -> str:
 def examples(lines: Sequence[str]) -> str:
     more = len(lines) - _EXAMPLES
     return "".join(f"\n  {line}" for line in lines[:_EXAMPLES]) + (f"\n  ... and {more:,} more" if more > 0 else "")
+
+
+def _part(given: str, ids: IdRule) -> list[Trial] | Dataset:
+    from spectra_jax.arena import dataset
+
+    if os.path.exists(given):  # noqa: PTH110
+        return dataset.open_local(Path(given)) if dataset.find_shards(Path(given)) else list(_expand(given, ids))
+    if not given.startswith((_HUB_DATASETS, f"{dataset.ORGANISATION}/")):
+        return list(_expand(given, ids))
+    name, _, revision = given.removeprefix(_HUB_DATASETS).partition("@")
+    return dataset.open_hub(name, revision or None)
 
 
 def _expand(given: str, ids: IdRule) -> Iterator[Trial]:

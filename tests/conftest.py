@@ -72,6 +72,22 @@ def full_checkpoint(full_pytorch_file: Path) -> Checkpoint:
     return read_pytorch(full_pytorch_file, SpectraConfig())
 
 
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache and no login, whatever this machine has. The client reads its environment at import only."""
+    import huggingface_hub
+    from huggingface_hub import constants as client
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(client, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(client, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.close_session()  # so that the next one sees NO_PROXY
+    return tmp_path / "cache"
+
+
 def pytest_unconfigure() -> None:
     """Leave no cache behind that this run made."""
     if Path(_cache).name.startswith("spectra-jax-tests-"):

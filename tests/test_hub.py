@@ -39,16 +39,8 @@ MODEL = {
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache and no login, whatever this machine has. The client reads its environment at import only."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(client, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(client, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()  # so that the next one sees NO_PROXY
-    return tmp_path / "cache"
+def cache(hub_cache: Path) -> Path:
+    return hub_cache
 
 
 @pytest.fixture
@@ -148,7 +140,8 @@ def test_the_published_model_is_pinned() -> None:
     assert hub.PUBLISHED == "lab260/Spectra-AASIST3"
     assert hub.PUBLISHED_REVISION == "bc0ded888080ddad493177bb53aa6f5b95219d7c"
     assert hub.PUBLISHED_SHA256 == {
-        "model.safetensors": "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088"
+        "model.safetensors": "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088",
+        "spectra-aasist3.onnx": "5f05c29a01ad80c702b32654db87c2aa6e467c11c67b6d47f2fac873f846cae9",
     }
 
 

@@ -41,6 +41,12 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(metavar="F", help="Draw the DET curve: .png, .svg or .pdf (extra `report`).")
     ] = None,
+    result: Annotated[
+        Path | None, typer.Option(metavar="F", help="Write the Arena's result.yaml too; needs the next three.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="ID", help="The dataset on the Hub, org/name.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="NAME", help="What the system is called.")] = None,
+    slug: Annotated[str | None, typer.Option(metavar="SLUG", help="Its short name: a-z, 0-9 and hyphens.")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -55,9 +61,12 @@ def evaluate(
     from spectra_jax.metrics import Costs
     from spectra_jax.score_file import read_scores
 
+    if result is not None and (labels is None or dataset is None or system is None or slug is None):
+        raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
+    known = None if labels is None else read_labels(labels)
     found = evaluation.evaluate(
         read_scores(scores),
-        None if labels is None else read_labels(labels),
+        known,
         exact=exact,
         common=common,
         by=by or (),
@@ -72,6 +81,12 @@ def evaluate(
 
         plot_det([found], plot)
         say(f"DET curve -> {plot}")
+    if result is not None and known is not None:
+        from spectra_jax.arena import result as arena
+
+        content = arena.result(scores, known, str(dataset), system={"name": system, "slug": slug})
+        arena.write(content, result)
+        say(f"the Arena's result -> {result}")
     if as_json:
         typer.echo(json.dumps(found.numbers, indent=1, ensure_ascii=False, allow_nan=False))
     else:

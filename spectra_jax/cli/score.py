@@ -19,7 +19,8 @@ def score(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Audio files, directories, globs, or manifests (.csv, .tsv with a column `path`).",
+            help="Audio files, directories, globs, manifests (.csv, .tsv with a column `path`), or datasets in the "
+            "Arena's parquet layout: a directory, a file, or SpeechAntiSpoofingBenchmarks/NAME[@revision] of the Hub.",
             show_default=False,
         ),
     ],

@@ -1,0 +1,115 @@
+"""The Arena's `result.yaml` of a local run, schema version 4, and the check that its `reproduce --scoring` makes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spectra_jax import metrics
+from spectra_jax.arena.dataset import pinned_revision
+from spectra_jax.atomic import atomic_file
+from spectra_jax.evaluation import evaluate
+from spectra_jax.labels import Labels
+from spectra_jax.score_file import read_scores
+from spectra_jax.trials import InputError, count, examples
+
+SCHEMA_VERSION = 4
+# In percentage points: what the Arena takes for the same EER.
+EER_TOLERANCE = 1e-6
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def result(
+    scores: Path,
+    labels: Labels,
+    dataset: str,
+    *,
+    system: Mapping[str, Any],
+    revision: str | None = None,
+    submitter: Mapping[str, Any] | None = None,
+    notes: str | None = None,
+) -> dict[str, Any]:
+    """The content of a `result.yaml`; null where nothing is known.
+
+    Args:
+      scores: the score file in the Arena's format. A trial of the labels that it leaves out counts as skipped.
+      labels: of the whole dataset.
+      dataset: its id on the Hub.
+      system: `name` and `slug`, and what of `description`, `code`, `checkpoint` and `paper` there is.
+      revision: of the dataset; the pinned one otherwise.
+      submitter: as the Arena has it.
+      notes: free text.
+
+    Raises:
+      InputError: an impossible slug, another kind of score file, or trials that the dataset does not have.
+    """
+    slug = str(system.get("slug", ""))
+    if not _SLUG.fullmatch(slug):
+        raise InputError(f"slug {slug!r}: lower-case letters, digits and hyphens, beginning with a letter or digit")
+    if scores.suffix.lower() != ".txt":
+        raise InputError(f"{scores}: the Arena takes its own format, which `score --output F.txt` writes")
+    found = _evaluated(scores, labels)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "system": {key: system.get(key) for key in ("name", "slug", "description", "code", "checkpoint", "paper")},
+        "dataset": {"id": dataset, "revision": revision or pinned_revision(dataset), "split": "test"},
+        "scores": {
+            "eer_percent": found["eer_percent"],
+            "n_trials": len(labels.utterance_ids),
+            "n_skipped": len(labels.utterance_ids) - found["n_bonafide"] - found["n_spoof"],
+        },
+        "artifact": {"scores_url": None, "scores_sha256": _sha256(scores), "bench_version": None},
+        "reproduction": None,
+        "submitter": None if submitter is None else dict(submitter),
+        "submitted_at": None,
+        "notes": notes,
+    }
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write a `result.yaml`, whole or not at all."""
+    import yaml
+
+    with atomic_file(path) as file:
+        file.write(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).encode())
+
+
+def check(content: Mapping[str, Any], scores: Path, labels: Labels) -> list[str]:
+    """What a reproduction of the scoring would object to, a sentence each; nothing where it holds.
+
+    Raises:
+      InputError: the score file cannot be read, or has trials that the dataset does not have.
+    """
+    problems = []
+    stated, artifact = content["scores"], content["artifact"]
+    if (digest := _sha256(scores)) != artifact["scores_sha256"]:
+        problems.append(f"the score file's sha256 is {digest}, and the result states {artifact['scores_sha256']}")
+    found = _evaluated(scores, labels)
+    scored, trials = found["n_bonafide"] + found["n_spoof"], len(labels.utterance_ids)
+    if not scored + stated["n_skipped"] == stated["n_trials"] == trials:
+        problems.append(
+            f"{scored:,} scored and {stated['n_skipped']:,} skipped of {stated['n_trials']:,} trials, and "
+            f"{labels.name} has {trials:,}"
+        )
+    if not abs(found["eer_percent"] - stated["eer_percent"]) <= EER_TOLERANCE:
+        problems.append(f"the EER comes to {found['eer_percent']!r} %, and the result states {stated['eer_percent']!r}")
+    return problems
+
+
+def _evaluated(path: Path, labels: Labels) -> Mapping[str, Any]:
+    scores = read_scores(path)
+    known = set(labels.utterance_ids)
+    if unknown := [str(name) for name in scores.utterance_ids if name not in known]:
+        raise InputError(f"{path}: {count(len(unknown), 'trial')} that {labels.name} does not have:{examples(unknown)}")
+    try:
+        return evaluate(scores, labels, common=True, resamples=0).numbers
+    except metrics.MetricError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
