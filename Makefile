@@ -48,7 +48,7 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test,parity]"
+	$(PIP) --editable ".[test,parity,verify]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt

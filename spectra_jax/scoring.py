@@ -175,6 +175,16 @@ class Scorer:
             raise ValueError(f"expected windows of shape (n, {num_samples}), found {windows.shape}")
         return self._answer(windows)[:, :2]
 
+    def diagnosed(self, windows: np.ndarray) -> np.ndarray:
+        """Logits and each pool's smallest rank gap, (n, 2 + 10), of windows: see `spectra_jax.split_with_rank_gaps`.
+
+        Raises:
+          ValueError: the scorer was not made with `diagnostics` or `certify`.
+        """
+        if not self._diagnostics:
+            raise ValueError("rank gaps need a scorer made with diagnostics=True")
+        return self._answer(windows)
+
     def _answer(self, windows: np.ndarray) -> np.ndarray:
         """What the network says to any number of windows: see `_end`."""
         size = self.batch_size
@@ -241,21 +251,21 @@ class Scorer:
         size, config = network.batch_size, network.model.config
         pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="spectra-jax-decode")
         try:
-            hearing = ahead((pool.submit(_hear, trial, config) for trial in trials), max(size, 2 * _DECODERS))
+            hearing = ahead((pool.submit(hear, trial, config) for trial in trials), max(size, 2 * _DECODERS))
             heard = (future.result() for future in hearing)
             batches = iter(lambda: list(islice(heard, size)), [])
-            for batch, answer in ahead(((batch, self._begin_heard(batch)) for batch in batches), 1):
+            for batch, answer in ahead(((batch, self._begin_batch(batch)) for batch in batches), 1):
                 answers = iter(self._answers(batch, answer))
                 for clip in batch:
                     yield clip.refused if clip.refused is not None else clip.result(*next(answers))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begin_heard(self, batch: Sequence[_Heard]) -> jax.Array | None:
+    def _begin_batch(self, batch: Sequence[Heard]) -> jax.Array | None:
         windows = [clip.window for clip in batch if clip.window is not None]
         return self._begin(np.stack(windows)) if windows else None
 
-    def _answers(self, batch: Sequence[_Heard], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
+    def _answers(self, batch: Sequence[Heard], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
         if begun is None:
             return ()
         windows = np.stack([clip.window for clip in batch if clip.window is not None])
@@ -313,7 +323,8 @@ def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.nd
     )
 
 
-def _hear(trial: Trial, config: SpectraConfig) -> _Heard:
+def hear(trial: Trial, config: SpectraConfig) -> Heard:
+    """Decode a trial and make its window; a clip that cannot be scored is refused with its reason."""
     seconds = None
     try:
         content = trial.content
@@ -321,10 +332,10 @@ def _hear(trial: Trial, config: SpectraConfig) -> _Heard:
         # Its bytes have been heard, and results are kept.
         trial = replace(trial, content=None)
         seconds = len(clip) / rate
-        return _Heard(trial, seconds, window=_prepare(clip, rate, config))
+        return Heard(trial, seconds, window=_prepare(clip, rate, config))
     except audio.AudioError as error:
         trial = replace(trial, content=None)
-        return _Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
+        return Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
 
 
 def _no_answer(logits: np.ndarray) -> str:
@@ -332,7 +343,7 @@ def _no_answer(logits: np.ndarray) -> str:
 
 
 @dataclass
-class _Heard:
+class Heard:
     """A trial as decoded: the window to score, or the result that refuses it."""
 
     trial: Trial

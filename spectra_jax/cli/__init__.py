@@ -21,6 +21,7 @@ from spectra_jax.cli.convert import convert
 from spectra_jax.cli.evaluate import evaluate
 from spectra_jax.cli.info import info
 from spectra_jax.cli.score import score
+from spectra_jax.cli.verify import verify
 from spectra_jax.hub import HubError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, evaluate, compare, calibrate, convert, info):
+for command in (score, evaluate, compare, verify, calibrate, convert, info):
     app.command()(command)
 
 _INTERRUPTED = 130

@@ -1,0 +1,169 @@
+"""`spectra-jax verify`: is it the same network, and are the reported figures right?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from spectra_jax.cli.options import AsJson, Debug, GapBound, Model, Resamples, Seed, Tolerance, say, stdout
+from spectra_jax.hub import PUBLISHED
+
+if TYPE_CHECKING:
+    from spectra_jax.verification import Divergence
+
+
+def verify(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT]...", help="What `score` takes: clips, manifests, datasets.", show_default=False
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REFERENCE",
+            help="onnx:FILE or onnx:HUBID, an ONNX export; torch:DIR, a PyTorch module (reference.py with "
+            "build(config), config.json, model.safetensors); scores:FILE, published scores.",
+        ),
+    ] = None,
+    reported: Annotated[
+        bool,
+        typer.Option(
+            "--reported",
+            help="Recompute the EERs that the authors report, from their published scores; INPUT names datasets.",
+        ),
+    ] = False,
+    model: Model = PUBLISHED,
+    precision: Annotated[Literal["float32", "float64"], typer.Option(help="What our network computes in.")] = "float32",
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="So many trials, drawn from each label in its share.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips at a time.")] = 8,
+    tolerance: Tolerance = 1e-4,
+    gap_bound: GapBound = 2e-5,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    run_reference_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-reference-code",
+            help="Run the Python code of torch:DIR, with all that your account may do. Read it first.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Score by our network and by a reference in one run, on the same windows, and say whether they are the same.
+
+    Where they are not, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
+    wrong usage.
+    """
+    del debug  # acted on as it is read
+    if reported == (against is not None):
+        raise typer.BadParameter("Give --against REFERENCE, or --reported; one of them.")
+    if reported:
+        _verify_reported(inputs or [], as_json)
+        return
+    kind, _, target = str(against).partition(":")
+    if kind not in ("onnx", "torch", "scores") or not target:
+        raise typer.BadParameter(f"{against!r} is none of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
+
+    from spectra_jax import comparison, trials, verification
+    from spectra_jax.score_file import read_scores
+
+    listed = trials.collect(inputs or [])
+    without_clips = listed.listed() if isinstance(listed, trials.Trials) else listed
+    how: dict[str, Any] = {
+        "only": None if sample is None else verification.sample(without_clips, sample, seed),
+        "precision": precision,
+        "batch_size": batch_size,
+        "tolerance": tolerance,
+        "gap_bound": gap_bound,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    if kind == "scores":
+        found = verification.verify_scores(model, read_scores(target), listed, **how)
+    else:
+        reference: verification.Reference
+        if kind == "onnx":
+            reference = verification.OnnxReference(verification.reference_file(target))
+        else:
+            reference = verification.TorchReference(
+                Path(target), run_code=run_reference_code, float64=precision == "float64"
+            )
+        found = verification.verify(model, reference, listed, **how)
+    if as_json:
+        numbers = {**found.comparison.numbers, "skipped": found.skipped, "divergence": None}
+        if found.divergence is not None:
+            numbers["divergence"] = {
+                "first": found.divergence.first,
+                "trials": list(found.divergence.trials),
+                # JSON has no infinity, which is what stages of different shapes differ by.
+                "stages": {stage.name: min(stage.error, 1e308) for stage in found.divergence.stages},
+            }
+        typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        comparison.table(found.comparison, stdout())
+        if found.divergence is not None:
+            _show(found.divergence)
+    for name, reason in found.skipped.items():
+        say(f"skipped {name}: {reason}")
+    if not found.comparison.agrees:
+        raise typer.Exit(1)
+
+
+def _show(divergence: Divergence) -> None:
+    from rich.table import Table
+
+    if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
+        stdout().print("Where they begin to differ cannot be told: the reference names none of its stages.")
+        return
+    grid = Table(title="stage by stage, on " + ", ".join(divergence.trials))
+    grid.add_column("stage")
+    grid.add_column("rms difference / rms", justify="right")
+    grid.add_column("")
+    for stage in divergence.stages:
+        grid.add_row(stage.name, f"{stage.error:.1e}", "departs" if stage.departs else "")
+    stdout().print(grid)
+    if divergence.first is None:
+        stdout().print("No stage departs on these clips.")
+        return
+    names = [stage.name for stage in divergence.stages]
+    before = names[: names.index(divergence.first)]
+    stdout().print(
+        f"The first stage that departs is {divergence.first}"
+        + (f"; everything compared before it, up to {before[-1]}, is the same." if before else ".")
+    )
+
+
+def _verify_reported(names: list[str], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from spectra_jax.arena.reported import verify_reported
+
+    rows = verify_reported(names)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) | {"difference": row.difference} for row in rows], indent=1))
+    else:
+        grid = Table(title="EER in percent, reported and recomputed")
+        for name in ("dataset", "reported", "recomputed", "difference", "may differ by", "trials", ""):
+            grid.add_column(name, justify="left" if name in ("dataset", "") else "right")
+        for row in rows:
+            recomputed = "-" if row.recomputed is None else f"{row.recomputed:.6f}"
+            difference = "-" if row.difference is None else f"{row.difference:+.1e}"
+            trials = "-" if row.trials is None else f"{row.trials:,}"
+            grid.add_row(
+                *(row.dataset, row.reported, recomputed, difference, f"{row.tolerance:.0e}", trials),
+                Text(row.problem or "the same"),
+            )
+        stdout().print(grid)
+    if any(row.problem for row in rows):
+        raise typer.Exit(1)
