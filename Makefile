@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: demo test test-fast bench bench-quick lint clean
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-report
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-parity
@@ -43,12 +43,16 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
+$(VENV)/installed-report: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[report]"
+	touch $@ $(VENV)/installed
+
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test]"
+	$(PIP) --editable ".[test,report]"
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test,parity,verify]"
+	$(PIP) --editable ".[test,report,parity,verify]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -201,7 +201,7 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
     if offline:
         raise HubError(
             f"The Hub client is offline (HF_HUB_OFFLINE is set), and the cache ({_cache()}) has no {filename} of "
-            f"{repo} at revision {revision}. Unset HF_HUB_OFFLINE to fetch it, or {_ALTERNATIVES}."
+            f"{repo} at revision {revision}. Unset HF_HUB_OFFLINE to fetch it{_or_else(filename)}."
         )
 
     # Ask for the file's metadata once and without retries. `hf_hub_download` asks too, but where the Hub is out of
@@ -352,10 +352,15 @@ def _refused(error: Exception, repo: str, revision: str) -> HubError:
     )
 
 
+def _or_else(filename: str) -> str:
+    """What else to do, where a model's own files are what is missing."""
+    return f", or {_ALTERNATIVES}" if filename in (WEIGHTS, CONFIG) else ""
+
+
 def _unreachable(repo: str, filename: str, revision: str, reason: str) -> HubError:
     return HubError(
         f"Cannot reach {_endpoint()} ({reason}), and the cache ({_cache()}) has no {filename} of {repo} at revision "
-        f"{revision}. Connect to the network and run the same command again, or {_ALTERNATIVES}."
+        f"{revision}. Connect to the network and run the same command again{_or_else(filename)}."
     )
 
 
@@ -382,7 +387,7 @@ def _interrupted(error: Exception, repo: str, revision: str, filename: str, size
         )
     return HubError(
         f"The download of {filename} of {repo} broke off ({_reason(error)}). Check the connection and run the same "
-        f"command again, or {_ALTERNATIVES}."
+        f"command again{_or_else(filename)}."
     )
 
 

@@ -20,6 +20,7 @@ from spectra_jax.cli.compare import compare
 from spectra_jax.cli.convert import convert
 from spectra_jax.cli.evaluate import evaluate
 from spectra_jax.cli.info import info
+from spectra_jax.cli.report import report
 from spectra_jax.cli.score import score
 from spectra_jax.cli.verify import verify
 from spectra_jax.hub import HubError
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, evaluate, compare, verify, calibrate, convert, info):
+for command in (score, evaluate, compare, verify, report, calibrate, convert, info):
     app.command()(command)
 
 _INTERRUPTED = 130
