@@ -203,7 +203,7 @@ def _labelled(
         "eer_difference_percent": 100 * (equal[0].rate - equal[1].rate),
     }
     if resamples:
-        drawn = {"resamples": resamples, "seed": seed}
+        drawn: dict[str, Any] = {"resamples": resamples, "seed": seed}
         each = [metrics.bootstrap(scores, bonafide, ("eer",), **drawn)["eer"] for scores in (one, other)]
         numbers["eer_percent_interval"] = [interval_of("eer", interval)[1] for interval in each]
         between = metrics.bootstrap_difference(one, other, bonafide, ("eer",), **drawn)["eer"]

@@ -231,8 +231,7 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         raise _unreachable(repo, filename, revision, reason)
 
     try:
-        asked = {"revision": revision, "repo_type": kind, "endpoint": endpoint}
-        path = Path(client.hf_hub_download(repo, filename, **asked))
+        path = Path(client.hf_hub_download(repo, filename, revision=revision, repo_type=kind, endpoint=endpoint))
     except RemoteEntryNotFoundError:
         return None
     except Exception as error:

@@ -86,7 +86,7 @@ def labels_of(scores: Scores) -> Labels:
     if "label" not in scores.columns:
         raise InputError(f"{scores.name}: no labels in it; give them with --labels")
     columns = {name: values for name, values in scores.columns.items() if name != "label"}
-    bonafide = _bonafide(scores.name, scores.utterance_ids, scores.columns["label"], numbers=False)
+    bonafide = _bonafide(scores.name, list(scores.utterance_ids), list(scores.columns["label"]), numbers=False)
     return Labels(scores.name, scores.utterance_ids, bonafide, columns)
 
 

@@ -206,13 +206,13 @@ def _checked(
         wrong = [f"{identity}: {value!r}" for identity, value in zip(ids, given, strict=True) if not _is_number(value)]
         raise InputError(f"{path}: {count(len(wrong), 'score')} that are no numbers:{examples(wrong)}") from None
     present = np.array([value is not None and value != "" for value in given], bool)
-    bad = [f"{ids[index]}: {given[index]}" for index in np.flatnonzero(present & ~np.isfinite(scores))]
+    bad = [f"{ids[index]}: {given[index]}" for index in np.flatnonzero(present & ~np.isfinite(scores)).tolist()]
     if bad:
         raise InputError(f"{path}: {count(len(bad), 'score')} NaN or infinite:{examples(bad)}")
     if not present.any():
         raise InputError(f"{path}: {count(len(ids), 'trial')} and not one score")
     reasons = columns.get("error") or [None] * len(ids)
-    skipped = {ids[index]: _text(reasons[index]) or "no score" for index in np.flatnonzero(~present)}
+    skipped = {ids[index]: _text(reasons[index]) or "no score" for index in np.flatnonzero(~present).tolist()}
     kept = {column: as_column(values)[present] for column, values in columns.items()}
     return Scores(name, np.array(ids, object)[present], scores[present], kept, skipped)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 try:
     # The real base class where the tool is installed, since it may ask for it.
-    from speech_spoof_bench.model import AntiSpoofingModel as _Base  # type: ignore[import-not-found,unused-ignore]
+    from speech_spoof_bench.model import AntiSpoofingModel as _Base
 except ImportError:
     _Base = object
 

@@ -403,7 +403,7 @@ def _render(
     assert environment.loader is not None
 
     def part(name: str) -> str:
-        source, _, _ = environment.loader.get_source(environment, name)  # type: ignore[union-attr]
+        source, _, _ = environment.loader.get_source(environment, name)
         return source
 
     scripts = [bundle, part("page.js")]

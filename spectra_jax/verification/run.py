@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from spectra_jax.comparison import Comparison, compare
@@ -228,7 +229,7 @@ def _located(scorer: Scorer, reference: Reference, windows: dict[str, Any], boun
     stacked = np.stack(list(windows.values()))
     theirs = reference.stages(stacked)
     with jax.enable_x64(scorer.precision.name == "float64"):
-        ours = {name: np.asarray(value) for name, value in stages(scorer.model, stacked).items()}
+        ours = {name: np.asarray(value) for name, value in stages(scorer.model, jnp.asarray(stacked)).items()}
     errors = {name: _error(ours[name], theirs[name]) for name in STAGES if name in theirs}
     compared = [Stage(name, error, error > bound) for name, error in errors.items()]
     first = next((stage.name for stage in compared if stage.departs), None)
