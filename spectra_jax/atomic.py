@@ -31,8 +31,11 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(final)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        # A full disk does not say which file did not fit.
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.score_file import Scores, as_column, csv_rows, read_columns, read_text, require_distinct
-from spectra_jax.trials import InputError, count, examples
+from spectra_jax.score_file import Scores, as_column, read_columns, require_distinct
+from spectra_jax.trials import InputError, count, csv_rows, examples, read_text
 
 # Fields of each protocol, as their README files name them. A dash stands for a field of no use here.
 _PROTOCOLS: dict[str, tuple[str, ...]] = {
@@ -91,9 +91,8 @@ def labels_of(scores: Scores) -> Labels:
 
 
 def _has_header(path: Path) -> bool:
-    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-    _, header = next(csv_rows(path, delimiter), (0, [""]))
-    names = {name.strip().lower() for name in header}
+    _, header = next(csv_rows(path), (0, [""]))
+    names = {name.lower() for name in header}
     return "label" in names or len(names) > 1
 
 

@@ -9,8 +9,6 @@ that occurs twice, is an error that names the line.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -21,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, examples
+from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, csv_rows, examples, read_text
 
 RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
@@ -92,9 +90,9 @@ def read_columns(path: Path) -> dict[str, Sequence[Any]]:
         return _parquet_columns(path)
     if suffix == ".jsonl":
         return _by_column(_json_rows(path))
-    rows = csv_rows(path, MANIFEST_DELIMITERS[suffix])
+    rows = csv_rows(path)
     line, header = next(rows, (0, []))
-    columns = [column.strip().lower() for column in header]
+    columns = [column.lower() for column in header]
     if not columns:
         raise InputError(f"{path}: empty; the first line names the columns")
     if repeated := [column for column, number in Counter(columns).items() if number > 1]:
@@ -104,36 +102,8 @@ def read_columns(path: Path) -> dict[str, Sequence[Any]]:
         if len(row) != len(columns):
             raise InputError(f"{path}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)}")
         for cells, cell in zip(table, row, strict=True):
-            cells.append(cell.strip())
+            cells.append(cell)
     return dict(zip(columns, table, strict=True))
-
-
-def read_text(path: Path) -> str:
-    """A file's text, a byte order mark left out.
-
-    Raises:
-      InputError: it cannot be read, or is not UTF-8; the line is named.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text") from error
-
-
-def csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each line that is not blank."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _read_txt(path: Path) -> tuple[list[str], list[str]]:

@@ -217,31 +217,42 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (path for path in found if _is_audio(path))
 
 
-def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped cells of each line that is not blank."""
+def read_text(path: Path) -> str:
+    """A file's text, in UTF-8 and without a byte order mark.
+
+    Raises:
+      InputError: it cannot be read, or is not UTF-8; the line is named.
+    """
     try:
-        data = manifest.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{manifest}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         # -sig: spreadsheets write a byte order mark.
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{manifest}, line {line}: not UTF-8 text") from error
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=MANIFEST_DELIMITERS[manifest.suffix.lower()], strict=True
-    )
+        raise InputError(f"{path}, line {line}: not UTF-8 text") from error
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells of each line of a .csv or .tsv that is not blank.
+
+    Raises:
+      InputError: it cannot be read; the line is named.
+    """
+    delimiter = MANIFEST_DELIMITERS[path.suffix.lower()]
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield reader.line_num, [cell.strip() for cell in row]
     except csv.Error as error:
-        raise InputError(f"{manifest}, line {reader.line_num}: {error}") from error
+        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _read_manifest(manifest: Path, ids: IdRule) -> Iterator[Trial]:
-    rows = _rows(manifest)
+    rows = csv_rows(manifest)
     line, header = next(rows, (0, []))
     columns = [name.lower() for name in header]
     if not header:

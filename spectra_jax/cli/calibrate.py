@@ -70,8 +70,7 @@ def read_calibration(path: Path) -> Calibration:
       InputError: not there, or no calibration.
     """
     from spectra_jax.metrics import Calibration
-    from spectra_jax.score_file import read_text
-    from spectra_jax.trials import InputError
+    from spectra_jax.trials import InputError, read_text
 
     file = path / FILE if path.is_dir() else path
     try:
