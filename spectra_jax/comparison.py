@@ -10,8 +10,11 @@ amount and says nothing; any other that differs by more than the tolerance is a 
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
+from spectra_jax.atomic import atomic_file
 from spectra_jax.evaluation import interval_of, six_decimals
 from spectra_jax.labels import Labels, labels_of
 from spectra_jax.rank_gap import GAP_BOUND
-from spectra_jax.score_file import RANK_GAP_POOL, Scores
+from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.trials import InputError, count, examples
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -88,6 +92,9 @@ def compare(
             raise InputError(f"a {name} of {value}; it must be 0 or more")
     rows_a, rows_b = _joined(a, b, common)
     one, other = a.scores[rows_a], b.scores[rows_b]
+    for scores, values in ((a, one), (b, other)):
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
+            raise InputError(f"{scores.name}: {count(bad, 'score')} NaN or infinite")
     difference = one - other
     size = np.abs(difference)
     gaps = np.fmin(_gaps(a)[rows_a], _gaps(b)[rows_b])
@@ -238,7 +245,7 @@ def _worst(
                 "a": float(a.scores[rows_a[place]]),
                 "b": float(b.scores[rows_b[place]]),
                 "difference": float(a.scores[rows_a[place]] - b.scores[rows_b[place]]),
-                "smallest_rank_gap": None if np.isnan(gaps[place]) else float(gaps[place]),
+                "smallest_rank_gap": float(gaps[place]) if np.isfinite(gaps[place]) else None,
                 "rank_gap_pool": None if column is None else str(column[(rows_a, rows_b)[nearer][place]]),
                 "unexplained": bool(unexplained[place]),
             }
@@ -267,6 +274,22 @@ def _verdict(numbers: Mapping[str, Any]) -> str:
         + (f"; {numbers['n_explained']:,} more have one" if numbers["n_explained"] else "")
         + "."
     )
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Write every trial as CSV, whole or not at all: scores, difference, rank gap, and what explains it."""
+    with atomic_file(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
+        rows = csv.writer(file)
+        rows.writerow(("utterance_id", "a", "b", "difference", RANK_GAP, "verdict"))
+        columns = (comparison.utterance_ids, comparison.a, comparison.b, comparison.gaps)
+        marks = (comparison.explained, comparison.unexplained)
+        for name, a, b, gap, explained, unexplained in zip(*columns, *marks, strict=True):
+            verdict = "near tie" if explained else "unexplained" if unexplained else ""
+            known = float(gap) if np.isfinite(gap) else None
+            rows.writerow((name, float(a), float(b), float(a - b), known, verdict))
+        file.flush()
+        file.detach()
 
 
 def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:

@@ -21,6 +21,9 @@ def compare(
     worst: Annotated[int, typer.Option(metavar="N", min=0, max=10, help="How many trials to list.")] = 10,
     resamples: Resamples = 1000,
     seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(metavar="F", help="Every trial's scores, difference and rank gap, as .csv.")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -43,6 +46,8 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
+    if output is not None:
+        comparison.write(found, output)
     if as_json:
         typer.echo(json.dumps(found.numbers, indent=1, ensure_ascii=False, allow_nan=False))
     else:

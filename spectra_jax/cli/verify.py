@@ -54,6 +54,9 @@ def verify(
             help="Run the Python code of torch:DIR, with all that your account may do. Read it first.",
         ),
     ] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="F", help="Every trial's scores, difference and rank gap, as .csv.")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -72,9 +75,13 @@ def verify(
     if kind not in ("onnx", "torch", "scores") or not target:
         raise typer.BadParameter(f"{against!r} is none of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
 
-    from spectra_jax import comparison, trials, verification
+    from spectra_jax import comparison, results, trials, verification
     from spectra_jax.score_file import read_scores
 
+    if output is not None:
+        if output.suffix.lower() != ".csv":
+            raise typer.BadParameter(f"{output}: trials are written as .csv.")
+        results.check_output(output)
     listed = trials.collect(inputs or [])
     without_clips = listed.listed() if isinstance(listed, trials.Trials) else listed
     how: dict[str, Any] = {
@@ -97,6 +104,9 @@ def verify(
                 Path(target), run_code=run_reference_code, float64=precision == "float64"
             )
         found = verification.verify(model, reference, listed, **how)
+    if output is not None:
+        comparison.write(found.comparison, output)
+        say(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
         numbers = {**found.comparison.numbers, "skipped": found.skipped, "divergence": None}
         if found.divergence is not None:

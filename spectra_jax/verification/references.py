@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 
 from spectra_jax import hub
 from spectra_jax.model.aasist import NUM_BRANCHES
+from spectra_jax.precision import PrecisionName
 from spectra_jax.trials import InputError
 
 CODE = "reference.py"
@@ -24,7 +26,8 @@ MODULES: dict[str, str] = {
     "ssl.feature_extractor": "ssl_encoder.model.feature_extractor",
     "ssl.feature_projection": "ssl_encoder.model.feature_projection",
     "ssl.pos_conv_embed": "ssl_encoder.model.encoder.pos_conv_embed",
-    "ssl.layer0": "ssl_encoder.model.encoder.layers.0",
+    # As many as the largest XLS-R has; a reference has those that it has.
+    **{f"ssl.layer{index}": f"ssl_encoder.model.encoder.layers.{index}" for index in range(48)},
     "ssl.last_hidden_state": "ssl_encoder",
     "bridge": "bridge",
     "residual_encoder": "aasist.enc",
@@ -55,9 +58,15 @@ STAGES: tuple[str, ...] = tuple(
 
 
 class Reference(ABC):
-    """A network that takes our windows."""
+    """A network that takes our windows.
+
+    Attributes:
+      name: what messages call it.
+      precision: float32 or float64: what it computes in.
+    """
 
     name: str
+    precision: PrecisionName = "float32"
 
     @abstractmethod
     def logits(self, windows: np.ndarray) -> np.ndarray:
@@ -219,21 +228,25 @@ class TorchReference(Reference):
                 "to run a PyTorch reference, install `spectra-jax[parity]`, which brings PyTorch"
             ) from error
         module = _imported(folder / CODE)
-        config = json.loads((folder / hub.CONFIG).read_text(encoding="utf-8"))
         try:
+            config = json.loads((folder / hub.CONFIG).read_text(encoding="utf-8"))
             network = module.build(config)
             network.load_state_dict(load_file(folder / hub.WEIGHTS), strict=True)
         except Exception as error:
             # Anybody's code: whatever it raises is its failure and not ours.
             raise InputError(f"{folder}: the reference cannot be built: {type(error).__name__}: {error}") from error
+        self.precision = "float64" if float64 else "float32"
         self._dtype = torch.float64 if float64 else torch.float32
         self._network = network.eval().to(self._dtype)
 
     def logits(self, windows: np.ndarray) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
-            found = self._network(torch.from_numpy(windows).to(self._dtype)).numpy()
+        try:
+            with torch.inference_mode():
+                found = self._network(torch.from_numpy(windows).to(self._dtype)).numpy()
+        except Exception as error:
+            raise InputError(f"{self.name}: the reference fails: {type(error).__name__}: {error}") from error
         if found.shape != (len(windows), 2):
             raise InputError(f"{self.name}: gives {found.shape} for {len(windows)} windows, not two logits each")
         return found
@@ -263,7 +276,8 @@ def _note(stage: str, found: dict[str, np.ndarray]) -> Any:
         if stage in _IN_PARTS:
             found.update({f"{stage}.{part}": value.numpy() for part, value in enumerate(output)})
         else:
-            # Some modules of encoders return extras beside their result.
+            # Some modules of encoders return extras beside their result, in a tuple or under names.
+            output = getattr(output, "last_hidden_state", output)
             found[stage] = (output[0] if isinstance(output, tuple) else output).numpy()
 
     return note
@@ -273,10 +287,14 @@ def _imported(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location("spectra_jax_reference", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Files beside it are its own.
+    sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{path}: fails when it is run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
     if not callable(getattr(module, "build", None)):
         raise InputError(f"{path}: defines no `build(config)`")
     return module
