@@ -68,6 +68,7 @@ def compare(
     tolerance: float = 1e-4,
     gap_bound: float = GAP_BOUND,
     common: bool = False,
+    cluster: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -80,11 +81,13 @@ def compare(
         nodes nearly tie; scores of six decimals differ by up to 1e-6 for that alone.
       gap_bound: below it a rank gap can close under rounding; see `spectra_jax.rank_gap`.
       common: compare the trials that both have; otherwise a trial that one alone has is an error.
+      cluster: a column of the labels, such as `speaker`, whose groups the intervals draw as wholes.
       resamples: of the bootstrap for intervals of the EERs and of their difference; 0 for none.
       seed: of the bootstrap.
 
     Raises:
-      InputError: ids that do not match, with counts and examples; a negative or NaN tolerance or bound.
+      InputError: ids that do not match, with counts and examples; a negative or NaN tolerance or bound; an unknown
+        column, or one without labels.
       MetricError: labels of one class only.
     """
     for name, value in (("tolerance", tolerance), ("gap bound", gap_bound)):
@@ -125,7 +128,9 @@ def compare(
     numbers["max_difference_without_near_ties"] = float(size[steady].max()) if steady.any() else None
     labels = labels or _own_labels(a, b)
     if labels is not None:
-        numbers |= _labelled(ids, one, other, labels, resamples, seed)
+        numbers |= _labelled(ids, one, other, labels, cluster, resamples, seed)
+    elif cluster is not None:
+        raise InputError(f"intervals by {cluster} are of EERs, which need labels: give them with --labels")
     numbers["worst"] = _worst(a, rows_a, b, rows_b, size, gaps, unexplained)
     agrees = not unexplained.any()
     verdict = _verdict(numbers)
@@ -190,12 +195,15 @@ def _own_labels(a: Scores, b: Scores) -> Labels | None:
 
 
 def _labelled(
-    ids: np.ndarray, one: np.ndarray, other: np.ndarray, labels: Labels, resamples: int, seed: int
+    ids: np.ndarray, one: np.ndarray, other: np.ndarray, labels: Labels, cluster: str | None, resamples: int, seed: int
 ) -> dict[str, Any]:
-    known = dict(zip(labels.utterance_ids, labels.bonafide, strict=True))
+    known = dict(zip(labels.utterance_ids, range(len(labels.utterance_ids)), strict=True))
     if missing := [str(identity) for identity in ids if identity not in known]:
         raise InputError(f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}")
-    bonafide = np.array([known[identity] for identity in ids], bool)
+    if cluster is not None and cluster not in labels.columns:
+        raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
+    places = np.array([known[identity] for identity in ids])
+    bonafide = labels.bonafide[places]
     # EERs as the Arena has them.
     one, other = six_decimals(one), six_decimals(other)
     equal = [metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (one, other)]
@@ -211,11 +219,12 @@ def _labelled(
     }
     if resamples:
         drawn: dict[str, Any] = {"resamples": resamples, "seed": seed}
+        drawn["clusters"] = None if cluster is None else labels.columns[cluster][places]
         each = [metrics.bootstrap(scores, bonafide, ("eer",), **drawn)["eer"] for scores in (one, other)]
         numbers["eer_percent_interval"] = [interval_of("eer", interval)[1] for interval in each]
         between = metrics.bootstrap_difference(one, other, bonafide, ("eer",), **drawn)["eer"]
         numbers["eer_difference_percent_interval"] = interval_of("eer", between)[1]
-        numbers |= drawn
+        numbers |= {"resamples": resamples, "seed": seed, "cluster": cluster}
     return numbers
 
 

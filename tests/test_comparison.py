@@ -90,6 +90,24 @@ def test_eers_flips_and_paired_intervals() -> None:
     assert high - low < high_a - low_a
 
 
+def test_clusters_are_drawn_whole() -> None:
+    random = np.random.default_rng(2)
+    speaker = np.arange(N) % 20
+    bonafide = np.arange(N) < 100
+    one = Scores("one", IDS, random.normal(size=N) + bonafide)
+    # The second system is better for half of the speakers, and worse for the others.
+    other = Scores("other", IDS, one.scores + np.where(bonafide, 1, -1) * np.where(speaker < 10, 1.5, -1.5))
+    labels = Labels("l", IDS, bonafide, {"speaker": np.array([f"s{name}" for name in speaker], object)})
+    by_trial = compare(one, other, labels, resamples=300).numbers["eer_difference_percent_interval"]
+    by_speaker = compare(one, other, labels, cluster="speaker", resamples=300).numbers
+    low, high = by_speaker["eer_difference_percent_interval"]
+    assert high - low > 1.2 * (by_trial[1] - by_trial[0]) and by_speaker["cluster"] == "speaker"
+    with pytest.raises(InputError, match="no column 'sex' in l: speaker"):
+        compare(one, other, labels, cluster="sex")
+    with pytest.raises(InputError, match="need labels"):
+        compare(one, other, cluster="speaker")
+
+
 def test_ids_that_do_not_match_and_impossible_bounds() -> None:
     one, other = systems({})
     fewer = Scores("fewer", other.utterance_ids[:-2], other.scores[:-2], skipped={"t0": "cut.flac: cut"})

@@ -19,6 +19,10 @@ def compare(
     gap_bound: GapBound = 2e-5,
     common: Common = False,
     worst: Annotated[int, typer.Option(metavar="N", min=0, max=10, help="How many trials to list.")] = 10,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Draw whole groups of a column of the labels for the intervals."),
+    ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     output: Annotated[
@@ -43,6 +47,7 @@ def compare(
         tolerance=tolerance,
         gap_bound=gap_bound,
         common=common,
+        cluster=cluster,
         resamples=resamples,
         seed=seed,
     )
