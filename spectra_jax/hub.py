@@ -165,7 +165,9 @@ def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
     try:
         if client.constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        info = client.HfApi(endpoint=_endpoint()).dataset_info(repo, revision=revision)
+        # The client waits for ever otherwise.
+        timeout = client.constants.HF_HUB_ETAG_TIMEOUT
+        info = client.HfApi(endpoint=_endpoint()).dataset_info(repo, revision=revision, timeout=timeout)
     except Exception as error:
         # A commit never changes, so what is in the cache is part of it.
         if _COMMIT.fullmatch(revision) and cached.is_dir():

@@ -310,13 +310,15 @@ def test_reported_figures(scored: tuple[Path, Labels], hub_cache: Path, monkeypa
         f"datasets/{dataset.ORGANISATION}/SONAR": {"main": data},
         hub.PUBLISHED: {hub.PUBLISHED_REVISION: {"config.json": b"{}", **published}},
     }
-    table = {"InTheWild": (repr(eer), 49), "SONAR": (f"{eer + 0.01:.2f}", 49), "CFAD": ("0.71", 62_999)}
+    table = {"InTheWild": (repr(eer), 50), "SONAR": (f"{eer + 0.01:.2f}", 49), "CFAD": ("0.71", 62_999)}
     monkeypatch.setattr(reported, "REPORTED", table)
     with HubStandIn(repos) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         right, wrong, absent = reported.verify_reported()
     assert (right.problem, right.difference, right.revision, right.trials) == (None, 0.0, COMMIT, 49)
+    assert (right.missing, right.unknown) == (1, 0), "a skipped trial is one of those reported, and no problem"
     assert wrong.problem is not None and "the EER comes to" in wrong.problem and wrong.revision == "main"
+    assert "50 trials, 1 without a score, where 49 are reported" in wrong.problem
     assert absent.recomputed is None and absent.problem is not None and "shows no repository" in absent.problem
     with pytest.raises(InputError, match="nothing is reported for X"):
         reported.verify_reported(["X"])

@@ -11,6 +11,7 @@ Columns: `path`, `audio` (struct of bytes and path), `label` (0 = bona fide, 1 =
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,11 @@ _SHARDS = "test-*.parquet"
 _COLUMNS = ("path", "audio", "label", "notes")
 # Clips read from a shard at once. A row group may hold thousands.
 _ROWS = 32
+# Bytes of a column read ahead. By default pyarrow reads the row group's whole column, which may be a whole shard.
+_READ_AHEAD = 1 << 20
 _LABELS: dict[Any, Label] = {0: "bonafide", 1: "spoof"}
+# How many shards there are is in each one's name.
+_OF_HOW_MANY = re.compile(r"-\d+-of-(\d+)\.parquet")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def open_local(path: Path) -> Dataset:
     """
     shards = find_shards(path)
     listed = [trial for shard in shards for trial in _trials(shard, clips=False)]
+    if not listed:
+        raise InputError(f"{path}: {count(len(shards), 'shard')} without a row")
     return Dataset(str(path), listed, [lambda shard=shard: shard for shard in shards])  # type: ignore[misc]
 
 
@@ -106,6 +113,13 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     shards = sorted(file for file in files if Path(file).match(f"data/{_SHARDS}"))
     if not shards:
         raise InputError(f"{name} at {commit}: no data/{_SHARDS} in it, but {len(files)} other files")
+    # Out of reach of the Hub, what the cache holds is all that can be listed.
+    stated = _OF_HOW_MANY.search(shards[0])
+    if stated and len(shards) != int(stated[1]):
+        raise InputError(
+            f"{name} at {commit}: {len(shards)} of its {int(stated[1])} shards can be found. Without a network these "
+            "are the ones fetched before; connect to it and run the same command again."
+        )
     listed = _listed_in(hub.fetch_dataset_file(name, commit, LABELS)) if LABELS in files else None
 
     def fetch(shard: str) -> Callable[[], Path]:
@@ -142,13 +156,16 @@ def _trials(shard: Path, *, clips: bool) -> Iterator[Trial]:
     bad: list[str] = []
     row = 0
     try:
-        with pq.ParquetFile(shard) as file:
+        with pq.ParquetFile(shard, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
             missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(
                     f"{shard}: no column {', '.join(missing)}; a dataset has {', '.join(_COLUMNS)}, and this file "
                     f"{', '.join(file.schema_arrow.names)}"
                 )
+            kind = file.schema_arrow.field("audio").type
+            if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+                raise InputError(f"{shard}: column audio is {kind}; a dataset has a struct of bytes and path there")
             for batch in file.iter_batches(_ROWS if clips else 65_536, columns=columns, use_threads=False):
                 for values in batch.to_pylist():
                     trial = _trial(shard, values, clips=clips)
@@ -157,7 +174,8 @@ def _trials(shard: Path, *, clips: bool) -> Iterator[Trial]:
                     else:
                         bad.append(f"row {row}: {trial}")
                     row += 1
-    except (pa.ArrowException, OSError) as error:
+    # UnicodeDecodeError: text that is no UTF-8.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{shard}: no readable parquet file: {str(error).splitlines()[0]}") from error
     if bad:
         raise InputError(f"{shard}: {count(len(bad), 'row')} that are no trials:{examples(bad)}")
@@ -168,8 +186,10 @@ def _trial(shard: Path, values: dict[str, Any], *, clips: bool) -> Trial | str:
     try:
         name = json.loads(values["notes"])["utterance_id"]
     except (TypeError, ValueError, KeyError):
+        name = None
+    if name is None:
         return f"notes {values['notes']!r} without an utterance_id"
-    if values["label"] not in _LABELS:
+    if not isinstance(values["label"], int | float) or values["label"] not in _LABELS:
         return f"label {values['label']!r} of {name!r}, neither 0 (bona fide) nor 1 (spoof)"
     # Rows without a clip cost that trial alone, when it is heard: no bytes are an empty file.
     content = ((values["audio"] or {}).get("bytes") or b"") if clips else None

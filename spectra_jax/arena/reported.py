@@ -39,7 +39,9 @@ class Recomputed:
       reported: EER in percent, as it is printed.
       recomputed: EER in percent; None where it could not be.
       tolerance: how far apart both may be: half of the last printed digit, or 1e-6 where all digits are.
-      trials: with a score.
+      trials: with a score and a label.
+      missing: trials of the dataset without a score: skipped, or left out.
+      unknown: scores of trials that the dataset does not have.
       problem: what is wrong, in words; None where both agree.
     """
 
@@ -50,6 +52,8 @@ class Recomputed:
     tolerance: float
     trials: int | None
     problem: str | None
+    missing: int | None = None
+    unknown: int | None = None
 
     @property
     def difference(self) -> float | None:
@@ -89,11 +93,20 @@ def _recomputed(name: str) -> Recomputed:
         return Recomputed(**row, recomputed=None, trials=None, problem=str(error))  # type: ignore[arg-type]
     scored = found["n_bonafide"] + found["n_spoof"]
     problems = []
-    if len(scores) > scored:
-        problems.append(f"{count(len(scores) - scored, 'score')} of trials without a label")
-    if scored != trials:
-        problems.append(f"{scored:,} trials, where {trials:,} are reported")
+    missing, unknown = len(labels.utterance_ids) - scored, len(scores) - scored
+    if unknown:
+        problems.append(f"{count(unknown, 'score')} of trials without a label")
+    # Reported are a dataset's trials, those that the run skipped included.
+    if scored + missing != trials:
+        problems.append(f"{scored + missing:,} trials, {missing:,} without a score, where {trials:,} are reported")
     if abs(found["eer_percent"] - float(reported)) > tolerance:
         problems.append(f"the EER comes to {found['eer_percent']:.6f}")
     problem = "; ".join(problems) or None
-    return Recomputed(**row, recomputed=found["eer_percent"], trials=scored, problem=problem)  # type: ignore[arg-type]
+    return Recomputed(
+        **row,  # type: ignore[arg-type]
+        recomputed=found["eer_percent"],
+        trials=scored,
+        problem=problem,
+        missing=missing,
+        unknown=unknown,
+    )

@@ -29,7 +29,10 @@ def result(
     *,
     system: Mapping[str, Any],
     revision: str | None = None,
+    bench_version: str | None = None,
+    reproduction: Mapping[str, Any] | None = None,
     submitter: Mapping[str, Any] | None = None,
+    submitted_at: str | None = None,
     notes: str | None = None,
 ) -> dict[str, Any]:
     """The content of a `result.yaml`; null where nothing is known.
@@ -39,8 +42,11 @@ def result(
       labels: of the whole dataset.
       dataset: its id on the Hub.
       system: `name` and `slug`, and what of `description`, `code`, `checkpoint` and `paper` there is.
-      revision: of the dataset; the pinned one otherwise.
-      submitter: as the Arena has it.
+      revision: of the dataset, a commit; the pinned one otherwise, where there is one.
+      bench_version: of the Arena's tool, where it made the scores: `speech-spoof-bench==0.4.0`.
+      reproduction: as the Arena has it.
+      submitter: as the Arena has it: `hf_username` and `contact`.
+      submitted_at: a date, 2026-11-24.
       notes: free text.
 
     Raises:
@@ -52,19 +58,22 @@ def result(
     if scores.suffix.lower() != ".txt":
         raise InputError(f"{scores}: the Arena takes its own format, which `score --output F.txt` writes")
     found = _evaluated(scores, labels)
+    # A branch says nothing of what was scored.
+    pinned = pinned_revision(dataset)
+    commit = revision or (pinned if pinned != "main" else None)
     return {
         "schema_version": SCHEMA_VERSION,
         "system": {key: system.get(key) for key in ("name", "slug", "description", "code", "checkpoint", "paper")},
-        "dataset": {"id": dataset, "revision": revision or pinned_revision(dataset), "split": "test"},
+        "dataset": {"id": dataset, "revision": commit, "split": "test"},
         "scores": {
             "eer_percent": found["eer_percent"],
             "n_trials": len(labels.utterance_ids),
             "n_skipped": len(labels.utterance_ids) - found["n_bonafide"] - found["n_spoof"],
         },
-        "artifact": {"scores_url": None, "scores_sha256": _sha256(scores), "bench_version": None},
-        "reproduction": None,
+        "artifact": {"scores_url": None, "scores_sha256": _sha256(scores), "bench_version": bench_version},
+        "reproduction": None if reproduction is None else dict(reproduction),
         "submitter": None if submitter is None else dict(submitter),
-        "submitted_at": None,
+        "submitted_at": submitted_at,
         "notes": notes,
     }
 
@@ -81,10 +90,18 @@ def check(content: Mapping[str, Any], scores: Path, labels: Labels) -> list[str]
     """What a reproduction of the scoring would object to, a sentence each; nothing where it holds.
 
     Raises:
-      InputError: the score file cannot be read, or has trials that the dataset does not have.
+      InputError: the score file cannot be read, or has trials that the dataset does not have; the result lacks what is
+        checked.
     """
     problems = []
-    stated, artifact = content["scores"], content["artifact"]
+    try:
+        stated, artifact = content["scores"], content["artifact"]
+        complete = all(isinstance(stated[key], int) for key in ("n_trials", "n_skipped"))
+        complete = complete and isinstance(stated["eer_percent"], int | float) and "scores_sha256" in artifact
+    except (KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise InputError("no result: it needs scores (eer_percent, n_trials, n_skipped) and artifact (scores_sha256)")
     if (digest := _sha256(scores)) != artifact["scores_sha256"]:
         problems.append(f"the score file's sha256 is {digest}, and the result states {artifact['scores_sha256']}")
     found = _evaluated(scores, labels)
