@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spectra_jax.atomic import atomic_directory
+from spectra_jax.atomic import atomic_directory, atomic_file
 from spectra_jax.config import SpectraConfig
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
@@ -141,13 +141,27 @@ def write_native(checkpoint: Checkpoint, directory: str | Path, provenance: Mapp
       FileExistsError: the directory holds something already.
       OSError: the disk is full or not writable; nothing was left behind.
     """
-    metadata = {**(checkpoint.provenance if provenance is None else provenance)}
-    metadata |= {"format": FORMAT, "format_version": FORMAT_VERSION}
     with atomic_directory(directory) as partial:
         (partial / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
         with (partial / WEIGHTS).open("wb") as file:
-            arrays = ((path, array.astype(np.float64) if path in WIDE_LEAVES else array) for path, array in checkpoint)
-            write_tensors(file, _specs_on_disk(checkpoint.config), arrays, metadata)
+            _write_weights(checkpoint, file, checkpoint.provenance if provenance is None else provenance)
+
+
+def replace_weights(checkpoint: Checkpoint, directory: str | Path) -> None:
+    """Put other weights of the same network into a native checkpoint, in one step.
+
+    Raises:
+      CheckpointError: the leaves turned out damaged; the directory is as it was.
+      OSError: the disk is full or not writable; likewise.
+    """
+    with atomic_file(Path(directory) / WEIGHTS) as file:
+        _write_weights(checkpoint, file, checkpoint.provenance)
+
+
+def _write_weights(checkpoint: Checkpoint, file: BinaryIO, provenance: Mapping[str, str]) -> None:
+    metadata = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION}
+    arrays = ((path, array.astype(np.float64) if path in WIDE_LEAVES else array) for path, array in checkpoint)
+    write_tensors(file, _specs_on_disk(checkpoint.config), arrays, metadata)
 
 
 def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
@@ -180,5 +194,5 @@ def held_model(config: SpectraConfig, precision: Precision | str = "float32") ->
         # The positional convolution's stays as it is: some backends compute it in float32 whatever the precision.
         if path.startswith(("encoder.feature_", "encoder.layers.")) and path.endswith(".kernel"):
             shape = leaf.get_value().shape
-            leaf.set_value(jax.ShapeDtypeStruct(shape, precision.operand_dtype))  # type: ignore[no-untyped-call]
+            leaf.set_value(jax.ShapeDtypeStruct(shape, precision.operand_dtype))
     return nnx.merge(graph, state)

@@ -74,11 +74,11 @@ def _set(settings: Mapping[str, Any]) -> Iterator[None]:
     before = {name: getattr(jax.config, name) for name in settings}
     try:
         for name, value in settings.items():
-            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+            jax.config.update(name, value)
         yield
     finally:
         for name, value in before.items():
-            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+            jax.config.update(name, value)
 
 
 def _prepare(folder: Path) -> None:

@@ -21,20 +21,20 @@ class ConfigError(ValueError):
     """A configuration that describes no network this package can build. Names the field, the value and the rule."""
 
 
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
+def require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
         raise ConfigError(f"config: {name} = {json.dumps(value, default=str)}, but it must be {rule}")
 
 
-def _check_integer(name: str, value: Any, minimum: int = 1) -> None:
+def check_integer(name: str, value: Any, minimum: int = 1) -> None:
     # True and False are integers to Python; as a size they are a mistake.
     whole = isinstance(value, int) and not isinstance(value, bool)
-    _require(whole and value >= minimum, name, value, f"a whole number of at least {minimum}")
+    require(whole and value >= minimum, name, value, f"a whole number of at least {minimum}")
 
 
-def _check_number(name: str, value: object, holds: Any, rule: str) -> None:
+def check_number(name: str, value: object, holds: Any, rule: str) -> None:
     finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    _require(finite and holds(value), name, value, rule)
+    require(finite and holds(value), name, value, rule)
 
 
 def _freeze(value: object) -> object:
@@ -43,7 +43,7 @@ def _freeze(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
     """What every part of the configuration shares: reading from and writing to plain JSON values."""
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class _Section:
         return cls(
             **{
                 name: types[name].from_dict(value)
-                if isinstance(types[name], type) and issubclass(types[name], _Section)
+                if isinstance(types[name], type) and issubclass(types[name], Section)
                 else value
                 for name, value in values.items()
             }
@@ -86,7 +86,7 @@ class _Section:
 
 
 @dataclass(frozen=True)
-class EncoderConfig(_Section):
+class EncoderConfig(Section):
     """The XLS-R (wav2vec 2.0, stable layer norm) encoder. Field names are those of Hugging Face's `Wav2Vec2Config`."""
 
     hidden_size: int = 1024
@@ -113,31 +113,29 @@ class EncoderConfig(_Section):
             "num_conv_pos_embeddings",
             "num_conv_pos_embedding_groups",
         ):
-            _check_integer(f"encoder.{name}", getattr(self, name))
-        _check_integer("encoder.num_hidden_layers", self.num_hidden_layers)
+            check_integer(f"encoder.{name}", getattr(self, name))
+        check_integer("encoder.num_hidden_layers", self.num_hidden_layers)
         for divisor in ("num_attention_heads", "num_conv_pos_embedding_groups"):
-            _require(
+            require(
                 self.hidden_size % getattr(self, divisor) == 0,
                 f"encoder.{divisor}",
                 getattr(self, divisor),
                 f"a divisor of hidden_size = {self.hidden_size}",
             )
         for name in ("hidden_act", "feat_extract_activation"):
-            _require(
+            require(
                 getattr(self, name) == "gelu", f"encoder.{name}", getattr(self, name), '"gelu" (the exact, erf one)'
             )
-        _require(self.feat_extract_norm == "layer", "encoder.feat_extract_norm", self.feat_extract_norm, '"layer"')
-        _require(self.do_stable_layer_norm is True, "encoder.do_stable_layer_norm", self.do_stable_layer_norm, "true")
-        _require(isinstance(self.conv_bias, bool), "encoder.conv_bias", self.conv_bias, "true or false")
-        _check_number("encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: eps > 0, "a number above 0")
+        require(self.feat_extract_norm == "layer", "encoder.feat_extract_norm", self.feat_extract_norm, '"layer"')
+        require(self.do_stable_layer_norm is True, "encoder.do_stable_layer_norm", self.do_stable_layer_norm, "true")
+        require(isinstance(self.conv_bias, bool), "encoder.conv_bias", self.conv_bias, "true or false")
+        check_number("encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: eps > 0, "a number above 0")
         for name in ("conv_dim", "conv_kernel", "conv_stride"):
             values = getattr(self, name)
-            _require(
-                isinstance(values, tuple) and len(values) > 0, f"encoder.{name}", values, "a list of whole numbers"
-            )
+            require(isinstance(values, tuple) and len(values) > 0, f"encoder.{name}", values, "a list of whole numbers")
             for value in values:
-                _check_integer(f"encoder.{name}", value)
-            _require(
+                check_integer(f"encoder.{name}", value)
+            require(
                 len(values) == len(self.conv_dim),
                 f"encoder.{name}",
                 values,
@@ -164,7 +162,7 @@ class EncoderConfig(_Section):
 
 
 @dataclass(frozen=True)
-class KANConfig(_Section):
+class KANConfig(Section):
     """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, and `spline_order` more each side."""
 
     grid_size: int = 16
@@ -172,13 +170,13 @@ class KANConfig(_Section):
     grid_range: tuple[float, float] = (-1.0, 1.0)
 
     def _validate(self) -> None:
-        _check_integer("kan.grid_size", self.grid_size)
-        _check_integer("kan.spline_order", self.spline_order)
+        check_integer("kan.grid_size", self.grid_size)
+        check_integer("kan.spline_order", self.spline_order)
         ends = self.grid_range
-        _require(isinstance(ends, tuple) and len(ends) == 2, "kan.grid_range", ends, "a pair of numbers")
+        require(isinstance(ends, tuple) and len(ends) == 2, "kan.grid_range", ends, "a pair of numbers")
         for end in ends:
-            _check_number("kan.grid_range", end, lambda _: True, "a pair of finite numbers")
-        _require(ends[0] < ends[1], "kan.grid_range", ends, "a pair of numbers, the lower one first")
+            check_number("kan.grid_range", end, lambda _: True, "a pair of finite numbers")
+        require(ends[0] < ends[1], "kan.grid_range", ends, "a pair of numbers, the lower one first")
         object.__setattr__(self, "grid_range", (float(ends[0]), float(ends[1])))
 
     @property
@@ -188,7 +186,7 @@ class KANConfig(_Section):
 
 
 @dataclass(frozen=True)
-class SpectraConfig(_Section):
+class SpectraConfig(Section):
     """The whole detector. The defaults are the published `lab260/Spectra-AASIST3`."""
 
     model_type: str = MODEL_TYPE
@@ -208,28 +206,28 @@ class SpectraConfig(_Section):
     kan: KANConfig = field(default_factory=KANConfig)
 
     def _validate(self) -> None:
-        _require(self.model_type == MODEL_TYPE, "model_type", self.model_type, f'"{MODEL_TYPE}"')
+        require(self.model_type == MODEL_TYPE, "model_type", self.model_type, f'"{MODEL_TYPE}"')
         for name in ("sample_rate", "num_samples", "max_frames"):
-            _check_integer(name, getattr(self, name))
-        _check_integer("bridge_dim", self.bridge_dim, minimum=3)  # the 3x3 max-pool leaves at least one spectral row
-        _check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
-        _require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
-        _require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
-        _require(self.num_classes == 2, "num_classes", self.num_classes, "2 (spoof, bona fide)")
+            check_integer(name, getattr(self, name))
+        check_integer("bridge_dim", self.bridge_dim, minimum=3)  # the 3x3 max-pool leaves at least one spectral row
+        check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+        require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
+        require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
+        require(self.num_classes == 2, "num_classes", self.num_classes, "2 (spoof, bona fide)")
         self._validate_channels()
-        _require(isinstance(self.gat_dims, tuple) and len(self.gat_dims) == 2, "gat_dims", self.gat_dims, "two widths")
+        require(isinstance(self.gat_dims, tuple) and len(self.gat_dims) == 2, "gat_dims", self.gat_dims, "two widths")
         for width in self.gat_dims:
-            _check_integer("gat_dims", width)
+            check_integer("gat_dims", width)
         for name, holds, rule in (
             ("pool_ratios", lambda value: 0 < value <= 1, "four numbers above 0 and at most 1"),
             ("temperatures", lambda value: value > 0, "four numbers above 0"),
         ):
             values = getattr(self, name)
-            _require(isinstance(values, tuple) and len(values) == 4, name, values, rule)
+            require(isinstance(values, tuple) and len(values) == 4, name, values, rule)
             for value in values:
-                _check_number(name, value, holds, rule)
+                check_number(name, value, holds, rule)
         frames = self.encoder.num_frames(self.num_samples)
-        _require(
+        require(
             3 <= frames <= self.max_frames,
             "num_samples",
             self.num_samples,
@@ -239,13 +237,13 @@ class SpectraConfig(_Section):
     def _validate_channels(self) -> None:
         rule = "a chain of [in, out] pairs that starts at 1 channel, each pair starting where the one before ends"
         pairs = self.residual_channels
-        _require(isinstance(pairs, tuple) and len(pairs) > 0, "residual_channels", pairs, rule)
+        require(isinstance(pairs, tuple) and len(pairs) > 0, "residual_channels", pairs, rule)
         before = 1
         for pair in pairs:
-            _require(isinstance(pair, tuple) and len(pair) == 2, "residual_channels", pairs, rule)
+            require(isinstance(pair, tuple) and len(pair) == 2, "residual_channels", pairs, rule)
             for channels in pair:
-                _check_integer("residual_channels", channels)
-            _require(pair[0] == before, "residual_channels", pairs, rule)
+                check_integer("residual_channels", channels)
+            require(pair[0] == before, "residual_channels", pairs, rule)
             before = pair[1]
 
     @property

@@ -31,7 +31,7 @@ from spectra_jax.trials import Trial
 # Threads that decode. A clip takes milliseconds, of which libsndfile and numpy hold Python's lock for few.
 _DECODERS = min(os.cpu_count() or 1, 8)
 # How parameters and windows lie on a mesh of one axis: whole on each device, and each its share of the clips.
-_WHOLE, _BY_CLIP = P(), P("clips")  # type: ignore[no-untyped-call]
+_WHOLE, _BY_CLIP = P(), P("clips")
 
 
 class Scorer:
@@ -304,7 +304,7 @@ def _compile(
     shared = jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP)
 
     def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))  # type: ignore[no-untyped-call]
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
     shapes = jax.tree.map(lambda leaf: placed(leaf.shape, leaf.dtype, _WHOLE), params)
     windows = placed((batch_size, config.num_samples), np.float32, _BY_CLIP)

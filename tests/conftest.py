@@ -25,9 +25,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Many tests compile the same small networks, in this process and in ones they start: each is compiled once a run.
 _cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", mkdtemp(prefix="spectra-jax-tests-"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 jax.config.update("jax_compilation_cache_dir", _cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 GOLDEN = Path(__file__).parent / "golden"
 

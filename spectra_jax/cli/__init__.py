@@ -22,6 +22,7 @@ from spectra_jax.cli.evaluate import evaluate
 from spectra_jax.cli.info import info
 from spectra_jax.cli.report import report
 from spectra_jax.cli.score import score
+from spectra_jax.cli.train import train
 from spectra_jax.cli.verify import verify
 from spectra_jax.hub import HubError
 
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, evaluate, compare, verify, report, calibrate, convert, info):
+for command in (score, evaluate, compare, verify, report, calibrate, train, convert, info):
     app.command()(command)
 
 _INTERRUPTED = 130
@@ -57,7 +58,7 @@ def main() -> None:
         # Typer turns Ctrl-C into this status.
         if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
             raise
-        options.say("spectra-jax: interrupted; no output was written")
+        options.say(f"spectra-jax: interrupted; {options.on_interrupt}")
         # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
         sys.stdout.flush()
         sys.stderr.flush()

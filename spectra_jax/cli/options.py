@@ -15,6 +15,8 @@ from spectra_jax.hub import PUBLISHED
 
 stderr = Console(stderr=True)
 debug = False
+# What there is when Ctrl-C ends the command.
+on_interrupt = "no output was written"
 
 
 def say(message: str) -> None:

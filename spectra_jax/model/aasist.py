@@ -173,8 +173,8 @@ class KANAASIST(nnx.Module):
         temporal = tap("gat_t", self.gat_t(temporal, rngs=rngs))
         temporal = self.pool_t(temporal, rngs=rngs, tap=tap, name="pool_t")
 
-        if tap is untapped and _at_rest(self.branches):
-            branches = _one_after_another(self.branches, temporal, spectral)
+        if tap is untapped:
+            branches = _one_after_another(self.branches, temporal, spectral, rngs)
         else:
             branches = [
                 branch(temporal, spectral, rngs=rngs, tap=tap, name=f"branch{index}")
@@ -196,18 +196,27 @@ class KANAASIST(nnx.Module):
         return tap("logits", self.head(pooled))
 
 
-def _at_rest(branches: Sequence[Branch]) -> bool:
-    """Whether the branches are in evaluation mode, all of them in all of their parts."""
-    parts = [part for branch in branches for _, part in nnx.iter_modules(branch)]
-    return all(getattr(part, "deterministic", True) and getattr(part, "use_running_average", True) for part in parts)
-
-
-def _one_after_another(branches: Sequence[Branch], temporal: jax.Array, spectral: jax.Array) -> list[Any]:
+def _one_after_another(
+    branches: Sequence[Branch], temporal: jax.Array, spectral: jax.Array, rngs: nnx.Rngs | None
+) -> list[Any]:
     """What every branch gives, from one loop over them: compiled once instead of four times.
 
-    Nothing inside a loop can be tapped, nor can batch norms move their statistics there.
+    Nothing inside a loop can be tapped.
     """
-    graphs, states = zip(*(nnx.split(branch) for branch in branches), strict=True)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    heard = lax.map(lambda state: nnx.merge(graphs[0], state)(temporal, spectral), stacked)
+    graphs, weights, statistics = zip(
+        *(nnx.split(branch, nnx.Param, nnx.BatchStat) for branch in branches), strict=True
+    )
+    keys = None if rngs is None else jnp.stack([rngs.dropout() for _ in branches])
+
+    def hear(own: Any) -> Any:
+        *states, key = own
+        branch = nnx.merge(graphs[0], *states, copy=True)
+        heard = branch(temporal, spectral, rngs=None if key is None else nnx.Rngs(dropout=key))
+        return heard, nnx.state(branch, nnx.BatchStat)
+
+    stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *states) for states in (weights, statistics))
+    heard, moved = lax.map(hear, (*stacked, keys))
+    if not branches[0].st1.norm.use_running_average:
+        for index, branch in enumerate(branches):
+            nnx.update(branch, jax.tree.map(operator.itemgetter(index), moved))
     return [jax.tree.map(operator.itemgetter(index), heard) for index in range(len(branches))]

@@ -40,6 +40,8 @@ def cardinal_bspline(x: jax.Array, degree: int) -> jax.Array:
     symmetric, and the other half would only add cancellation.
     """
     distance = jnp.abs(x)
+    if degree == 0:
+        return ((x >= -0.5) & (x < 0.5)).astype(x.dtype)
     total = jnp.zeros_like(x)
     for i in range(degree // 2 + 1):
         power = jnp.maximum((degree + 1) / 2 - i - distance, 0) ** degree
@@ -57,10 +59,26 @@ def bspline_basis(x: jax.Array, config: KANConfig) -> jax.Array:
     points = knots(config).astype(np.float64)
     spacing = np.diff(points)
     if np.all(spacing == spacing[0]):
-        centres = np.arange(config.num_bases) + (config.spline_order + 1) / 2
-        position = (x[..., None] - float(points[0])) / float(spacing[0])
-        return cardinal_bspline(position - centres.astype(x.dtype), config.spline_order)
+        return _bspline_basis_even((x - float(points[0])) / float(spacing[0]), config.num_bases, config.spline_order)
     return _bspline_basis_uneven(x, points, config.spline_order)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _bspline_basis_even(x: jax.Array, num_bases: int, degree: int) -> jax.Array:
+    """The bases of `degree` on the knots 0, 1, ..., num_bases + degree, (...,) -> (..., num_bases)."""
+    centres = np.arange(num_bases) + (degree + 1) / 2
+    return cardinal_bspline(x[..., None] - centres.astype(x.dtype), degree)
+
+
+@_bspline_basis_even.defjvp
+def _bspline_basis_even_jvp(
+    num_bases: int, degree: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The slope of a basis is the difference of two neighbours of one degree less: half the work of following every
+    truncated power, and nothing of them to keep."""
+    (x,), (change,) = primals, tangents
+    lower = _bspline_basis_even(x, num_bases + 1, degree - 1)
+    return _bspline_basis_even(x, num_bases, degree), (lower[..., :-1] - lower[..., 1:]) * change[..., None]
 
 
 def _bspline_basis_uneven(x: jax.Array, points: np.ndarray, degree: int) -> jax.Array:
@@ -97,6 +115,8 @@ class KANLinear(nnx.Module):
         weight = weight.reshape(-1, weight.shape[-1])
         base_weight, slope = self.base_weight[...], self.slope[...]
 
+        # A backward pass computes the bases again: to keep them is memory, and on a CPU takes longer.
+        @jax.checkpoint
         def layer(rows: jax.Array) -> jax.Array:
             base = self.precision.dot(jnp.where(rows >= 0, rows, slope * rows), base_weight)
             basis = bspline_basis(rows, self.config)

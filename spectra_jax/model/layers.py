@@ -44,7 +44,7 @@ def initial(rngs: nnx.Rngs | None, init: initializers.Initializer, shape: Sequen
     initialisers with `nnx.eval_shape` takes ten seconds for the full network.
     """
     if rngs is None:
-        return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
+        return jax.ShapeDtypeStruct(tuple(shape), dtype)
     return init(rngs.params(), tuple(shape), dtype)
 
 
@@ -157,7 +157,7 @@ def _conv_by_matmul(
     if len(sizes) == 1 and strides[0] <= sizes[0] <= 2 * strides[0]:
         return _conv_by_blocks(x, kernel, stride=strides[0], precision=precision)
     # Patches overlap, and XLA would compute what they are made of once for each.
-    x = lax.optimization_barrier(x.astype(precision.operand_dtype))  # type: ignore[no-untyped-call]
+    x = lax.optimization_barrier(x.astype(precision.operand_dtype))
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         # (b, s0', k0, s1, c): each axis done leaves its window axis behind it
         place = 1 + 2 * axis
@@ -190,7 +190,9 @@ class BatchNorm(nnx.Module):
 
     Normalises by the biased variance of the batch and keeps the unbiased one, as PyTorch does (Flax keeps the biased
     one), moving the stored statistics by `momentum` = 0.1 of the way at each step. `num_batches` counts those steps.
-    `nnx.Module.train()` switches to batch statistics, `eval()` (the initial state) to the stored ones.
+    `nnx.Module.train()` switches to batch statistics, `eval()` (the initial state) to the stored ones. Inside a
+    `jax.shard_map` with the batch over an axis, `set_attributes(axis_name=...)` makes the statistics those of the whole
+    batch.
     """
 
     def __init__(
@@ -211,14 +213,19 @@ class BatchNorm(nnx.Module):
         self.epsilon = epsilon
         self.momentum = momentum
         self.use_running_average = True
+        self.axis_name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (..., width)
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
             axes = tuple(range(x.ndim - 1))
-            mean, var = jnp.mean(x, axes), jnp.var(x, axes)
-            count = x.size // x.shape[-1]
+            mean, count = jnp.mean(x, axes), x.size // x.shape[-1]
+            if self.axis_name is not None:
+                mean, count = lax.pmean(mean, self.axis_name), count * lax.axis_size(self.axis_name)
+            var = jnp.mean(jnp.square(x - mean), axes)
+            if self.axis_name is not None:
+                var = lax.pmean(var, self.axis_name)
             keep, move = 1 - self.momentum, self.momentum
             self.mean[...] = keep * self.mean[...] + move * lax.stop_gradient(mean)
             unbiased = var * (count / max(count - 1, 1))

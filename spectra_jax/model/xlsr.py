@@ -66,8 +66,12 @@ class FeatureExtractor(nnx.Module):
             FeatureExtractorLayer(*shape, config=config, precision=precision, rngs=rngs) for shape in shapes
         )
         self.config = config
+        # Until `train()`. A CPU takes many times as long to go back through a loop over convolutions.
+        self.deterministic = True
 
     def __call__(self, waveform: jax.Array) -> jax.Array:
+        if not self.deterministic:
+            return self._at_once(waveform)
         return lax.platform_dependent(waveform, cpu=self._by_tiles, default=self._at_once)
 
     def _at_once(self, waveform: jax.Array) -> jax.Array:
@@ -218,6 +222,8 @@ class XLSREncoder(nnx.Module):
         self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, precision=precision, rngs=rngs)
         self.config = config
         self.precision = precision
+        # Whether a backward pass computes the layers again rather than keep what they computed.
+        self.remat = False
 
     def __call__(self, waveform: jax.Array, *, tap: Tap = untapped) -> jax.Array:
         """Encode.
@@ -241,5 +247,5 @@ class XLSREncoder(nnx.Module):
         x = tap("ssl.feature_projection", self.feature_projection(x))
         x = x + tap("ssl.pos_conv_embed", self.positional_convolution(x))
         for index, layer in enumerate(self.layers):
-            x = tap(f"ssl.layer{index}", layer(x))
+            x = tap(f"ssl.layer{index}", (jax.checkpoint(layer) if self.remat else layer)(x))
         return tap("ssl.last_hidden_state", self.norm(x))

@@ -1,0 +1,32 @@
+"""Training: fine-tune a detector or train one from nothing.
+
+    run = Run("manifest.csv", "runs/first", RunConfig(training=TrainingConfig(steps=500)), init="org/model")
+    for event in run:
+        print(event)
+
+The best network is in `runs/first/best`, and a run that was stopped goes on when it is made again.
+"""
+
+from spectra_jax.training.augment import AugmentConfig, augment
+from spectra_jax.training.config import RunConfig, TrainingConfig
+from spectra_jax.training.curves import write_curves
+from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
+from spectra_jax.training.run import BEST, EvaluationEvent, Run, StepEvent, TrainingError, read_log
+
+__all__ = [
+    "BEST",
+    "AugmentConfig",
+    "Batch",
+    "Batches",
+    "Clip",
+    "EvaluationEvent",
+    "Run",
+    "RunConfig",
+    "StepEvent",
+    "TrainingConfig",
+    "TrainingError",
+    "augment",
+    "read_log",
+    "read_manifest",
+    "write_curves",
+]
