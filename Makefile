@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test test-fast bench bench-quick lint clean
 
 demo: $(VENV)/installed-report
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 test: $(VENV)/installed-parity
 	$(BIN)/python -m pytest

@@ -25,7 +25,7 @@ from spectra_jax.trials import Trial
 from tests.conftest import GOLDEN, spectra
 from tests.golden import recipe
 
-CLIPS = Path(__file__).parent.parent / "examples" / "clips"
+CLIPS = Path(__file__).parent.parent / "examples" / "corpus" / "eval"
 PROGRAM = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
 
 

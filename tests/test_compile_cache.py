@@ -14,7 +14,7 @@ import pytest
 
 from spectra_jax import compile_cache
 
-CLIP = Path(__file__).parent.parent / "examples" / "clips" / "june_01.flac"
+CLIP = Path(__file__).parent.parent / "examples" / "corpus" / "eval" / "june_01.flac"
 SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_compilation_cache_max_size",

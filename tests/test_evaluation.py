@@ -136,7 +136,7 @@ def test_calibrates_and_applies(
     asked = ["calibrate", files / "scores.txt", "--labels", files / "labels.csv", "--output", files]
     assert spectra(monkeypatch, *asked) == 0
     assert target.is_file() and "Cllr on them" in capsys.readouterr().err
-    clip = Path(__file__).parents[1] / "examples" / "clips" / "june_00.flac"
+    clip = Path(__file__).parents[1] / "examples" / "corpus" / "eval" / "june_00.flac"
     asked = ["score", "--model", "demo", clip, "--calibration", files, "--spoof-prior", "0.9"]
     assert spectra(monkeypatch, *asked, "--output", files / "one.jsonl") == 0
     row = json.loads((files / "one.jsonl").read_text())

@@ -19,7 +19,7 @@ from spectra_jax.trials import Trial
 from tests.conftest import GOLDEN, expected, golden_windows
 from tests.tolerances import LOGITS, RANK_GAP, STAGE_MAX, STAGE_RMS
 
-CLIPS = Path(__file__).parent.parent / "examples" / "clips"
+CLIPS = Path(__file__).parent.parent / "examples" / "corpus" / "eval"
 PRECISIONS = ["float64", "float32"]
 
 

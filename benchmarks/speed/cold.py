@@ -16,7 +16,7 @@ import soundfile  # type: ignore[import-untyped]
 from benchmarks.speed.measure import ROOT, clean_environment
 from benchmarks.speed.network import Network
 
-CLIP = ROOT / "examples" / "clips" / "june_00.flac"
+CLIP = ROOT / "examples" / "corpus" / "eval" / "june_00.flac"
 TIMEOUT = 600
 
 

@@ -186,7 +186,7 @@ def cold(plan: Plan) -> list[dict[str, Any]]:
 
 def accuracy(plan: Plan) -> list[dict[str, Any]]:
     """Scores of the example clips in float64 and below, with the demo checkpoint and with the measured network."""
-    folder = ROOT / "examples" / "clips"
+    folder = ROOT / "examples" / "corpus" / "eval"
     with (folder / "reference.csv").open(newline="") as file:
         names = [row["path"] for row in csv.DictReader(file)]
     golden = json.loads((GOLDEN / "trials" / "expected.json").read_text())["networks"]
