@@ -328,6 +328,8 @@ def hear(trial: Trial, config: SpectraConfig) -> Heard:
     seconds = None
     try:
         content = trial.content
+        if isinstance(trial.path, str) and content is None:
+            content = _fetch(trial.path)
         clip, rate = audio.read(trial.path) if content is None else audio.read_bytes(content, trial.path)
         # Its bytes have been heard, and results are kept.
         trial = replace(trial, content=None)
@@ -336,6 +338,16 @@ def hear(trial: Trial, config: SpectraConfig) -> Heard:
     except audio.AudioError as error:
         trial = replace(trial, content=None)
         return Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
+
+
+def _fetch(url: str) -> bytes:
+    from spectra_jax.sources import remote
+
+    try:
+        return remote.fetch(url)
+    # Stores tell of what went wrong by errors of every kind.
+    except Exception as error:
+        raise audio.AudioError(f"{url}: cannot be fetched: {str(error) or type(error).__name__}") from error
 
 
 def _no_answer(logits: np.ndarray) -> str:

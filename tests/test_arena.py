@@ -22,7 +22,8 @@ from spectra_jax.audio import AudioError
 from spectra_jax.hub import HubError
 from spectra_jax.labels import Labels
 from spectra_jax.scoring import Scorer
-from spectra_jax.trials import InputError, Trial, Trials, collect
+from spectra_jax.sources import Trials, collect
+from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
 from tests.golden import recipe
 from tests.hub_stand_in import HubStandIn
@@ -193,7 +194,7 @@ def test_other_parquet_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no readable parquet file"):
         collect([tmp_path])
     (tmp_path / "test-0.parquet").write_bytes(labels_file(["a"], [0]))
-    with pytest.raises(InputError, match="no column path, audio, notes"):
+    with pytest.raises(InputError, match="no column `path`; it has: utterance_id, label"):
         collect([tmp_path / "test-0.parquet"])
 
 
@@ -239,7 +240,7 @@ def test_dropped_garbled_and_missing(stand_in: HubStandIn) -> None:
 def test_a_shard_that_is_not_as_listed(stand_in: HubStandIn) -> None:
     repo = stand_in.repos[f"datasets/{NAME}"]
     repo["main"]["data/labels.parquet"] = labels_file(["trial_0"], [0])
-    with pytest.raises(InputError, match="not listed, or twice: trial_1"):
+    with pytest.raises(InputError, match="not listed before, or twice: trial_1"):
         list(collect([f"{NAME}@main"]))
     repo["other"] = {"data/train.parquet": b""}
     with pytest.raises(InputError, match=r"no data/test-[*].parquet in it, but 1 other files"):

@@ -169,7 +169,7 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     def broken(*_: object, **__: object) -> None:
         raise KeyError("what")
 
-    monkeypatch.setattr("spectra_jax.trials.collect", broken)
+    monkeypatch.setattr("spectra_jax.sources.collect", broken)
     assert spectra(monkeypatch, "score", "--model", "demo", CLIPS) == 2
     printed = capsys.readouterr().err
     assert "KeyError" in printed
@@ -340,7 +340,7 @@ def test_ctrl_c_is_not_lost_in_the_garbage_collector(
     def leave(status: int) -> None:
         raise Left(status)
 
-    monkeypatch.setattr("spectra_jax.trials.collect", long_work)
+    monkeypatch.setattr("spectra_jax.sources.collect", long_work)
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(sys, "argv", ["spectra-jax", "score", "--model", "demo", str(CLIPS)])
     with pytest.raises(Left, match="130"):

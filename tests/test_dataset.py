@@ -17,7 +17,8 @@ from spectra_jax import hub
 from spectra_jax.arena import dataset, result
 from spectra_jax.hub import HubError
 from spectra_jax.labels import Labels
-from spectra_jax.trials import InputError, collect
+from spectra_jax.sources import collect
+from spectra_jax.trials import InputError
 from tests.hub_stand_in import HubStandIn
 from tests.test_arena import COMMIT, NAME, SCHEMA, SYSTEM, row, shard
 

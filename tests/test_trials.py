@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
-from spectra_jax.trials import InputError, Trial, check_ids, collect
+from spectra_jax.sources import Given, Trials, collect
+from spectra_jax.trials import InputError, Trial
 
 
 @pytest.fixture
@@ -33,6 +36,10 @@ def refusal(*inputs: str | Path, ids: str = "stem") -> str:
     with pytest.raises(InputError) as caught:
         collect(inputs, ids=ids)  # type: ignore[arg-type]
     return str(caught.value)
+
+
+def given(trials: Iterable[Trial]) -> Trials:
+    return Trials([Given(list(trials))])
 
 
 def ids_of(*inputs: str | Path) -> list[str]:
@@ -149,14 +156,14 @@ def test_one_file_given_twice_is_refused_even_by_path(corpus: Path) -> None:
 )
 def test_ids_that_no_score_file_can_hold_are_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_ids([Trial(name, Path("clip.wav"))])
+        given([Trial(name, Path("clip.wav"))])
     assert f"\n  {name!r}: clip.wav\n" in str(caught.value)
     with pytest.raises(InputError, match="1 utterance id empty or with white space"):
-        check_ids([Trial("", Path("clip.wav"))])
+        given([Trial("", Path("clip.wav"))])
 
 
 def test_ids_in_any_script_are_taken() -> None:
-    check_ids(Trial(name, Path("clip.wav")) for name in ("клип", "剪辑-1", "क्\u200dष", "été_(2)", "a.b:c/d"))
+    given(Trial(name, Path("clip.wav")) for name in ("клип", "剪辑-1", "क्\u200dष", "été_(2)", "a.b:c/d"))
 
 
 def test_white_space_in_a_file_name_asks_for_a_manifest(tmp_path: Path) -> None:
@@ -166,10 +173,10 @@ def test_white_space_in_a_file_name_asks_for_a_manifest(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.text(min_size=1, max_size=4), max_size=6))
+@drawn(st.lists(st.text(min_size=1, max_size=4), max_size=6))
 def test_ids_that_pass_can_be_split_from_their_score_again(names: list[str]) -> None:
     try:
-        check_ids(Trial(name, Path("clip.wav")) for name in names)
+        given(Trial(name, Path("clip.wav")) for name in names)
     except InputError:
         return
     text = "".join(f"{name} {0.5:.6f}\n" for name in names)
@@ -181,7 +188,7 @@ def test_ids_that_pass_can_be_split_from_their_score_again(names: list[str]) -> 
 
 def test_a_manifest_gives_paths_ids_and_labels(tmp_path: Path) -> None:
     text = "utterance_id,label,path,speaker\nu1,bonafide,a.wav,anna\nu2,spoof,/far/b.wav,\nu3,,sub/c.wav,x\n"
-    assert collect([manifest(tmp_path, text)]) == [
+    assert list(collect([manifest(tmp_path, text)])) == [
         Trial("u1", tmp_path / "a.wav", "bonafide"),
         Trial("u2", Path("/far/b.wav"), "spoof"),
         Trial("u3", tmp_path / "sub/c.wav", None),
@@ -191,13 +198,13 @@ def test_a_manifest_gives_paths_ids_and_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ids", ["stem", "path"])
 def test_a_manifests_own_ids_win(tmp_path: Path, ids: str) -> None:
     path = manifest(tmp_path, "path,utterance_id\nsub/a.wav,u1\n")
-    assert collect([path], ids=ids)[0].utterance_id == "u1"  # type: ignore[arg-type]
+    assert next(iter(collect([path], ids=ids))).utterance_id == "u1"  # type: ignore[arg-type]
 
 
 def test_a_manifest_without_ids_takes_them_from_its_paths(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path\nsub/a.wav\n")
-    assert collect([path])[0].utterance_id == "a"
-    assert collect([path], ids="path")[0].utterance_id == "sub/a.wav"
+    assert next(iter(collect([path]))).utterance_id == "a"
+    assert next(iter(collect([path], ids="path"))).utterance_id == "sub/a.wav"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,7 @@ def test_a_manifest_without_ids_takes_them_from_its_paths(tmp_path: Path) -> Non
     ],
 )
 def test_a_manifest_is_read_however_programs_write_it(tmp_path: Path, name: str, text: bytes) -> None:
-    assert collect([manifest(tmp_path, text, name)]) == [Trial("a,b", tmp_path / "a,b.wav", "spoof")]
+    assert list(collect([manifest(tmp_path, text, name)])) == [Trial("a,b", tmp_path / "a,b.wav", "spoof")]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +231,7 @@ def test_a_manifest_is_read_however_programs_write_it(tmp_path: Path, name: str,
     ],
 )
 def test_labels_are_read_in_their_usual_spellings(tmp_path: Path, text: str, label: str | None) -> None:
-    assert collect([manifest(tmp_path, f"path,label\na.wav,{text}\n")])[0].label == label
+    assert next(iter(collect([manifest(tmp_path, f"path,label\na.wav,{text}\n")]))).label == label
 
 
 @pytest.mark.parametrize("text", ["real", "fake", "0", "1", "human", "spoofed"])
@@ -259,10 +266,10 @@ def test_a_broken_manifest_names_the_line(tmp_path: Path, text: bytes, complaint
 def test_a_manifest_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch) -> None:
     path = manifest(tmp_path, "path\na.wav\n")
 
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert refusal(path) == f"{path}: cannot be read: Permission denied"
 
 

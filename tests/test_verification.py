@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from spectra_jax import hub
 from spectra_jax.score_file import Scores
 from spectra_jax.scoring import Scorer
-from spectra_jax.trials import InputError, Trial, collect
+from spectra_jax.sources import collect
+from spectra_jax.trials import InputError, Trial
 from spectra_jax.verification import (
     OnnxReference,
     Reference,

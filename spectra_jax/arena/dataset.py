@@ -1,8 +1,8 @@
 """Datasets in the Arena's parquet layout, as trials: shard by shard, a few clips in memory at a time.
 
-    dataset = open_local(Path("ASVspoof2019_LA"))                   # a directory with data/test-*.parquet, or one file
-    dataset = open_hub("SpeechAntiSpoofingBenchmarks/InTheWild")    # shards are fetched as they are reached
-    for trial in dataset: ...                                       # trial.content holds the clip's bytes
+    dataset = Dataset.of("ASVspoof2019_LA", find_shards("ASVspoof2019_LA"))    # a directory with data/test-*.parquet
+    dataset = open_hub("SpeechAntiSpoofingBenchmarks/InTheWild")               # shards are fetched as they are reached
+    for trial in dataset.from_(0): ...                                         # trial.content holds the clip's bytes
 
 Columns: `path`, `audio` (struct of bytes and path), `label` (0 = bona fide, 1 = spoof), `notes` (JSON with
 `utterance_id`). Ids and labels are listed first, from the light columns alone.
@@ -15,8 +15,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+
+from spectra_jax.sources import remote
+from spectra_jax.sources.remote import is_url, suffix
+from spectra_jax.sources.source import Source
 from spectra_jax.trials import InputError, Label, Trial, count, examples
 
 ORGANISATION = "SpeechAntiSpoofingBenchmarks"
@@ -40,59 +45,88 @@ _OF_HOW_MANY = re.compile(r"-\d+-of-(\d+)\.parquet")
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Trials of a dataset, whose clips are read as it is iterated over.
+class Dataset(Source):
+    """A dataset, whose clips are read as it is iterated over.
 
     Attributes:
       name: what the person called it.
-      listed: its trials without their clips, in order.
-      shards: how to get at each shard; called when it is reached.
+      shards: how to get at each shard, as a path or URL; called when it is reached.
+      labels: what lists its trials without their clips, where not the shards do.
     """
 
     name: str
-    listed: Sequence[Trial]
-    shards: Sequence[Callable[[], Path]]
+    shards: Sequence[Callable[[], str]]
+    labels: Path | None = None
 
-    def __len__(self) -> int:
-        return len(self.listed)
+    @classmethod
+    def of(cls, name: str, shards: Sequence[str]) -> Self:
+        """Of shards by their paths or URLs."""
+        return cls(name, [lambda shard=shard: shard for shard in shards])  # type: ignore[misc]
 
-    def __iter__(self) -> Iterator[Trial]:
-        """Trials with their clips, a few of which are in memory at a time.
+    def listed(self) -> Iterator[Trial]:
+        """Its trials without their clips.
 
         Raises:
-          InputError: a shard cannot be read, or the shards hold other trials than were listed.
+          InputError: unreadable, other columns, rows without an id or with an unknown label: with counts and examples.
         """
-        to_come = {trial.utterance_id for trial in self.listed}
+        if self.labels is not None:
+            yield from _listed_in(self.labels)
+            return
+        empty = True
+        for shard in self.shards:
+            for trial in _trials(shard(), clips=False):
+                empty = False
+                yield trial
+        if empty:
+            raise InputError(f"{self.name}: {count(len(self.shards), 'shard')} without a row")
+
+    def from_(self, start: int) -> Iterator[Trial]:
+        """Its trials with their clips, a few of which are in memory at a time.
+
+        Raises:
+          InputError: a shard cannot be read.
+        """
         for shard in self.shards:
             path = shard()
-            for trial in _trials(path, clips=True):
-                if trial.utterance_id not in to_come:
-                    raise InputError(f"{self.name}: {path.name} has a trial not listed, or twice: {trial.utterance_id}")
-                to_come.remove(trial.utterance_id)
-                yield trial
-        if to_come:
-            names = sorted(to_come)
-            raise InputError(f"{self.name}: {count(len(names), 'trial')} listed and in no shard:{examples(names)}")
+            rows = _num_rows(path) if start else 0
+            if start and rows <= start:
+                start -= rows
+                continue
+            yield from _trials(path, clips=True, start=start)
+            start = 0
 
 
-def find_shards(path: Path) -> list[Path]:
-    """The shards of a local dataset in order; none where `path` is something else."""
-    if path.is_dir():
-        return sorted(path.glob(f"data/{_SHARDS}")) or sorted(path.glob(_SHARDS))
-    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+def find_shards(given: str) -> list[str]:
+    """The shards of a dataset in order, by its path or URL; none where it is something else."""
+    if suffix(given) == ".parquet":
+        return [given] if _has_clips(given) else []
+    for pattern in (f"data/{_SHARDS}", _SHARDS):
+        if is_url(given):
+            folder = not suffix(given) and not any(mark in given for mark in "*?[")
+            if folder and (found := remote.glob(f"{given.rstrip('/')}/{pattern}")):
+                return found
+        elif found := sorted(map(str, Path(given).glob(pattern))):
+            return found
+    return []
 
 
-def open_local(path: Path) -> Dataset:
-    """A directory with `data/test-*.parquet` or `test-*.parquet`, or one such file.
+def _has_clips(shard: str) -> bool:
+    """Whether a parquet file has the column that tells a dataset from a manifest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    Raises:
-      InputError: unreadable, other columns, rows without an id or with an unknown label: with counts and examples.
-    """
-    shards = find_shards(path)
-    listed = [trial for shard in shards for trial in _trials(shard, clips=False)]
-    if not listed:
-        raise InputError(f"{path}: {count(len(shards), 'shard')} without a row")
-    return Dataset(str(path), listed, [lambda shard=shard: shard for shard in shards])  # type: ignore[misc]
+    try:
+        with remote.opened(shard) as file:
+            return "audio" in pq.read_schema(file).names
+    except pa.ArrowException as error:
+        raise InputError(f"{shard}: no readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _num_rows(shard: str) -> int:
+    import pyarrow.parquet as pq
+
+    with remote.opened(shard) as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
 def open_hub(name: str, revision: str | None = None) -> Dataset:
@@ -120,14 +154,12 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
             f"{name} at {commit}: {len(shards)} of its {int(stated[1])} shards can be found. Without a network these "
             "are the ones fetched before; connect to it and run the same command again."
         )
-    listed = _listed_in(hub.fetch_dataset_file(name, commit, LABELS)) if LABELS in files else None
+    labels = hub.fetch_dataset_file(name, commit, LABELS) if LABELS in files else None
 
-    def fetch(shard: str) -> Callable[[], Path]:
-        return lambda: hub.fetch_dataset_file(name, commit, shard)
+    def fetch(shard: str) -> Callable[[], str]:
+        return lambda: str(hub.fetch_dataset_file(name, commit, shard))
 
-    if listed is None:
-        listed = [trial for shard in shards for trial in _trials(fetch(shard)(), clips=False)]
-    return Dataset(f"{name}@{commit}", listed, [fetch(shard) for shard in shards])
+    return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels)
 
 
 def pinned_revision(name: str) -> str:
@@ -136,27 +168,34 @@ def pinned_revision(name: str) -> str:
     return PINNED.get(dataset, "main") if organisation == ORGANISATION else "main"
 
 
-def _listed_in(path: Path) -> list[Trial]:
+def _within(shard: str, path: str) -> Path | str:
+    return f"{shard}/{path}" if is_url(shard) else Path(shard) / path
+
+
+def _listed_in(path: Path) -> Iterator[Trial]:
     """Trials of a labels.parquet, without their clips."""
     from spectra_jax.labels import read_labels
 
     labels = read_labels(path)
     words: tuple[Label, Label] = ("spoof", "bonafide")
-    return [
+    return (
         Trial(str(name), Path(path.name), words[bool(bonafide)])
         for name, bonafide in zip(labels.utterance_ids, labels.bonafide, strict=True)
-    ]
+    )
 
 
-def _trials(shard: Path, *, clips: bool) -> Iterator[Trial]:
+def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
+    """Trials of a shard from row `start` on."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = [name for name in _COLUMNS if clips or name != "audio"]
     bad: list[str] = []
-    row = 0
     try:
-        with pq.ParquetFile(shard, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+        with (
+            remote.opened(shard) as source,
+            pq.ParquetFile(source, buffer_size=_READ_AHEAD, pre_buffer=False) as file,
+        ):
             missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(
@@ -166,8 +205,15 @@ def _trials(shard: Path, *, clips: bool) -> Iterator[Trial]:
             kind = file.schema_arrow.field("audio").type
             if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
                 raise InputError(f"{shard}: column audio is {kind}; a dataset has a struct of bytes and path there")
-            for batch in file.iter_batches(_ROWS if clips else 65_536, columns=columns, use_threads=False):
-                for values in batch.to_pylist():
+            # Row groups that end before `start` are not read at all.
+            ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
+            groups = [group for group, end in enumerate(ends) if end > start]
+            row = int(ends[groups[0] - 1]) if groups and groups[0] else 0
+            size = _ROWS if clips else 65_536
+            for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
+                behind = min(max(start - row, 0), len(batch))
+                row += behind
+                for values in batch.slice(behind).to_pylist():
                     trial = _trial(shard, values, clips=clips)
                     if isinstance(trial, Trial):
                         yield trial
@@ -181,7 +227,7 @@ def _trials(shard: Path, *, clips: bool) -> Iterator[Trial]:
         raise InputError(f"{shard}: {count(len(bad), 'row')} that are no trials:{examples(bad)}")
 
 
-def _trial(shard: Path, values: dict[str, Any], *, clips: bool) -> Trial | str:
+def _trial(shard: str, values: dict[str, Any], *, clips: bool) -> Trial | str:
     """The trial of a row, or what is wrong with the row."""
     try:
         name = json.loads(values["notes"])["utterance_id"]
@@ -193,4 +239,4 @@ def _trial(shard: Path, values: dict[str, Any], *, clips: bool) -> Trial | str:
         return f"label {values['label']!r} of {name!r}, neither 0 (bona fide) nor 1 (spoof)"
     # Rows without a clip cost that trial alone, when it is heard: no bytes are an empty file.
     content = ((values["audio"] or {}).get("bytes") or b"") if clips else None
-    return Trial(str(name), shard / str(values["path"]), _LABELS[values["label"]], content)
+    return Trial(str(name), _within(shard, str(values["path"])), _LABELS[values["label"]], content)

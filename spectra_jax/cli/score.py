@@ -91,17 +91,18 @@ def score(
     Exit status: 0 all scored; 1 some trials skipped, each named with its reason; 2 wrong usage.
     """
     del debug  # acted on as it is read
-    from spectra_jax import results, trials
+    from spectra_jax import results, sources
+    from spectra_jax.trials import InputError
 
     if output is not None:
         results.check_output(output)
-    listed = trials.collect(inputs, ids=ids)
+    listed = sources.collect(inputs, ids=ids)
     if output is not None and output.resolve() in (Path(given).resolve() for given in inputs):
-        raise trials.InputError(f"{output}: an input, which the scores would replace")
+        raise InputError(f"{output}: an input, which the scores would replace")
 
     calibrated = None if calibration is None else read_calibration(calibration)
     if calibrated is not None and not 0 < spoof_prior < 1:
-        raise trials.InputError(f"--spoof-prior {spoof_prior}: a probability between 0 and 1, both excluded")
+        raise InputError(f"--spoof-prior {spoof_prior}: a probability between 0 and 1, both excluded")
 
     import jax
 

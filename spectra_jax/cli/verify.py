@@ -75,17 +75,16 @@ def verify(
     if kind not in ("onnx", "torch", "scores") or not target:
         raise typer.BadParameter(f"{against!r} is none of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
 
-    from spectra_jax import comparison, results, trials, verification
+    from spectra_jax import comparison, results, sources, verification
     from spectra_jax.score_file import read_scores
 
     if output is not None:
         if output.suffix.lower() != ".csv":
             raise typer.BadParameter(f"{output}: trials are written as .csv.")
         results.check_output(output)
-    listed = trials.collect(inputs or [])
-    without_clips = listed.listed() if isinstance(listed, trials.Trials) else listed
+    listed = sources.collect(inputs or [])
     how: dict[str, Any] = {
-        "only": None if sample is None else verification.sample(without_clips, sample, seed),
+        "only": None if sample is None else verification.sample(listed.listed(), sample, seed),
         "precision": precision,
         "batch_size": batch_size,
         "tolerance": tolerance,

@@ -17,7 +17,7 @@ import numpy as np
 from spectra_jax.audio import NUM_SAMPLES, TARGET_RATE, AudioError, read, resample
 from spectra_jax.comparison import Comparison
 from spectra_jax.report.systems import System
-from spectra_jax.trials import AUDIO_SUFFIXES
+from spectra_jax.sources.files import AUDIO_SUFFIXES
 
 ERRORS = 15
 """Errors of each class and system that are listed."""

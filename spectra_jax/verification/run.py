@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.scoring import Scorer, hear
-from spectra_jax.trials import InputError, Trial, Trials
+from spectra_jax.trials import InputError, Trial
 from spectra_jax.verification.references import STAGES, Reference
 
 # A stage's rms difference as a share of its rms. Rounding leaves at most 2.6e-5 in float32 on the golden networks, and
@@ -90,7 +90,7 @@ def sample(trials: Iterable[Trial], number: int, seed: int) -> set[str]:
 def verify(
     model: str | Path,
     reference: Reference,
-    trials: list[Trial] | Trials,
+    trials: Collection[Trial],
     *,
     only: set[str] | None = None,
     precision: str = "float32",
@@ -159,7 +159,7 @@ def verify(
 def verify_scores(
     model: str | Path,
     published: Scores,
-    trials: list[Trial] | Trials,
+    trials: Collection[Trial],
     *,
     only: set[str] | None = None,
     precision: str = "float32",

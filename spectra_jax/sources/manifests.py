@@ -1,0 +1,152 @@
+"""Manifests: lists of clips with what is known of them, read a line at a time.
+
+| file | |
+| --- | --- |
+| .csv, .tsv | in UTF-8; the first line names the columns |
+| .jsonl | an object a line |
+| .parquet | text columns |
+
+`path` is needed, relative to the manifest's folder unless absolute or a URL; `utterance_id` and `label` are optional,
+and other columns are ignored. A label is `bonafide` or `spoof` in any case, `bona fide`, `bona-fide` and `bona_fide`
+included; an empty one is unknown. A list has a path or URL a line and nothing else, and comes on standard input.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from spectra_jax.sources import remote
+from spectra_jax.sources.files import IdRule, id_of
+from spectra_jax.sources.source import Source
+from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, Trial, count, csv_rows, parse_label
+
+SUFFIXES = frozenset({*MANIFEST_DELIMITERS, ".jsonl", ".parquet"})
+_COLUMNS = ("path", "utterance_id", "label")
+
+
+@dataclass(frozen=True)
+class Manifest(Source):
+    """A manifest, by its path or URL."""
+
+    name: str
+    ids: IdRule
+
+    def listed(self) -> Iterator[Trial]:
+        return self.from_(0)
+
+    def from_(self, start: int) -> Iterator[Trial]:
+        readers = {".jsonl": self._json_rows, ".parquet": self._parquet_rows}
+        rows = readers.get(remote.suffix(self.name), self._csv_rows)()
+        empty = True
+        for place, row in islice(rows, start, None):
+            empty = False
+            yield self._trial(place, row)
+        if empty and start == 0:
+            raise InputError(f"{self.name}: a header and no trials")
+
+    def _trial(self, place: str, row: Mapping[str, Any]) -> Trial:
+        values = {name: row.get(name) for name in _COLUMNS}
+        for name, value in values.items():
+            if value is not None and not isinstance(value, str):
+                raise InputError(f"{place}: {name} is {value!r}, which is no text")
+        path, name, label = values["path"], values["utterance_id"], values["label"]
+        if not path:
+            raise InputError(f"{place}: no path")
+        if name == "":
+            raise InputError(f"{place}: no utterance_id")
+        return Trial(
+            name or id_of(PurePosixPath(path) if remote.is_url(path) else Path(path), self.ids),
+            remote.beside(self.name, path),
+            parse_label(place, label or ""),
+        )
+
+    def _csv_rows(self) -> Iterator[tuple[str, dict[str, str]]]:
+        with remote.opened(self.name) as file, closing(csv_rows(self.name.partition("?")[0], file)) as rows:
+            yield from self._csv_rows_of(rows)
+
+    def _csv_rows_of(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
+        line, header = next(rows, (0, []))
+        columns = [name.lower() for name in header]
+        if not header:
+            raise InputError(f"{self.name}: empty; the first line names the columns: path, utterance_id, label")
+        if "path" not in columns:
+            raise InputError(
+                f"{self.name}, line {line}: no column `path` in the header, which has: {', '.join(header)}"
+            )
+        for name in _COLUMNS:
+            if columns.count(name) > 1:
+                raise InputError(f"{self.name}, line {line}: {columns.count(name)} columns called `{name}`")
+        for line, row in rows:
+            if len(row) != len(columns):
+                raise InputError(
+                    f"{self.name}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)}"
+                    " (a cell that holds the separator itself goes in double quotes)"
+                )
+            yield f"{self.name}, line {line}", dict(zip(columns, row, strict=True))
+
+    def _json_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        with remote.opened(self.name) as file:
+            for line, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                place = f"{self.name}, line {line}"
+                try:
+                    row = json.loads(text)
+                except ValueError as error:
+                    raise InputError(f"{place}: no JSON ({error})") from error
+                if not isinstance(row, dict):
+                    raise InputError(f"{place}: no JSON object")
+                yield place, row
+
+    def _parquet_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        row = 0
+        try:
+            with remote.opened(self.name) as source, pq.ParquetFile(source) as file:
+                columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+                if "path" not in columns:
+                    raise InputError(f"{self.name}: no column `path`; it has: {', '.join(file.schema_arrow.names)}")
+                for batch in file.iter_batches(8192, columns=columns, use_threads=False):
+                    for values in batch.to_pylist():
+                        yield f"{self.name}, row {row}", values
+                        row += 1
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(f"{self.name}: no readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class Lines(Source):
+    """A path or URL a line, in UTF-8; blank lines are left out."""
+
+    name: str
+    text: bytes
+    ids: IdRule
+
+    @classmethod
+    def of_standard_input(cls, ids: IdRule) -> Self:
+        return cls("standard input", sys.stdin.buffer.read(), ids)
+
+    def listed(self) -> Iterator[Trial]:
+        return self.from_(0)
+
+    def from_(self, start: int) -> Iterator[Trial]:
+        lines = (line.strip() for line in io.BytesIO(self.text))
+        paths = (os.fsdecode(line) for line in lines if line)
+        empty = True
+        for path in islice(paths, start, None):
+            empty = False
+            where = PurePosixPath(path) if remote.is_url(path) else Path(path)
+            yield Trial(id_of(where, self.ids), path if remote.is_url(path) else Path(path))
+        if empty and start == 0:
+            raise InputError(f"{self.name}: no line in it; a path or URL a line is expected")
