@@ -11,11 +11,14 @@ compiler that fuses the two into one instruction does not. There is no waveform 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
 import re
 import stat
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +34,10 @@ MIN_RATE, MAX_RATE = 1_000, 768_000
 # The most that libsndfile handles; more "channels" than that are samples.
 MAX_CHANNELS = 1024
 
-_BLOCK_FRAMES = 1 << 20
+# Of all channels together, so that no number of them in a header asks for much memory.
+_BLOCK_SAMPLES = 1 << 20
+# Far longer than any clip takes: an hour of MP3 takes ten.
+_DECODE_SECONDS = 300
 
 # libsndfile cuts a header's promise down to what the file holds and goes on, and tells of it in its log alone.
 _PROMISE = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -73,29 +79,80 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     Raises:
       AudioError: no such file, a folder, no permission, not audio, damaged, cut short, or without samples.
     """
+    decoded = decode(path)
+    return decoded.samples, decoded.rate
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A clip as decoded, or the start of it.
+
+    Attributes:
+      samples: (n,) float32 mono: the whole clip, or as much of its start as was asked for.
+      rate: in Hz.
+      num_samples: of the whole clip.
+      sha256: of all its samples, mono, as little-endian float32.
+      broken: what is wrong where samples of the whole clip are NaN or infinite.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+    num_samples: int
+    sha256: str
+    broken: str | None
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.rate
+
+
+def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_seconds: float = math.inf) -> Decoded:
+    """Decode an audio file to its end, a megabyte at a time, keeping its start: see `read`.
+
+    Args:
+      path: of the file, or, with `content`, what messages call it.
+      content: the file's bytes, where it is not to be read from its path.
+      keep_seconds: how much of the start to keep. No header is believed: memory grows with what is kept alone.
+
+    Raises:
+      AudioError: as in `read`; or decoding takes longer than five minutes.
+    """
+    if content is not None:
+        name = str(path)
+        if not content:
+            raise AudioError(f"{name}: empty (0 bytes)")
+        return _decode(io.BytesIO(content), name, keep_seconds)
     file = Path(path)
     _check_file(file)
     # As bytes, since soundfile fails on a file name that is not UTF-8; on Windows every name is text.
-    return _decode(os.fsencode(file) if os.name == "posix" else file, file)
+    return _decode(os.fsencode(file) if os.name == "posix" else file, str(file), keep_seconds)
 
 
-def read_bytes(content: bytes, name: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
-    """`read`, of an audio file's bytes; `name` is what messages call it."""
-    file = Path(name)
-    if not content:
-        raise AudioError(f"{file}: empty (0 bytes)")
-    return _decode(io.BytesIO(content), file)
-
-
-def _decode(source: bytes | Path | io.BytesIO, file: Path) -> tuple[NDArray[np.float32], int]:
+def _decode(source: bytes | Path | io.BytesIO, file: str, keep_seconds: float) -> Decoded:
+    begun = time.monotonic()
+    digest = hashlib.sha256()
+    blocks: list[NDArray[np.float32]] = []
+    num_samples = num_broken = 0
+    first_broken = ""
     try:
         with _Stream(source) as sound:
             # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
             sound.seek(0)
             rate = int(sound.samplerate)
-            blocks = []
-            while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                blocks.append(to_mono(block))
+            keep = keep_seconds * rate
+            frames = max(_BLOCK_SAMPLES // sound.channels, 1)
+            while len(block := sound.read(frames, dtype="float32", always_2d=True)):
+                mono = to_mono(block)
+                digest.update(np.ascontiguousarray(mono, "<f4"))
+                if len(broken := np.flatnonzero(~np.isfinite(mono))):
+                    if not num_broken:
+                        first_broken = f"sample {num_samples + broken[0]} ({mono[broken[0]]})"
+                    num_broken += len(broken)
+                if num_samples < keep:
+                    blocks.append(mono[: math.ceil(min(keep - num_samples, len(mono)))])
+                num_samples += len(mono)
+                if time.monotonic() - begun > _DECODE_SECONDS:
+                    raise AudioError(f"{file}: not decoded after {_DECODE_SECONDS} s; cut it into shorter files")
             promise = _PROMISE.search(sound.extra_info)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{file}: {_explain(error)}") from error
@@ -105,7 +162,8 @@ def _decode(source: bytes | Path | io.BytesIO, file: Path) -> tuple[NDArray[np.f
             raise AudioError(f"{file}: cut short: {held:,} of the {promised:,} bytes of samples its header promises")
     if not blocks:
         raise AudioError(f"{file}: holds no samples")
-    return np.concatenate(blocks), rate
+    samples = np.concatenate(blocks)
+    return Decoded(samples, rate, num_samples, digest.hexdigest(), _not_finite(num_broken, num_samples, first_broken))
 
 
 def _check_file(file: Path) -> None:
@@ -290,10 +348,13 @@ def prepare(
 def _check_finite(audio: NDArray[np.float32], when: str) -> None:
     broken = np.flatnonzero(~np.isfinite(audio))
     if len(broken):
-        raise AudioError(
-            f"{len(broken):,} of {len(audio):,} samples are NaN or infinite{when}; "
-            f"the first is sample {broken[0]} ({audio[broken[0]]})"
-        )
+        raise AudioError(_not_finite(len(broken), len(audio), f"sample {broken[0]} ({audio[broken[0]]})", when))
+
+
+def _not_finite(num_broken: int, num_samples: int, first: str, when: str = "") -> str | None:
+    if not num_broken:
+        return None
+    return f"{num_broken:,} of {num_samples:,} samples are NaN or infinite{when}; the first is {first}"
 
 
 def is_silent(audio: NDArray[np.floating]) -> bool:

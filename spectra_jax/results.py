@@ -49,6 +49,8 @@ class Result:
       rank_gap_pool: that pool's name.
       log_likelihood_ratio: natural logarithm of p(score | bona fide) / p(score | spoof), by a calibration; or None.
       spoof_probability: P(spoof | score) at the prior that the calibration was asked for; or None.
+      sha256: of the clip's samples, see `spectra_jax.audio.Decoded`; None where it could not be read.
+      window_scores: of every window, where more than the first was asked for; else None.
 
     Raises:
       ValueError: numbers that are not finite, or logits and error both given or both missing.
@@ -63,6 +65,8 @@ class Result:
     rank_gap_pool: str | None = None
     log_likelihood_ratio: float | None = None
     spoof_probability: float | None = None
+    sha256: str | None = None
+    window_scores: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         name = self.trial.utterance_id

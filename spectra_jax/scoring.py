@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import numpy as np
@@ -28,10 +30,40 @@ from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.results import CERTIFIED, Result
 from spectra_jax.trials import Trial
 
+T = TypeVar("T")
+Aggregate = Literal["first", "mean", "min", "median"]
+
 # Threads that decode. A clip takes milliseconds, of which libsndfile and numpy hold Python's lock for few.
 _DECODERS = min(os.cpu_count() or 1, 8)
 # How parameters and windows lie on a mesh of one axis: whole on each device, and each its share of the clips.
 _WHOLE, _BY_CLIP = P(), P("clips")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Which windows of a clip are scored, and what becomes of their scores.
+
+    Attributes:
+      hop: seconds from one window's start to the next one's; None for the first window alone, as the network was made
+        to be used. The last window is the last whole one; a clip shorter than a window has one.
+      aggregate: what the clip gets: the answer to its first window, the mean or the median of all, or the window with
+        the lowest score ("min": does any part of the clip sound made?).
+
+    Raises:
+      ValueError: no such aggregate, or a hop that is no positive number.
+    """
+
+    hop: float | None = None
+    aggregate: Aggregate = "first"
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in get_args(Aggregate):
+            raise ValueError(f"aggregate {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
+        if self.hop is not None and not (0 < self.hop < math.inf):
+            raise ValueError(f"hop = {self.hop}: seconds above 0 are expected")
+
+
+FIRST_WINDOW = Listening()
 
 
 class Scorer:
@@ -240,35 +272,56 @@ class Scorer:
             scores.append(float(logits[1]))
         return scores
 
-    def score_trials(self, trials: Iterable[Trial]) -> Iterator[Result]:
+    def score_trials(
+        self,
+        trials: Iterable[Trial],
+        *,
+        listening: Listening = FIRST_WINDOW,
+        flush_every: int | None = None,
+        waited: Waited | None = None,
+    ) -> Iterator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
 
         Threads decode ahead while the devices compute. At most two batches are with the devices, and at most one more
         (or, where batches are small, two clips a thread) is decoded; no more trials than that are taken before the
         results of the first are handed on. Closing the iterator stops the threads, each after its present clip.
+
+        Args:
+          trials: what to score.
+          listening: which windows of a clip are scored, and what becomes of their scores.
+          flush_every: no batch has clips from both sides of a multiple of so many trials: what comes after it does not
+            change the scores of what was before, not by rounding either.
+          waited: counts the seconds that were spent waiting, and for what.
         """
         network = self._loaded()
         size, config = network.batch_size, network.model.config
+        waited = Waited() if waited is None else waited
         pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="spectra-jax-decode")
         try:
-            hearing = ahead((pool.submit(hear, trial, config) for trial in trials), max(size, 2 * _DECODERS))
+            begun = (pool.submit(hear, trial, config, listening) for trial in waited.timed("listing", trials))
+            # Long recordings are in memory whole, and each keeps the devices busy for a while.
+            hearing = ahead(begun, max(size, 2 * _DECODERS) if listening.hop is None else 2)
             heard = (future.result() for future in hearing)
-            batches = iter(lambda: list(islice(heard, size)), [])
-            for batch, answer in ahead(((batch, self._begin_batch(batch)) for batch in batches), 1):
-                answers = iter(self._answers(batch, answer))
-                for clip in batch:
-                    yield clip.refused if clip.refused is not None else clip.result(*next(answers))
+            groups = _groups(waited.timed("decoding", heard, without="listing"), size, flush_every)
+            for group, answer in ahead(((group, self._begin_group(group)) for group in groups), 1):
+                with waited.for_("device"):
+                    answers = iter(self._answers(group, answer))
+                for piece in group:
+                    if piece.window is not None:
+                        piece.clip.answers.append(next(answers))
+                    if piece.last:
+                        yield piece.clip.result(listening)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begin_batch(self, batch: Sequence[Heard]) -> jax.Array | None:
-        windows = [clip.window for clip in batch if clip.window is not None]
+    def _begin_group(self, group: Sequence[_Piece]) -> jax.Array | None:
+        windows = [piece.window for piece in group if piece.window is not None]
         return self._begin(np.stack(windows)) if windows else None
 
-    def _answers(self, batch: Sequence[Heard], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
+    def _answers(self, group: Sequence[_Piece], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
         if begun is None:
             return ()
-        windows = np.stack([clip.window for clip in batch if clip.window is not None])
+        windows = np.stack([piece.window for piece in group if piece.window is not None])
         return zip(*self._end(windows, begun), strict=True)
 
 
@@ -323,21 +376,51 @@ def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.nd
     )
 
 
-def hear(trial: Trial, config: SpectraConfig) -> Heard:
-    """Decode a trial and make its window; a clip that cannot be scored is refused with its reason."""
-    seconds = None
+# Of a clip of which every window is scored: it is in memory whole, 230 MB for an hour.
+_MAX_SECONDS = 3600.0
+
+
+def hear(trial: Trial, config: SpectraConfig, listening: Listening = FIRST_WINDOW) -> Heard:
+    """Decode a trial and make its windows; a clip that cannot be scored is refused with its reason."""
+    decoded = None
+    # Its bytes are needed no longer than this, and results are kept.
+    plain = replace(trial, content=None)
     try:
         content = trial.content
         if isinstance(trial.path, str) and content is None:
             content = _fetch(trial.path)
-        clip, rate = audio.read(trial.path) if content is None else audio.read_bytes(content, trial.path)
-        # Its bytes have been heard, and results are kept.
-        trial = replace(trial, content=None)
-        seconds = len(clip) / rate
-        return Heard(trial, seconds, window=_prepare(clip, rate, config))
+        window = config.num_samples / config.sample_rate
+        keep = window + _FILTER_SECONDS if listening.hop is None else _MAX_SECONDS
+        decoded = audio.decode(trial.path, content, keep_seconds=keep)
+        if decoded.broken:
+            raise audio.AudioError(decoded.broken)
+        if listening.hop is None:
+            windows = _prepare(decoded.samples, decoded.rate, config)[None]
+        else:
+            windows = _windows(decoded, config, listening.hop)
+        return Heard(plain, decoded, windows)
     except audio.AudioError as error:
-        trial = replace(trial, content=None)
-        return Heard(trial, seconds, refused=Result(trial, None, seconds, error=str(error)))
+        return Heard(plain, decoded, error=str(error))
+
+
+# The filter that resamples looks so far ahead at most: ten samples of the slowest rate there is.
+_FILTER_SECONDS = 20 / audio.MIN_RATE
+
+
+def _windows(decoded: audio.Decoded, config: SpectraConfig, hop: float) -> np.ndarray:
+    """Windows (n, num_samples) of a whole clip, each cut after pre-emphasis of the whole: views of one array."""
+    if decoded.seconds > _MAX_SECONDS:
+        raise audio.AudioError(
+            f"{decoded.seconds / 60:.0f} minutes; every window is scored of clips up to {_MAX_SECONDS / 60:.0f} "
+            "minutes: cut it into shorter files"
+        )
+    samples = audio.resample(decoded.samples, decoded.rate, config.sample_rate)
+    if len(samples) <= config.num_samples:
+        return _prepare(decoded.samples, decoded.rate, config)[None]
+    samples = audio.pre_emphasis(samples, config.preemphasis)
+    return np.lib.stride_tricks.sliding_window_view(samples, config.num_samples)[
+        :: max(round(hop * config.sample_rate), 1)
+    ]
 
 
 def _fetch(url: str) -> bytes:
@@ -356,22 +439,116 @@ def _no_answer(logits: np.ndarray) -> str:
 
 @dataclass
 class Heard:
-    """A trial as decoded: the window to score, or the result that refuses it."""
+    """A trial as decoded: its windows (n, num_samples) and then the answers to them, or why it is refused."""
 
     trial: Trial
-    seconds: float | None
-    window: np.ndarray | None = None
-    refused: Result | None = None
+    decoded: audio.Decoded | None
+    windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    error: str | None = None
+    answers: list[tuple[np.ndarray, bool]] = field(default_factory=list)
+    """For each window its logits (and rank gaps), and whether they are certified."""
 
-    def result(self, answer: np.ndarray, certified: bool) -> Result:
-        logits, gaps = answer[:2], answer[2:]
-        if not np.all(np.isfinite(logits)):
-            return Result(self.trial, None, self.seconds, error=_no_answer(logits))
-        assert self.window is not None
-        remarks = {"silent": audio.is_silent(self.window), CERTIFIED: certified}
-        flags = tuple(name for name, holds in remarks.items() if holds)
-        result = Result(self.trial, (float(logits[0]), float(logits[1])), self.seconds, flags)
+    @property
+    def window(self) -> np.ndarray | None:
+        """The first one, where the clip can be scored."""
+        return self.windows[0] if len(self.windows) else None
+
+    def result(self, listening: Listening = FIRST_WINDOW) -> Result:
+        seconds = None if self.decoded is None else self.decoded.seconds
+        sha256 = None if self.decoded is None else self.decoded.sha256
+
+        def refused(error: str) -> Result:
+            return Result(self.trial, None, seconds, error=error, sha256=sha256)
+
+        if self.error is not None:
+            return refused(self.error)
+        answers = np.stack([answer for answer, _ in self.answers])
+        broken = ~np.isfinite(answers[:, :2]).all(axis=1)
+        if broken.any():
+            return refused(_no_answer(answers[broken.argmax(), :2]))
+        logits, chosen = _aggregated(answers[:, :2], listening.aggregate)
+        remarks = {
+            "silent": audio.is_silent(self.windows[chosen]),
+            CERTIFIED: any(certified for _, certified in self.answers[chosen]),
+        }
+        result = Result(
+            self.trial,
+            (float(logits[0]), float(logits[1])),
+            seconds,
+            flags=tuple(name for name, holds in remarks.items() if holds),
+            sha256=sha256,
+            window_scores=None if listening.hop is None else tuple(map(float, answers[:, 1])),
+        )
         # A gap is infinite where pools have one node and rank nothing.
+        gaps = answers[chosen, 2:].min(axis=0, initial=math.inf)
         if not len(gaps) or not np.isfinite(gaps.min()):
             return result
         return replace(result, rank_gap=float(gaps.min()), rank_gap_pool=POOLS[int(gaps.argmin())])
+
+
+def _aggregated(logits: np.ndarray, aggregate: Aggregate) -> tuple[np.ndarray, slice]:
+    """A clip's logits (2,) from those of its windows (n, 2), and which windows they come from."""
+    match aggregate:
+        case "mean":
+            return logits.mean(axis=0), slice(None)
+        case "median":
+            return np.median(logits, axis=0), slice(None)
+        case "min":
+            lowest = int(logits[:, 1].argmin())
+        case "first":
+            lowest = 0
+    return logits[lowest], slice(lowest, lowest + 1)
+
+
+class _Piece(NamedTuple):
+    """A window of a clip on its way through the network; none of a clip that is refused."""
+
+    clip: Heard
+    window: np.ndarray | None
+    last: bool
+
+
+def _groups(heard: Iterable[Heard], size: int, flush_every: int | None) -> Iterator[list[_Piece]]:
+    """What goes through the network together: `size` windows, or clips that have none."""
+    group: list[_Piece] = []
+    for number, clip in enumerate(heard, start=1):
+        windows = clip.windows if len(clip.windows) else [None]
+        for place, window in enumerate(windows, start=1):
+            group.append(_Piece(clip, window, place == len(windows)))
+            if len(group) == size:
+                yield group
+                group = []
+        if group and flush_every and number % flush_every == 0:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+class Waited:
+    """Seconds that the thread which scores spent waiting, by what for: listing trials, decoding, the device."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("listing", "decoding", "device"), 0.0)
+
+    @contextmanager
+    def for_(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.monotonic() - begun
+
+    def timed(self, what: str, items: Iterable[T], *, without: str | None = None) -> Iterator[T]:
+        """The same items; the time that each takes to come counts, less what is counted as `without` meanwhile."""
+        iterator = iter(items)
+        while True:
+            begun, other = time.monotonic(), self.seconds[without] if without else 0.0
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                meanwhile = self.seconds[without] - other if without else 0.0
+                self.seconds[what] += time.monotonic() - begun - meanwhile
+            yield item

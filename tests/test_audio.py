@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import signal
 
-from spectra_jax.audio import AudioError, is_silent, pre_emphasis, prepare, read, resample, to_mono, window
+from spectra_jax.audio import AudioError, decode, is_silent, pre_emphasis, prepare, read, resample, to_mono, window
 
 RNG_SEED = 20
 
@@ -96,7 +96,7 @@ def test_a_clip_longer_than_one_block_reads_like_a_short_one(tmp_path: Path, suf
     how = {"bitrate_mode": "VARIABLE"} if suffix == ".mp3" else {}
     path = save(tmp_path / f"clip{suffix}", audio, **how)
     whole, _ = read(path)
-    monkeypatch.setattr("spectra_jax.audio._BLOCK_FRAMES", 3001)
+    monkeypatch.setattr("spectra_jax.audio._BLOCK_SAMPLES", 3001)
     np.testing.assert_array_equal(read(path)[0], whole)
     np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], whole)
 
@@ -378,3 +378,39 @@ def test_silence_is_every_sample_zero_before_and_after_preparing() -> None:
     assert not is_silent(prepare(np.full(1000, 0.1, np.float32), 16000))
     # Sound that begins after the window is not heard.
     assert is_silent(prepare(one, 16000, num_samples=999))
+
+
+# The start of a long file
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+def test_the_start_of_a_clip_gives_the_window_of_the_whole(tmp_path: Path, rate: int) -> None:
+    audio = noise(6 * rate)
+    path = save(tmp_path / "clip.wav", audio, rate=rate)
+    whole = decode(path)
+    start = decode(path, keep_seconds=64_600 / 16_000 + 0.02)
+    assert len(start.samples) < len(whole.samples) == start.num_samples
+    assert (start.sha256, start.seconds) == (whole.sha256, 6.0)
+    np.testing.assert_array_equal(prepare(start.samples, rate), prepare(whole.samples, rate))
+
+
+def test_what_is_broken_after_the_start_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = noise(9000)
+    audio[[7000, 8999]] = np.nan, np.inf
+    soundfile.write(tmp_path / "clip.wav", audio, 16_000, subtype="FLOAT")
+    monkeypatch.setattr("spectra_jax.audio._BLOCK_SAMPLES", 1000)
+    found = decode(tmp_path / "clip.wav", keep_seconds=0.1)
+    assert found.broken == "2 of 9,000 samples are NaN or infinite; the first is sample 7000 (nan)"
+    assert len(found.samples) == 1600
+
+
+def test_equal_samples_have_equal_digests_in_any_container(tmp_path: Path) -> None:
+    audio = (noise(5000) * 32767).astype(np.int16)
+    wav, flac = save(tmp_path / "a.wav", audio), save(tmp_path / "a.flac", audio)
+    assert decode(wav).sha256 == decode(flac).sha256 != decode(save(tmp_path / "b.wav", audio[1:])).sha256
+
+
+def test_a_clip_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spectra_jax.audio._DECODE_SECONDS", -1)
+    with pytest.raises(AudioError, match="not decoded after -1 s"):
+        decode(save(tmp_path / "a.wav", noise(5000)))

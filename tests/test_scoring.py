@@ -17,10 +17,11 @@ import pytest
 import soundfile
 
 import spectra_jax
+from spectra_jax import audio
 from spectra_jax.audio import AudioError
 from spectra_jax.checkpoint import Checkpoint, CheckpointError, held_model, load_model
 from spectra_jax.model.spectra import SpectraAASIST3, split
-from spectra_jax.scoring import Scorer
+from spectra_jax.scoring import Listening, Scorer, Waited
 from spectra_jax.trials import Trial
 from tests.golden import recipe
 from tests.tolerances import LOGITS
@@ -42,6 +43,10 @@ def scorer(model: SpectraAASIST3) -> Scorer:
 
 def clip(seed: int, samples: int = 20000) -> np.ndarray:
     return recipe.waveform(seed, samples)
+
+
+def as_decoded(samples: np.ndarray) -> audio.Decoded:
+    return audio.Decoded(samples, RATE, len(samples), "0" * 64, None)
 
 
 def windows(seeds: range) -> np.ndarray:
@@ -168,7 +173,7 @@ def test_no_more_than_three_batches_of_trials_are_taken(
 ) -> None:
     """Two batches with the device, and one decoded: here four clips, for the threads, rather than three."""
     taken: list[int] = []
-    monkeypatch.setattr("spectra_jax.audio.read", lambda path: (clip(1), RATE))
+    monkeypatch.setattr("spectra_jax.audio.decode", lambda *_, **__: as_decoded(clip(1)))
     monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
     results = scorer.score_trials(endless(taken))
     for place in range(20):
@@ -188,11 +193,11 @@ def test_clips_are_decoded_while_the_device_computes(
     decoded = 0
     begun: list[int] = []
 
-    def read(path: Path) -> tuple[np.ndarray, int]:
+    def read(path: Path, *_: object, **__: object) -> audio.Decoded:
         nonlocal decoded
         with lock:
             decoded += 1
-        return clip(1), RATE
+        return as_decoded(clip(1))
 
     class Answer:
         """Of a device that is not done until the clips of two batches more are decoded."""
@@ -210,7 +215,7 @@ def test_clips_are_decoded_while_the_device_computes(
         begun.append(len(windows))
         return Answer(len(begun) - 1)
 
-    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr("spectra_jax.audio.decode", read)
     monkeypatch.setattr(scorer, "_begin", begin)
     trials = list(itertools.islice(endless([]), 5 * size))
     results = list(scorer.score_trials(trials))
@@ -222,17 +227,17 @@ def test_results_keep_the_order_of_the_trials(scorer: Scorer, monkeypatch: pytes
     """Whichever clip is decoded first: here each even one waits for the odd one after it."""
     done = [threading.Event() for _ in range(12)]
 
-    def read(path: Path) -> tuple[np.ndarray, int]:
+    def read(path: Path, *_: object, **__: object) -> audio.Decoded:
         place = int(path.stem)
         if place % 2 == 0:
             assert done[place + 1].wait(60)
         done[place].set()
         if place == 5:
             raise AudioError("no good")
-        return np.full(70000, place + 1, np.int16), RATE
+        return as_decoded(np.full(70000, (place + 1) / 32768, np.float32))
 
     monkeypatch.setattr("spectra_jax.scoring._DECODERS", 4)
-    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr("spectra_jax.audio.decode", read)
     monkeypatch.setattr(scorer, "_begin", lambda windows: windows[:, :2].astype(np.float64))
     results = list(scorer.score_trials(itertools.islice(endless([]), 12)))
     assert [result.error for result in results] == [None] * 5 + ["no good"] + [None] * 6
@@ -244,13 +249,13 @@ def test_leaving_early_stops_the_threads(scorer: Scorer, few_threads: int, monke
     hold = threading.Event()
     reads: list[Path] = []
 
-    def read(path: Path) -> tuple[np.ndarray, int]:
+    def read(path: Path, *_: object, **__: object) -> audio.Decoded:
         reads.append(path)
         if int(path.stem) >= 8:
             hold.wait(60)
-        return clip(1), RATE
+        return as_decoded(clip(1))
 
-    monkeypatch.setattr("spectra_jax.audio.read", read)
+    monkeypatch.setattr("spectra_jax.audio.decode", read)
     monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
     try:
         results = scorer.score_trials(endless([]))
@@ -407,3 +412,75 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
         assert not done.is_set()
     finally:
         done.set()
+
+
+# Windows of long clips, and groups
+
+
+def test_every_window_is_scored_as_if_it_were_the_first(scorer: Scorer, tmp_path: Path) -> None:
+    long, rate = clip(9, 64_600 + 2 * 16_000 + 500), 16_000
+    soundfile.write(tmp_path / "long.wav", long, rate, subtype="FLOAT")
+    soundfile.write(tmp_path / "short.wav", clip(1), rate, subtype="FLOAT")
+    trials = [Trial("long", tmp_path / "long.wav"), Trial("short", tmp_path / "short.wav")]
+    emphasised = audio.pre_emphasis(long)
+    wanted = scorer.logits(np.stack([emphasised[start : start + 64_600] for start in (0, 16_000, 32_000)]))
+    found = {how: list(scorer.score_trials(trials, listening=Listening(1.0, how))) for how in AGGREGATES}
+    for results in found.values():
+        assert results[0].window_scores == pytest.approx(wanted[:, 1], abs=1e-12)
+        assert len(results[1].window_scores or ()) == 1
+    plain = list(scorer.score_trials(trials))
+    assert [result.window_scores for result in plain] == [None, None]
+    assert found["first"][0].logits == pytest.approx(plain[0].logits, abs=1e-12)
+    assert found["mean"][0].logits == pytest.approx(wanted.mean(axis=0), abs=1e-12)
+    assert found["median"][0].logits == pytest.approx(np.median(wanted, axis=0), abs=1e-12)
+    assert found["min"][0].logits == pytest.approx(wanted[wanted[:, 1].argmin()], abs=1e-12)
+
+
+AGGREGATES = ("first", "mean", "median", "min")
+
+
+def test_windows_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="hop = 0"):
+        Listening(0.0)
+    with pytest.raises(ValueError, match="'max' is none of first, mean"):
+        Listening(1.0, "max")  # type: ignore[arg-type]
+
+
+def test_a_recording_too_long_for_windows_is_refused(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra_jax.scoring._MAX_SECONDS", 3.0)
+    soundfile.write(tmp_path / "long.wav", np.ones(4 * RATE), RATE)
+    (result,) = scorer.score_trials([Trial("long", tmp_path / "long.wav")], listening=Listening(1.0))
+    assert result.error is not None and "cut it into shorter files" in result.error
+
+
+def test_groups_are_flushed(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr("spectra_jax.audio.decode", lambda *_, **__: as_decoded(clip(1)))
+    monkeypatch.setattr(scorer, "_begin", lambda windows: begun.append(len(windows)) or np.zeros((len(windows), 2)))
+    trials = [Trial(str(place), tmp_path / "x.wav") for place in range(11)]
+    results = list(scorer.score_trials(trials, flush_every=5))
+    assert [result.trial for result in results] == trials
+    assert begun == [3, 2, 3, 2, 1]
+
+
+def test_waiting_is_told_apart(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed() -> Iterator[Trial]:
+        for place in range(6):
+            time.sleep(0.02)
+            yield Trial(str(place), Path("x.wav"))
+
+    def slow(*_: object, **__: object) -> audio.Decoded:
+        time.sleep(0.05)
+        return as_decoded(clip(1))
+
+    monkeypatch.setattr("spectra_jax.audio.decode", slow)
+    monkeypatch.setattr("spectra_jax.scoring._DECODERS", 1)
+    monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
+    waited = Waited()
+    list(scorer.score_trials(listed(), waited=waited))
+    assert 0.12 <= waited.seconds["listing"] < 0.2
+    # Clips are decoded while others are listed.
+    assert 0.1 < waited.seconds["decoding"] < 0.35
+    assert waited.seconds["device"] < 0.05

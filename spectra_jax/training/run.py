@@ -400,7 +400,7 @@ def score_clips(
         windows = np.stack([clip.window for clip in good[start : start + size] if clip.window is not None])
         padded = np.concatenate([windows, np.repeat(windows[-1:], size - len(windows), axis=0)])
         answers.append(np.asarray(forward(leaves, jax.device_put(padded, sharding)))[: len(windows)])
-    refused = [f"{clip.trial.utterance_id}: {clip.refused.error}" for clip in heard if clip.refused is not None]
+    refused = [f"{clip.trial.utterance_id}: {clip.error}" for clip in heard if clip.error is not None]
     return np.concatenate(answers), [clip.trial for clip in good], refused  # type: ignore[misc]
 
 

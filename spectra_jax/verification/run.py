@@ -122,7 +122,7 @@ def verify(
     heard, answers, references = [], [], []
     skipped: dict[str, str] = {}
     for batch in _batches((hear(trial, config) for trial in chosen), scorer.batch_size):
-        skipped |= {clip.trial.utterance_id: str(clip.refused.error) for clip in batch if clip.refused}
+        skipped |= {clip.trial.utterance_id: str(clip.error) for clip in batch if clip.error}
         windows = [clip.window for clip in batch if clip.window is not None]
         if windows:
             heard += [clip.trial for clip in batch if clip.window is not None]
