@@ -143,7 +143,7 @@ def _decode(source: bytes | Path | io.BytesIO, file: str, keep_seconds: float) -
             frames = max(_BLOCK_SAMPLES // sound.channels, 1)
             while len(block := sound.read(frames, dtype="float32", always_2d=True)):
                 mono = to_mono(block)
-                digest.update(np.ascontiguousarray(mono, "<f4"))
+                digest.update(np.ascontiguousarray(mono, "<f4").data)
                 if len(broken := np.flatnonzero(~np.isfinite(mono))):
                     if not num_broken:
                         first_broken = f"sample {num_samples + broken[0]} ({mono[broken[0]]})"

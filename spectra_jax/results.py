@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spectra_jax.atomic import atomic_file
-from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL
+from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.trials import InputError, Trial
 
 
@@ -107,7 +107,7 @@ _CSV_COLUMNS = (
 def _write_txt(results: Iterable[Result], file: TextIO) -> None:
     for result in results:
         if result.score is not None:
-            file.write(f"{result.trial.utterance_id} {result.score:.6f}\n")
+            file.write(score_line(result.trial.utterance_id, result.score))
 
 
 def _write_csv(results: Iterable[Result], file: TextIO) -> None:

@@ -25,6 +25,11 @@ RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
 
 
+def score_line(utterance_id: str, score: float) -> str:
+    """A line of the Arena's score file."""
+    return f"{utterance_id} {score:.6f}\n"
+
+
 @dataclass(frozen=True)
 class Scores:
     """A system's scores: higher = more bona fide.

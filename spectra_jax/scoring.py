@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -28,6 +29,7 @@ from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.results import CERTIFIED, Result
+from spectra_jax.tensor_file import TensorFile
 from spectra_jax.trials import Trial
 
 T = TypeVar("T")
@@ -110,7 +112,7 @@ class Scorer:
             raise ValueError(
                 f"certify takes float32, not {self.precision.name}: in a coarser type nearly every trial has a near tie"
             )
-        self._source = model
+        self.source = model
         # In float64 there is nothing to certify.
         self._certifier: Scorer | None = None
         if certify and self.precision.name != "float64":
@@ -147,6 +149,26 @@ class Scorer:
         """Clips per call of the network, over all devices. Loads the network if it was not."""
         return self._loaded().batch_size
 
+    def identity(self) -> dict[str, Any]:
+        """What scores depend on besides the clips, as plain values: weights, architecture, precision, batch size."""
+        network = self._loaded()
+        return {
+            "weights_sha256": self._weights_sha256(network),
+            "config": asdict(network.model.config),
+            "precision": self.precision.name,
+            "batch_size": network.batch_size,
+            "diagnostics": self._diagnostics,
+            "certify": self._certifier is not None,
+        }
+
+    def _weights_sha256(self, network: _Network) -> str:
+        if not isinstance(self.source, SpectraAASIST3):
+            return TensorFile(open_checkpoint(self.source).weights).sha256()
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(network.params):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
     def _loaded(self, num_clips: int | None = None) -> _Network:
         # One thread loads, and others that score at the same time wait for it.
         with self._loading:
@@ -155,7 +177,7 @@ class Scorer:
             return self._network
 
     def _load(self, num_clips: int | None) -> _Network:
-        source = self._source
+        source = self.source
         devices = list(self._asked_devices or jax.local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
         shapes = source if checkpoint is None else held_model(checkpoint.config, self.precision)
@@ -279,7 +301,7 @@ class Scorer:
         listening: Listening = FIRST_WINDOW,
         flush_every: int | None = None,
         waited: Waited | None = None,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
 
         Threads decode ahead while the devices compute. At most two batches are with the devices, and at most one more

@@ -8,11 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 Label = Literal["bonafide", "spoof"]
 
@@ -23,6 +23,10 @@ _EXAMPLES = 5
 
 class InputError(ValueError):
     """A command that asks for something impossible: nothing was scored, and what was given has to change."""
+
+
+class StoppedError(RuntimeError):
+    """Work that does not go on. What was done is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}, line {line}: not UTF-8 text") from error
 
 
-def csv_rows(path: Path | str, file: BinaryIO | None = None) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple[int, list[str]]]:
     """Line number and stripped cells of each line of a .csv or .tsv that is not blank, a few lines in memory at a time.
 
     Args:

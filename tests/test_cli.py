@@ -193,8 +193,8 @@ def test_output_is_replaced_by_a_whole_one_only(
     with monkeypatch.context() as broken:
         score_trials = Scorer.score_trials
 
-        def fails_midway(self: Scorer, trials: list[Trial]) -> object:
-            yield next(score_trials(self, trials))
+        def fails_midway(self: Scorer, trials: list[Trial], **options: object) -> object:
+            yield next(score_trials(self, trials, **options))
             raise OSError(28, "No space left on device")
 
         broken.setattr(Scorer, "score_trials", fails_midway)

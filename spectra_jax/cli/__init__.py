@@ -25,6 +25,7 @@ from spectra_jax.cli.score import score
 from spectra_jax.cli.train import train
 from spectra_jax.cli.verify import verify
 from spectra_jax.hub import HubError
+from spectra_jax.trials import StoppedError
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -63,7 +64,7 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_INTERRUPTED)
-    except (ValueError, OSError, HubError) as error:
+    except (ValueError, OSError, HubError, StoppedError) as error:
         # The library's own errors are written for the person who reads them.
         _fail(str(error), 2)
     except Exception as error:

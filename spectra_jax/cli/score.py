@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,10 +27,12 @@ def score(
     ],
     model: Model = PUBLISHED,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="F",
-            help="Where scores go: .txt (the Arena's score file), .csv or .jsonl. Without it a table is printed.",
+            *("--output", "-o"),
+            metavar="F|DIR/",
+            help="Where scores go: .txt (the Arena's score file), .csv or .jsonl; or a folder, in which a run of any "
+            "size goes on after whatever stopped it. Without it a table is printed.",
         ),
     ] = None,
     batch_size: Annotated[
@@ -76,6 +79,32 @@ def score(
         ),
     ] = None,
     spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
+    windows: Annotated[
+        str | None,
+        typer.Option(metavar="hop=S", help="Score a window every S seconds instead of the first; see --aggregate."),
+    ] = None,
+    aggregate: Annotated[
+        Literal["first", "mean", "min", "median"],
+        typer.Option(help="What a clip gets of its windows' scores. The first window is the network's own convention."),
+    ] = "first",
+    part_size: Annotated[
+        int, typer.Option(min=1, help="With a folder: trials of a part, which is what a stop can cost.")
+    ] = 1000,
+    max_errors: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="With a folder: stop once more than N trials could not be scored."),
+    ] = None,
+    process: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="With a folder: this is process I, from 0, of N that share the run."),
+    ] = None,
+    distributed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="With a folder: call jax.distributed.initialize, and share the run among its processes.",
+        ),
+    ] = None,
     no_compile_cache: Annotated[
         bool,
         typer.Option(
@@ -92,23 +121,36 @@ def score(
     """
     del debug  # acted on as it is read
     from spectra_jax import results, sources
+    from spectra_jax.cli import bulk
     from spectra_jax.trials import InputError
 
-    if output is not None:
-        results.check_output(output)
+    folder = output if output is not None and bulk.is_folder(output) else None
+    file = Path(output) if output is not None and folder is None else None
+    if folder is None:
+        needless = {"--max-errors": max_errors, "--process": process, "--distributed": distributed}
+        for option, value in needless.items():
+            if value is not None:
+                raise InputError(f"{option} is for runs into a folder: give one as --output, such as scores/")
+    elif calibration is not None:
+        raise InputError("--calibration is for score files; `spectra-jax calibrate` takes a folder's scores.txt too")
+    if file is not None:
+        results.check_output(file)
     listed = sources.collect(inputs, ids=ids)
-    if output is not None and output.resolve() in (Path(given).resolve() for given in inputs):
+    if file is not None and file.resolve() in (Path(given).resolve() for given in inputs):
         raise InputError(f"{output}: an input, which the scores would replace")
 
     calibrated = None if calibration is None else read_calibration(calibration)
     if calibrated is not None and not 0 < spoof_prior < 1:
         raise InputError(f"--spoof-prior {spoof_prior}: a probability between 0 and 1, both excluded")
 
+    share = bulk.share(process, distributed)
+
     import jax
 
     from spectra_jax import compile_cache
-    from spectra_jax.scoring import Scorer
+    from spectra_jax.scoring import Listening, Scorer
 
+    listening = Listening(_hop(windows), aggregate)
     here = jax.local_devices()
     if devices != "all" and int(devices) > len(here):
         raise ValueError(f"--devices {devices}, but there are {len(here)}: {', '.join(map(str, here))}")
@@ -122,6 +164,22 @@ def score(
     )
     with compile_cache.off() if no_compile_cache else compile_cache.kept(say):
         scorer.load(num_clips=len(listed))
+    if folder is not None:
+        from spectra_jax.bulk import BulkRun, Store
+
+        run = BulkRun(
+            Store(folder),
+            listed,
+            scorer,
+            part_size=part_size,
+            listening=listening,
+            process=share,
+            max_errors=max_errors,
+            command=sys.argv,
+        )
+        if bulk.follow(run):
+            raise typer.Exit(1)
+        return
     remarkable: list[results.Result] = []
 
     def scored() -> Iterator[results.Result]:
@@ -134,13 +192,13 @@ def score(
             disable=not stderr.is_terminal,
             transient=True,
         ) as progress:
-            for result in progress.track(scorer.score_trials(listed), total=len(listed)):
+            for result in progress.track(scorer.score_trials(listed, listening=listening), total=len(listed)):
                 if result.error is not None or result.flags:
                     remarkable.append(result)
                 yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)
 
-    if output is not None:
-        results.write(scored(), output)
+    if file is not None:
+        results.write(scored(), file)
     else:
         results.table(scored(), stdout())
     certified = sum(results.CERTIFIED in result.flags for result in remarkable)
@@ -150,9 +208,19 @@ def score(
         name = result.trial.utterance_id
         say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
     skipped = sum(result.error is not None for result in remarkable)
-    if output is not None:
+    if file is not None:
         say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
     if certify:
         say(f"{certified:,} with a near tie, scored again in float64")
     if skipped:
         raise typer.Exit(1)
+
+
+def _hop(windows: str | None) -> float | None:
+    """Seconds of `--windows hop=SECONDS`."""
+    if windows is None:
+        return None
+    try:
+        return float(windows.removeprefix("hop="))
+    except ValueError:
+        raise typer.BadParameter(f"{windows!r} is no hop=SECONDS, such as hop=2.", param_hint="--windows") from None

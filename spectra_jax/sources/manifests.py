@@ -54,10 +54,10 @@ class Manifest(Source):
             raise InputError(f"{self.name}: a header and no trials")
 
     def _trial(self, place: str, row: Mapping[str, Any]) -> Trial:
-        values = {name: row.get(name) for name in _COLUMNS}
-        for name, value in values.items():
+        values = {column: row.get(column) for column in _COLUMNS}
+        for column, value in values.items():
             if value is not None and not isinstance(value, str):
-                raise InputError(f"{place}: {name} is {value!r}, which is no text")
+                raise InputError(f"{place}: {column} is {value!r}, which is no text")
         path, name, label = values["path"], values["utterance_id"], values["label"]
         if not path:
             raise InputError(f"{place}: no path")

@@ -80,7 +80,10 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
                     "a detector is trained and judged on both classes"
                 )
     missing = [
-        f"{clip.utterance_id}: {clip.path}" for clips in splits.values() for clip in clips if not clip.path.is_file()
+        f"{clip.utterance_id}: {clip.path}"
+        for clips in splits.values()
+        for clip in clips
+        if not Path(clip.path).is_file()
     ]
     if missing:
         raise InputError(f"{manifest}: {count(len(missing), 'file')} not there:{examples(missing)}")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,6 +34,7 @@ from spectra_jax.ahead import ahead
 from spectra_jax.atomic import atomic_file, require_free
 from spectra_jax.checkpoint import Checkpoint, replace_weights, write_native
 from spectra_jax.hub import CONFIG, WEIGHTS
+from spectra_jax.identity import require_same
 from spectra_jax.metrics import eer
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
@@ -58,7 +59,7 @@ from spectra_jax.training.step import (
     make_optimizer,
     make_step,
 )
-from spectra_jax.trials import InputError, count, examples
+from spectra_jax.trials import InputError, StoppedError, count, examples
 
 RUN, LOG, CHECKPOINTS, BEST = "run.json", "log.jsonl", "checkpoints", "best"
 _DECODERS = 4
@@ -66,7 +67,7 @@ _KEPT_STATES = 2
 _FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(StoppedError):
     """Training that cannot go on. What was saved is left as it was."""
 
 
@@ -180,15 +181,7 @@ class Run:
             with atomic_file(file) as new:
                 new.write((json.dumps(self._identity, indent=2) + "\n").encode())
             return
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: damaged ({error}); give another --output, or remove the directory") from error
-        differing = list(_differences(before, self._identity))
-        if differing:
-            raise InputError(
-                f"{self.output} holds another run; give another --output. What differs:{examples(differing)}"
-            )
+        require_same(file.read_bytes(), self._identity, folder=str(self.output))
 
     @property
     def steps_done(self) -> int:
@@ -449,11 +442,3 @@ def read_log(path: str | Path) -> list[Event]:
 def _by_name(state: TrainingState) -> dict[str, Any]:
     """A state's arrays by the names of their places in it."""
     return {jax.tree_util.keystr(place): leaf for place, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in [*now, *(key for key in before if key not in now)]:
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{name}: {json.dumps(before)} there, {json.dumps(now)} now"

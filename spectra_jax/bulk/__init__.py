@@ -1,0 +1,18 @@
+"""Scoring runs of any size: in parts that are whole or not there, and gone on with after whatever happens.
+
+    run = BulkRun("scores/", collect(["corpus/"]), Scorer("org/model"))
+    for part in run: print(part)
+    run.merge()
+
+    scores/run.json                what the run is: model, precision, input, versions, command
+    scores/parts/part-000000.parquet   so many trials in input order, appearing whole or not at all
+    scores/scores.txt              the Arena's score file of all parts, in input order, once all are there
+
+Any number of processes can share a run, each with parts of its own and nothing to say to each other.
+"""
+
+from spectra_jax.bulk.parts import SCHEMA, read_part
+from spectra_jax.bulk.run import BulkRun, Part, SkipLimitError
+from spectra_jax.bulk.store import Store
+
+__all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part"]

@@ -1,0 +1,106 @@
+"""The part of `spectra-jax score` that scores into a folder: runs of any size, which are gone on with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectra_jax.cli import options
+from spectra_jax.cli.options import say
+
+if TYPE_CHECKING:
+    from spectra_jax.bulk import BulkRun
+
+
+def is_folder(output: str) -> bool:
+    """Whether results go into a folder: a URL, a folder that is there, or a path ending in `/` or in no extension."""
+    from spectra_jax.sources.remote import is_url
+
+    path = Path(output)
+    return output.endswith("/") or not path.suffix or path.is_dir() or is_url(output)
+
+
+def share(process: str | None, distributed: str | None) -> tuple[int, int]:
+    """Which of how many processes this is, from `--process I/N` and `--distributed auto|HOST:PORT`.
+
+    Raises:
+      InputError: they cannot be read, or do not go together.
+    """
+    from spectra_jax.trials import InputError
+
+    which, processes = 0, 1
+    if process is not None:
+        one, _, number = process.partition("/")
+        if not (one.isdigit() and number.isdigit() and int(one) < int(number)):
+            raise InputError(f"--process {process}: I/N is expected, the process' number from 0 and how many there are")
+        which, processes = int(one), int(number)
+    if distributed is None:
+        return which, processes
+    import jax
+
+    if distributed == "auto":
+        jax.distributed.initialize()
+    elif process is None:
+        raise InputError(f"--distributed {distributed}: with an address, --process I/N says which process this is")
+    else:
+        jax.distributed.initialize(distributed, processes, which)
+    return jax.process_index(), jax.process_count()
+
+
+def follow(run: BulkRun) -> int:
+    """Make the run's missing parts and, where all are there, the score file; how many trials were skipped.
+
+    A line for each part, or once a minute, says how far it is, how fast, and what it waits for.
+    """
+    total, todo = len(run.trials), run.own()
+    done = total - sum(map(run.trials_of, run.missing()))
+    if done:
+        say(f"{run.store.root}: {done:,} of {total:,} trials are done already; going on")
+    options.on_interrupt = f"{run.store.root} keeps the parts that are whole; the same command goes on from there"
+    begun = said = time.monotonic()
+    left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0
+    waited: dict[str, float] = {}
+    for part in run:
+        left -= part.trials
+        scored += part.trials
+        skipped += part.skipped
+        for what, seconds in part.spent.items():
+            waited[what] = waited.get(what, 0.0) + seconds
+        now = time.monotonic()
+        if now - said > _SAY_EVERY or not left:
+            rate = scored / (now - begun)
+            most = max(waited, key=lambda what: waited[what])
+            say(
+                f"part {part.number + 1:,} of {run.num_parts:,}: {scored:,} trials, {skipped:,} of them skipped, "
+                f"{rate:,.1f} trials/s, {waited[most] / sum(waited.values()):.0%} of the time {_WORDS[most]}; "
+                f"about {_time(left / rate)} left"
+            )
+            said = now
+    if missing := run.missing():
+        say(f"{len(missing):,} parts are other processes' to make; the one that ends last writes the score file")
+        return skipped
+    scored, skipped = run.merge()
+    say(f"{scored:,} of {total:,} trials scored, {skipped:,} skipped -> {run.store.path('scores.txt')}")
+    if skipped:
+        for name, error in run.errors(5):
+            say(f"skipped {name}: {error}")
+        if skipped > 5:
+            say(f"... and {skipped - 5:,} more: column `error` of {run.store.path('parts')}")
+    return skipped
+
+
+_SAY_EVERY = 10.0
+_WORDS = {
+    "listing": "listing trials",
+    "decoding": "waiting for clips to be decoded",
+    "device": "waiting for the device",
+    "writing": "writing",
+    "python": "in Python",
+}
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
