@@ -67,6 +67,8 @@ def row(index: int, result: Result) -> dict[str, Any]:
 def write_part(store: Store, part: int, run: str, rows: Iterable[dict[str, Any]]) -> None:
     """Write a part of the run with the digest `run`, whole or not at all."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata({_RUN: run}))
+    # A part is one process's to make.
+    store.sweep(name_of(part))
     with store.writing(name_of(part)) as file:
         pq.write_table(table, file, compression="zstd")
 

@@ -71,6 +71,13 @@ class Store:
     def _here(self, name: str) -> Path:
         return Path(self.root) / name
 
+    def sweep(self, name: str) -> None:
+        """Remove what writers of `name` that were killed left behind. Nobody else may be writing it."""
+        if self._fs is None:
+            here = self._here(name)
+            for left in here.parent.glob(f".{here.name}.*.partial"):
+                left.unlink(missing_ok=True)
+
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder below the root, sorted; none where there is no such folder."""
         if self._fs is None:

@@ -45,7 +45,10 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
         raise InputError(f"--distributed {distributed}: with an address, --process I/N says which process this is")
     else:
         jax.distributed.initialize(distributed, processes, which)
-    return jax.process_index(), jax.process_count()
+    which, processes = jax.process_index(), jax.process_count()
+    # Who is who is all that they had to say to each other. Still connected, one that dies would end the others.
+    jax.distributed.shutdown()
+    return which, processes
 
 
 def follow(run: BulkRun) -> int:

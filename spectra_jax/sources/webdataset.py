@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from spectra_jax.sources import remote
-from spectra_jax.sources.files import AUDIO_SUFFIXES, IdRule
+from spectra_jax.sources.files import AUDIO_SUFFIXES, KNOWN, IdRule
 from spectra_jax.sources.source import Source
 from spectra_jax.trials import InputError, Trial, parse_label
 
@@ -51,13 +51,16 @@ class Shards(Source):
 
     def _trials(self, *, clips_from: int | None) -> Iterator[Trial]:
         """All trials, those from the place `clips_from` on with their clips."""
-        place = itertools.count()
+        place = 0
         for shard in self._shards():
             for key, members, tar in _samples(shard):
                 clip = next((member for member in members if _is_clip(member)), None)
                 if clip is not None:
-                    with_clip = clips_from is not None and next(place) >= clips_from
+                    with_clip = clips_from is not None and place >= clips_from
                     yield self._trial(f"{shard}: {key}", key, members, clip, tar, with_clip)
+                    place += 1
+        if not place:
+            raise InputError(f"{self.name}: no audio in it ({KNOWN})")
 
     def _trial(
         self,

@@ -1,0 +1,406 @@
+"""Runs of any size: parts whole or not there, the same score file after whatever happened, and whose run it is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+
+from spectra_jax import audio, results
+from spectra_jax.bulk import SCHEMA, BulkRun, SkipLimitError, Store, read_part
+from spectra_jax.results import Result
+from spectra_jax.scoring import Listening, Scorer, Waited
+from spectra_jax.sources import collect
+from spectra_jax.trials import InputError, Trial
+from tests.conftest import spectra
+
+RATE = 16000
+NUM_CLIPS = 23
+PROGRAM = [
+    *(sys.executable, "-c"),
+    # A process started where SIGINT is ignored would inherit that.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from spectra_jax.cli import main; main()",
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """23 short clips, of which the sixth is no audio."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(NUM_CLIPS):
+        noise = np.random.default_rng(number).normal(size=4000 + 100 * number) * 0.1
+        soundfile.write(folder / f"{number:02d}.wav", noise, RATE)
+    (folder / "05.wav").write_bytes(b"RIFF and no more")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer("demo", batch_size=3)
+
+
+def make(folder: Path | str, clips: Path, scorer: Any, **options: Any) -> BulkRun:
+    return BulkRun(Store(folder), collect([clips]), scorer, part_size=options.pop("part_size", 6), **options)
+
+
+def finish(run: BulkRun) -> bytes:
+    """Make all parts; the score file."""
+    list(run)
+    run.merge()
+    with run.store.reading("scores.txt") as file:
+        return file.read()
+
+
+@pytest.fixture(scope="module")
+def whole(clips: Path, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The score file of a run that nothing happened to."""
+    return finish(make(tmp_path_factory.mktemp("whole") / "run", clips, scorer))
+
+
+def test_parts_hold_what_came_of_each_trial(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
+    run = make(tmp_path / "run", clips, scorer, command=["spectra-jax", "score"])
+    assert [(part.number, part.trials, part.skipped) for part in run] == [(0, 6, 1), (1, 6, 0), (2, 6, 0), (3, 5, 0)]
+    assert run.merge() == (NUM_CLIPS - 1, 1)
+    rows = [row for part in range(4) for row in read_part(run.store, part).to_pylist()]
+    assert read_part(run.store, 0).schema.remove_metadata() == SCHEMA
+    assert [row["index"] for row in rows] == list(range(NUM_CLIPS))
+    for row, trial, result in zip(rows, run.trials, scorer.score_trials(run.trials, flush_every=6), strict=True):
+        assert (row["utterance_id"], row["source"]) == (trial.utterance_id, str(trial.path))
+        assert (row["score"], row["seconds"], row["error"]) == (result.score, result.seconds, result.error)
+        if result.error is None:
+            assert (row["logit_spoof"], row["logit_bonafide"]) == result.logits
+            assert row["sha256"] == audio.decode(trial.path).sha256
+    assert "not an audio file" in rows[5]["error"]
+    results.write(scorer.score_trials(run.trials, flush_every=6), tmp_path / "scores.txt")
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == (tmp_path / "scores.txt").read_bytes()
+    known = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert known["command"] == ["spectra-jax", "score"]
+    assert {"jax", "spectra-jax", "python"} <= known["versions"].keys()
+    assert known["run"]["weights_sha256"] == scorer.identity()["weights_sha256"]
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_run_goes_on_after_its_last_whole_part(
+    clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes, after: int
+) -> None:
+    run = make(tmp_path / "run", clips, scorer)
+    parts = iter(run)
+    for _ in range(after):
+        next(parts)
+    parts.close()  # type: ignore[attr-defined]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").glob("*")}
+    assert len(kept) == after
+    again = make(tmp_path / "run", clips, scorer)
+    assert again.own() == list(range(after, 4))
+    assert finish(again) == whole
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+
+
+def test_damaged_parts_and_those_of_another_run_are_made_again(
+    clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes
+) -> None:
+    other = make(tmp_path / "other", clips, scorer, part_size=9)
+    list(other)
+    finish(run := make(tmp_path / "run", clips, scorer))
+    parts = [tmp_path / "run" / "parts" / f"part-{number:06d}.parquet" for number in range(4)]
+    parts[1].write_bytes(parts[1].read_bytes()[:-20])
+    parts[2].write_bytes(b"")
+    parts[3].write_bytes((tmp_path / "other" / "parts" / "part-000000.parquet").read_bytes())
+    again = make(tmp_path / "run", clips, scorer)
+    assert again.own() == [1, 2, 3]
+    with pytest.raises(InputError, match="3 parts of 4 still to be made"):
+        again.merge()
+    assert finish(again) == whole
+    assert run.digest == again.digest
+
+
+def test_another_run_is_refused_and_what_differs_named(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
+    list(make(tmp_path / "run", clips, scorer))
+    for differing, options in {
+        "part_size: 6 there, 9 now": {"part_size": 9},
+        "windows.hop: null there, 1.0 now": {"listening": Listening(1.0)},
+        'precision: "float32" there, "bfloat16" now': {"scorer": Scorer("demo", batch_size=3, precision="bfloat16")},
+        "batch_size: 3 there, 2 now": {"scorer": Scorer("demo", batch_size=2)},
+        "input.trials: 23 there, 22 now": {"inputs": [clips / f"{number:02d}.wav" for number in range(1, NUM_CLIPS)]},
+        "input.sha256": {"inputs": [clips / f"{number:02d}.wav" for number in reversed(range(NUM_CLIPS))]},
+    }.items():
+        trials = collect(options.pop("inputs", [clips]))
+        given = {"scorer": scorer, "part_size": 6} | options
+        with pytest.raises(InputError, match=rf"holds another run; give another folder(?s:.*){differing}"):
+            BulkRun(Store(tmp_path / "run"), trials, **given)
+
+
+def test_a_folder_of_something_else_is_left_alone(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"holds other files and no run\.json, such as thesis\.tex"):
+        make(tmp_path, clips, scorer)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        make(tmp_path, clips, scorer)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4, 7])
+def test_processes_share_a_run_without_a_word(
+    clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes, processes: int
+) -> None:
+    runs = [make(tmp_path / "run", clips, scorer, process=(which, processes)) for which in range(processes)]
+    shares = [run.own() for run in runs]
+    assert sorted(part for share in shares for part in share) == list(range(4))
+    assert max(map(len, shares)) <= -(-4 // processes)
+    # In any order, and one of them in two goes.
+    next(iter(runs[0]))
+    for run in reversed(runs):
+        list(run)
+    assert finish(runs[0]) == whole
+    with pytest.raises(InputError, match="process 2 of 2: numbers from 0 to 1"):
+        make(tmp_path / "run", clips, scorer, process=(2, 2))
+
+
+def test_too_many_errors_stop_a_run_and_what_was_done_is_kept(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
+    with pytest.raises(SkipLimitError, match="1 trial could not be scored, more than the 0 allowed"):
+        list(make(tmp_path / "run", clips, scorer, max_errors=0))
+    run = make(tmp_path / "run", clips, scorer, max_errors=1)
+    assert run.own() == [1, 2, 3]
+    list(run)
+    assert run.errors(9)[0][0] == "05"
+
+
+def test_every_window_is_kept(scorer: Scorer, tmp_path: Path) -> None:
+    seconds = scorer.model.config.num_samples / RATE
+    noise = np.random.default_rng(0).normal(size=int((seconds + 2.5) * RATE)).astype(np.float32) * 0.1
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "long.wav", noise, RATE, subtype="FLOAT")
+    run = make(tmp_path / "run", tmp_path / "clips", scorer, listening=Listening(1.0, "min"))
+    list(run)
+    (row,) = read_part(run.store, 0).to_pylist()
+    prepared = audio.pre_emphasis(noise)
+    starts = [prepared[hop * RATE :][: scorer.model.config.num_samples] for hop in range(3)]
+    expected = scorer.logits(np.stack(starts))[:, 1]
+    # Float32 windows of other batches.
+    np.testing.assert_allclose(row["window_scores"], expected, atol=1e-5)
+    assert row["score"] == min(row["window_scores"])
+
+
+def test_a_run_in_a_store_far_away(clips: Path, scorer: Scorer, whole: bytes) -> None:
+    fs = fsspec.filesystem("memory")
+    try:
+        parts = iter(make("memory://runs/a", clips, scorer))
+        next(parts)
+        parts.close()  # type: ignore[attr-defined]
+        run = make("memory://runs/a", clips, scorer)
+        assert run.own() == [1, 2, 3]
+        assert finish(run) == whole
+    finally:
+        fs.store.clear()
+        fs.pseudo_dirs[:] = [""]
+    with pytest.raises(InputError, match="nowhere"):
+        Store("nowhere://x")
+
+
+# ---- what machines do -----------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_costs_one_part(clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs leave to mount a tmpfs")
+    try:
+        (ballast := disk / "ballast").write_bytes(bytes(20 * 1024))
+        run = make(disk / "run", clips, scorer)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
+            finish(run)
+        assert caught.value.errno == errno.ENOSPC
+        done = len(list((disk / "run" / "parts").iterdir()))
+        assert 0 < done < 4, "no part or all of them fit on this disk, so the test tests nothing"
+        ballast.unlink()
+        again = make(disk / "run", clips, scorer)
+        assert again.own() == list(range(done, 4))
+        assert finish(again) == whole
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+class StandIn:
+    """A scorer without a network, so that a process that runs it is killed within the run and not while it compiles."""
+
+    batch_size = 3
+    source = "stand-in"
+
+    def identity(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size}
+
+    def score_trials(self, trials: Iterable[Trial], *, flush_every: int, waited: Waited, **_: Any) -> Iterator[Result]:
+        for trial in trials:
+            time.sleep(0.001)
+            number = int(trial.utterance_id)
+            yield Result(trial, None, error="broken") if number % 7 == 5 else Result(trial, (-number / 3, number / 3))
+
+
+def run_stand_in(folder: Path, manifest: Path) -> None:
+    finish(BulkRun(Store(folder), collect([manifest]), StandIn(), part_size=6))  # type: ignore[arg-type]
+
+
+def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path\n" + "".join(f"{number:03d}.wav\n" for number in range(200)))
+    run_stand_in(tmp_path / "whole", manifest)
+    # Forked from a process that has imported all and holds no thread.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.test_bulk"])
+    moments = random.Random(0)
+    kills, folder = 0, tmp_path / "run"
+    seen = set()
+    while kills < 50:
+        process = processes.Process(target=run_stand_in, args=(folder, manifest))
+        process.start()
+        process.join(moments.uniform(0.02, 0.25))
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            kills += 1
+        process.join()
+        seen.add(len(list(folder.glob("parts/*.parquet"))))
+        if process.exitcode == 0:
+            assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
+            assert not list(folder.glob("parts/.*")), "what killed processes left behind"
+            folder = tmp_path / f"run-{kills}"
+    run_stand_in(folder, manifest)
+    assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
+    assert len(seen) > 10, "killed at the same few moments only"
+
+
+def command(folder: Path, clips: Path, *more: object) -> list[str]:
+    words = ["score", "--model", "demo", "--batch-size", "3", "--devices", "1", "--part-size", "6", "--output"]
+    return [*PROGRAM, *words, f"{folder}/", *map(str, more), str(clips)]
+
+
+def wait_for(found: Any, what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not found():
+        assert time.monotonic() < deadline, f"no {what} after two minutes"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some hundred trials, of eleven clips."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(11):
+        soundfile.write(folder / f"{number}.wav", np.random.default_rng(number).normal(size=4000) * 0.1, RATE)
+    rows = [f"{number % 11}.wav,{number}\n" for number in range(400)]
+    (folder / "m.csv").write_text("path,utterance_id\n" + "".join(rows))
+    return folder / "m.csv"
+
+
+@pytest.mark.slow
+def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: Path, tmp_path: Path) -> None:
+    subprocess.run(command(tmp_path / "whole", many_clips), check=True, capture_output=True)
+    folder, moments = tmp_path / "run", random.Random(1)
+    for signal_sent in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        before = len(list(folder.glob("parts/*.parquet")))
+        with subprocess.Popen(command(folder, many_clips), stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_for(lambda: len(list(folder.glob("parts/*.parquet"))) > before, "part")  # noqa: B023
+                time.sleep(moments.uniform(0, 0.05))
+                process.send_signal(signal_sent)
+                _, printed = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        if signal_sent == signal.SIGINT:
+            assert process.returncode == 130
+            kept = f"{folder}/ keeps the parts that are whole; the same command goes on from there"
+            assert printed.splitlines()[-1] == f"spectra-jax: interrupted; {kept}"
+    done = len(list(folder.glob("parts/*.parquet")))
+    assert 3 <= done < 67, "killed after its end, so the test tests nothing"
+    last = subprocess.run(command(folder, many_clips), capture_output=True, text=True)
+    assert last.returncode == 0
+    assert f"{done * 6} of 400 trials are done already; going on" in last.stderr
+    assert "400 of 400 trials scored, 0 skipped" in last.stderr
+    assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_of_jax_distributed_one_killed_and_restarted(
+    many_clips: Path, tmp_path: Path, processes: int
+) -> None:
+    """400 trials in 67 parts, the last of 4, over 2 and 4 processes that JAX tells who is who."""
+    folder = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def start(which: int, *more: str) -> subprocess.Popen[str]:
+        words = command(folder, many_clips, "--process", f"{which}/{processes}", *more)
+        return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+    running = [start(which, "--distributed", address) for which in range(processes)]
+    try:
+        # The first one was their coordinator, and its death is nothing to the others. It dies once it has a part.
+        wait_for(lambda: (folder / "parts" / "part-000000.parquet").exists(), "part of the first process")
+        running[0].kill()
+        printed = [process.communicate(timeout=300)[1] for process in running]
+        assert [process.returncode for process in running] == [-signal.SIGKILL] + [0] * (processes - 1), printed
+        assert not (folder / "scores.txt").exists()
+        again = start(0)
+        assert "400 of 400 trials scored" in again.communicate(timeout=300)[1]
+    finally:
+        for process in running:
+            process.kill()
+    subprocess.run(command(tmp_path / "whole", many_clips), check=True, capture_output=True)
+    assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_scores_into_a_folder(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whole: bytes
+) -> None:
+    words = ["score", "--model", "demo", "--batch-size", 3, "--devices", 1, "--part-size", 6, "-o", tmp_path / "run"]
+    assert spectra(monkeypatch, *words, clips) == 1
+    printed = capsys.readouterr().err
+    assert "part 4 of 4: 23 trials, 1 of them skipped" in printed
+    assert "22 of 23 trials scored, 1 skipped" in printed
+    assert "skipped 05: " in printed
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == whole
+    assert spectra(monkeypatch, *words, clips) == 1
+    assert "23 of 23 trials are done already" in capsys.readouterr().err
+    assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
+    assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
+    assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--process", "0/2"], "--process is for runs into a folder"),
+        (["--max-errors", "3", "-o", "s.txt"], "--max-errors is for runs into a folder"),
+        (["--process", "2/2", "-o", "run/"], "--process 2/2: I/N is expected"),
+        (["--process", "one", "-o", "run/"], "--process one: I/N is expected"),
+        (["--distributed", "127.0.0.1:1", "-o", "run/"], "with an address, --process I/N says"),
+        (["--windows", "hop=soon", "-o", "run/"], "'hop=soon' is no hop=SECONDS"),
+        (["--windows", "hop=0"], "hop = 0.0: seconds above 0"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    clips: Path, words: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert spectra(monkeypatch, "score", "--model", "demo", *words, clips) == 2
+    assert complaint in capsys.readouterr().err
