@@ -3,6 +3,7 @@
 # make test-fast   the tests that need neither PyTorch nor the full-size network
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: half an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
+# make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
 # make lint        formatting and style
 
 PYTHON ?= python3
@@ -10,13 +11,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast bench bench-quick lint clean
+.PHONY: demo test test-fast bench bench-quick bench-scale lint clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/installed-parity
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not full and not slow"
@@ -26,6 +27,9 @@ bench: $(VENV)/installed-bench
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.speed quick
+
+bench-scale: $(VENV)/installed-parity
+	$(BIN)/python -m benchmarks.scale
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -52,7 +56,7 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test,report,parity,verify]"
+	$(PIP) --editable ".[test,report,parity,verify,ray]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -151,23 +151,13 @@ class Scorer:
 
     def identity(self) -> dict[str, Any]:
         """What scores depend on besides the clips, as plain values: weights, architecture, precision, batch size."""
-        network = self._loaded()
-        return {
-            "weights_sha256": self._weights_sha256(network),
-            "config": asdict(network.model.config),
-            "precision": self.precision.name,
-            "batch_size": network.batch_size,
-            "diagnostics": self._diagnostics,
-            "certify": self._certifier is not None,
-        }
-
-    def _weights_sha256(self, network: _Network) -> str:
-        if not isinstance(self.source, SpectraAASIST3):
-            return TensorFile(open_checkpoint(self.source).weights).sha256()
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(network.params):
-            digest.update(np.asarray(leaf).tobytes())
-        return digest.hexdigest()
+        return identity(
+            self.source,
+            self.precision,
+            self.batch_size,
+            diagnostics=self._diagnostics,
+            certify=self._certifier is not None,
+        )
 
     def _loaded(self, num_clips: int | None = None) -> _Network:
         # One thread loads, and others that score at the same time wait for it.
@@ -345,6 +335,33 @@ class Scorer:
             return ()
         windows = np.stack([piece.window for piece in group if piece.window is not None])
         return zip(*self._end(windows, begun), strict=True)
+
+
+def identity(
+    source: str | Path | SpectraAASIST3,
+    precision: Precision,
+    batch_size: int,
+    *,
+    diagnostics: bool = False,
+    certify: bool = False,
+) -> dict[str, Any]:
+    """The identity of a scorer, see there, which need not be loaded."""
+    if isinstance(source, SpectraAASIST3):
+        config, digest = source.config, hashlib.sha256()
+        for leaf in jax.tree.leaves(split(source)[1]):
+            digest.update(np.asarray(leaf).tobytes())
+        weights_sha256 = digest.hexdigest()
+    else:
+        checkpoint = open_checkpoint(source)
+        config, weights_sha256 = checkpoint.config, TensorFile(checkpoint.weights).sha256()
+    return {
+        "weights_sha256": weights_sha256,
+        "config": asdict(config),
+        "precision": precision.name,
+        "batch_size": batch_size,
+        "diagnostics": diagnostics,
+        "certify": certify,
+    }
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def pytest_unconfigure() -> None:
-    """Leave no cache behind that this run made."""
-    if Path(_cache).name.startswith("spectra-jax-tests-"):
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no cache behind that this run made. Workers share the one of the run that started them."""
+    if not hasattr(config, "workerinput") and Path(_cache).name.startswith("spectra-jax-tests-"):
         shutil.rmtree(_cache, ignore_errors=True)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +246,9 @@ class StandIn:
     def identity(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size}
 
-    def score_trials(self, trials: Iterable[Trial], *, flush_every: int, waited: Waited, **_: Any) -> Iterator[Result]:
+    def score_trials(
+        self, trials: Iterable[Trial], *, listening: Listening, flush_every: int, waited: Waited
+    ) -> Generator[Result]:
         for trial in trials:
             time.sleep(0.001)
             number = int(trial.utterance_id)
@@ -254,7 +256,7 @@ class StandIn:
 
 
 def run_stand_in(folder: Path, manifest: Path) -> None:
-    finish(BulkRun(Store(folder), collect([manifest]), StandIn(), part_size=6))  # type: ignore[arg-type]
+    finish(BulkRun(Store(folder), collect([manifest]), StandIn(), part_size=6))
 
 
 def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from spectra_jax.checkpoint import Checkpoint, CheckpointError, held_model, load
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from spectra_jax.scoring import Listening, Scorer, Waited
 from spectra_jax.trials import Trial
+from tests.conftest import GOLDEN
 from tests.golden import recipe
 from tests.tolerances import LOGITS
 
 RATE = 16000
+TINY = GOLDEN / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +340,7 @@ def test_every_precision_runs_and_is_what_it_says(
     precision: str, least: float, most: float, model: SpectraAASIST3
 ) -> None:
     x = windows(range(7, 9))
-    reduced = spectra_jax.load("demo", precision)
+    reduced = spectra_jax.load(TINY, precision)
     found = np.asarray(jax.jit(lambda x: reduced.encoder(x))(x), np.float64)
     with jax.enable_x64(True):
         exact = np.asarray(jax.jit(lambda x: model.encoder(x))(x))
@@ -350,7 +352,7 @@ def test_every_precision_runs_and_is_what_it_says(
 
 
 def test_lengths_the_network_does_not_take() -> None:
-    forward, params = split(spectra_jax.load("demo"))
+    forward, params = split(spectra_jax.load(TINY))
     for samples, said in [
         (1039, "1039 samples give 2 frames, but the network takes 3 to max_frames = 400, that is 1040 to 128399"),
         (128400, "128400 samples give 401 frames"),
@@ -365,11 +367,11 @@ def test_lengths_the_network_does_not_take() -> None:
 
 @pytest.mark.slow
 def test_float32_is_float32_in_an_x64_process() -> None:
-    scorer = Scorer("demo", batch_size=1)
+    scorer = Scorer(TINY, batch_size=1)
     scores = scorer.score_batch([clip(1)], [RATE])
     before = dict(jax.config.values)
     with jax.enable_x64(True):
-        wide = Scorer("demo", batch_size=1)
+        wide = Scorer(TINY, batch_size=1)
         assert wide.logits(windows(range(1))).dtype == np.float32
         np.testing.assert_allclose(wide.score_batch([clip(1)], [RATE]), scores, rtol=0, atol=LOGITS["float32"])
     assert dict(jax.config.values) == before
@@ -377,7 +379,7 @@ def test_float32_is_float32_in_an_x64_process() -> None:
 
 def test_the_forward_pass_is_pure() -> None:
     """No effects, nothing of the device in it, and nothing left behind: the same numbers the second time."""
-    forward, params = split(spectra_jax.load("demo"))
+    forward, params = split(spectra_jax.load(TINY))
     shape = jax.ShapeDtypeStruct((1, 64600), np.float32)
     jaxpr = jax.make_jaxpr(forward)(params, shape)
     assert jaxpr.effects == set()

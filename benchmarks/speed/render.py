@@ -299,7 +299,8 @@ def _accuracy(results: Results) -> Iterator[Table]:
 
     rows = []
     for row in results["accuracy"]:
-        name = "demo checkpoint" if row["model"] == "demo" else f"{results['network']} network, seeded weights"
+        known = {"demo": "demo checkpoint", "tiny": "tiny network, seeded weights"}
+        name = known.get(row["model"], f"{results['network']} network, seeded weights")
         truth = row["scores"].get("float64")
         for precision, scores in row["scores"].items():
             against = row["reference"] if precision == "float64" else truth

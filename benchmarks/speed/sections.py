@@ -185,17 +185,17 @@ def cold(plan: Plan) -> list[dict[str, Any]]:
 
 
 def accuracy(plan: Plan) -> list[dict[str, Any]]:
-    """Scores of the example clips in float64 and below, with the demo checkpoint and with the measured network."""
-    folder = ROOT / "examples" / "corpus" / "eval"
+    """Scores of the example clips in float64 and below, by the tiny, the demo and the measured network."""
+    folder = ROOT / "examples" / "corpus"
     with (folder / "reference.csv").open(newline="") as file:
         names = [row["path"] for row in csv.DictReader(file)]
     golden = json.loads((GOLDEN / "trials" / "expected.json").read_text())["networks"]
-    known = {"demo": "tiny", "network": plan.network.name}
+    known = {str(GOLDEN / "tiny"): "tiny", "demo": None, "network": plan.network.name}
     rows = []
     for model, network in known.items():
-        row: dict[str, Any] = {"model": model, "clips": names, "scores": {}, "errors": {}}
+        row: dict[str, Any] = {"model": Path(model).name, "clips": names, "scores": {}, "errors": {}}
         reference = {Path(trial["path"]).name: trial["logits_float64"][1] for trial in golden.get(network, ())}
-        row["reference"] = [reference.get(name) for name in names]
+        row["reference"] = [reference.get(Path(name).name) for name in names]
         for precision in ("float64", *(name.removeprefix("ours-") for name in plan.ours)):
             plan.say(f"scores of {model} in {precision}")
             try:

@@ -118,7 +118,8 @@ def _has_clips(shard: str) -> bool:
     try:
         with remote.opened(shard) as file:
             return "audio" in pq.read_schema(file).names
-    except pa.ArrowException as error:
+    # OSError: what pyarrow makes of a damaged footer, too.
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{shard}: no readable parquet file: {str(error).splitlines()[0]}") from error
 
 

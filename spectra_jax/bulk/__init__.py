@@ -12,7 +12,7 @@ Any number of processes can share a run, each with parts of its own and nothing 
 """
 
 from spectra_jax.bulk.parts import SCHEMA, read_part
-from spectra_jax.bulk.run import BulkRun, Part, SkipLimitError
+from spectra_jax.bulk.run import BulkRun, Part, SkipLimitError, stretches
 from spectra_jax.bulk.store import Store
 
-__all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part"]
+__all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part", "stretches"]

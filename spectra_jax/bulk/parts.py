@@ -78,7 +78,7 @@ def read_part(store: Store, part: int, columns: list[str] | None = None) -> pa.T
 
     Raises:
       FileNotFoundError: it is not there.
-      pyarrow.ArrowException: it is damaged.
+      pyarrow.ArrowException, OSError: it is damaged.
     """
     with store.reading(name_of(part)) as source:
         return pq.read_table(source, columns=columns)
@@ -90,5 +90,6 @@ def is_whole(store: Store, part: int, run: str, num_trials: int) -> bool:
         with store.reading(name_of(part)) as source, pq.ParquetFile(source) as file:
             metadata = file.schema_arrow.metadata or {}
             return bool(metadata.get(_RUN) == run.encode() and file.metadata.num_rows == num_trials)
-    except (FileNotFoundError, pa.ArrowException):
+    # OSError: it is not there, or what pyarrow makes of a damaged footer.
+    except (pa.ArrowException, OSError):
         return False

@@ -6,12 +6,12 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.compute as pc
 
@@ -20,9 +20,9 @@ from spectra_jax.bulk.store import Store
 from spectra_jax.identity import require_same
 from spectra_jax.results import Result
 from spectra_jax.score_file import score_line
-from spectra_jax.scoring import FIRST_WINDOW, Listening, Scorer, Waited
+from spectra_jax.scoring import FIRST_WINDOW, Listening, Waited
 from spectra_jax.sources import Trials
-from spectra_jax.trials import InputError, StoppedError, count
+from spectra_jax.trials import InputError, StoppedError, Trial, count
 
 RUN, SCORES = "run.json", "scores.txt"
 _PACKAGES = ("spectra-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "soundfile")
@@ -48,6 +48,19 @@ class Part:
     spent: Mapping[str, float]
 
 
+class TrialScorer(Protocol):
+    """What a run needs of a `spectra_jax.Scorer`."""
+
+    @property
+    def source(self) -> object: ...
+
+    def identity(self) -> dict[str, Any]: ...
+
+    def score_trials(
+        self, trials: Iterable[Trial], *, listening: Listening, flush_every: int, waited: Waited
+    ) -> Generator[Result]: ...
+
+
 class BulkRun:
     """A run in a folder, new or to be gone on with.
 
@@ -69,7 +82,7 @@ class BulkRun:
         self,
         store: Store,
         trials: Trials,
-        scorer: Scorer,
+        scorer: TrialScorer,
         *,
         part_size: int = 1000,
         listening: Listening = FIRST_WINDOW,
@@ -78,26 +91,23 @@ class BulkRun:
         command: Sequence[str] = (),
     ):
         self.store, self.trials = store, trials
-        self._scorer, self._listening = scorer, listening
+        self.scorer, self.listening = scorer, listening
         self._process, self._max_errors = process, max_errors
         which, processes = process
         if not 0 <= which < processes:
             raise InputError(f"process {which} of {processes}: numbers from 0 to {processes - 1} are expected")
-        batch = scorer.batch_size
+        scores = scorer.identity()
+        batch = scores["batch_size"]
         self.part_size = -(-part_size // batch) * batch
-        identity = self._identity()
+        identity = {
+            **scores,
+            "windows": asdict(listening),
+            "part_size": self.part_size,
+            "input": {"trials": len(trials), "sha256": trials.digest},
+        }
         self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self._whole: set[int] = set()
         self._open(identity, command)
-
-    def _identity(self) -> dict[str, Any]:
-        """What makes a run the same run."""
-        return {
-            **self._scorer.identity(),
-            "windows": asdict(self._listening),
-            "part_size": self.part_size,
-            "input": {"trials": len(self.trials), "sha256": self.trials.digest},
-        }
 
     def _open(self, identity: Mapping[str, Any], command: Sequence[str]) -> None:
         try:
@@ -110,7 +120,7 @@ class BulkRun:
                 ) from None
             known = {
                 "run": identity,
-                "model": str(self._scorer.source),
+                "model": str(self.scorer.source),
                 "command": list(command),
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
                 "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -148,24 +158,40 @@ class BulkRun:
           SkipLimitError: see `max_errors`.
           OSError: a part cannot be written; those before are whole.
         """
+        return self.counted(part for first, last in stretches(self.own()) for part in self.make(first, last))
+
+    def make(self, first: int, last: int) -> Generator[Part]:
+        """Make the parts from `first` to before `last`, whether they are there or not."""
+        results = self.scorer.score_trials(
+            islice(self.trials.from_(first * self.part_size), (last - first) * self.part_size),
+            listening=self.listening,
+            flush_every=self.part_size,
+            waited=(waited := Waited()),
+        )
+        with closing(results):
+            for part in range(first, last):
+                yield self._write(part, results, waited)
+
+    def made(self, part: int) -> Part:
+        """A part that is there."""
+        table = parts.read_part(self.store, part, ["error"])
+        return Part(part, table.num_rows, table.num_rows - table["error"].null_count, {})
+
+    def counted(self, made: Iterable[Part]) -> Iterator[Part]:
+        """The same parts, wherever they are made, until `max_errors` is passed.
+
+        Raises:
+          SkipLimitError: it was.
+        """
         errors = 0
-        for first, last in _stretches(self.own()):
-            results = self._scorer.score_trials(
-                islice(self.trials.from_(first * self.part_size), (last - first) * self.part_size),
-                listening=self._listening,
-                flush_every=self.part_size,
-                waited=(waited := Waited()),
-            )
-            with closing(results):
-                for part in range(first, last):
-                    written = self._write(part, results, waited)
-                    errors += written.skipped
-                    yield written
-                    if self._max_errors is not None and errors > self._max_errors:
-                        raise SkipLimitError(
-                            f"{count(errors, 'trial')} could not be scored, more than the {self._max_errors} allowed; "
-                            f"their reasons are in the column `error` of {self.store.path(parts.FOLDER)}"
-                        )
+        for part in made:
+            yield part
+            errors += part.skipped
+            if self._max_errors is not None and errors > self._max_errors:
+                raise SkipLimitError(
+                    f"{count(errors, 'trial')} could not be scored, more than the {self._max_errors} allowed; "
+                    f"their reasons are in the column `error` of {self.store.path(parts.FOLDER)}"
+                )
 
     def _write(self, part: int, results: Iterator[Result], waited: Waited) -> Part:
         begun, before = time.monotonic(), dict(waited.seconds)
@@ -215,7 +241,7 @@ class BulkRun:
         return scored, skipped
 
 
-def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+def stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Stretches (first, last + 1) of numbers that follow each other."""
     first = 0
     for place in range(1, len(numbers) + 1):

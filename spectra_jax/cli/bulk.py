@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from spectra_jax.cli import options
 from spectra_jax.cli.options import say
 
 if TYPE_CHECKING:
-    from spectra_jax.bulk import BulkRun
+    from spectra_jax.bulk import BulkRun, Part
 
 
 def is_folder(output: str) -> bool:
@@ -51,8 +52,8 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
     return which, processes
 
 
-def follow(run: BulkRun) -> int:
-    """Make the run's missing parts and, where all are there, the score file; how many trials were skipped.
+def follow(run: BulkRun, made: Iterable[Part]) -> int:
+    """See the run's missing parts made and, where all are there, the score file; how many trials were skipped.
 
     A line for each part, or once a minute, says how far it is, how fast, and what it waits for.
     """
@@ -64,7 +65,7 @@ def follow(run: BulkRun) -> int:
     begun = said = time.monotonic()
     left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0
     waited: dict[str, float] = {}
-    for part in run:
+    for part in made:
         left -= part.trials
         scored += part.trials
         skipped += part.skipped
@@ -73,11 +74,11 @@ def follow(run: BulkRun) -> int:
         now = time.monotonic()
         if now - said > _SAY_EVERY or not left:
             rate = scored / (now - begun)
-            most = max(waited, key=lambda what: waited[what])
+            most = max(waited, key=lambda what: waited[what], default="python")
+            share = waited.get(most, 0.0) / (sum(waited.values()) or 1.0)
             say(
                 f"part {part.number + 1:,} of {run.num_parts:,}: {scored:,} trials, {skipped:,} of them skipped, "
-                f"{rate:,.1f} trials/s, {waited[most] / sum(waited.values()):.0%} of the time {_WORDS[most]}; "
-                f"about {_time(left / rate)} left"
+                f"{rate:,.1f} trials/s, {share:.0%} of the time {_WORDS[most]}; about {_time(left / rate)} left"
             )
             said = now
     if missing := run.missing():

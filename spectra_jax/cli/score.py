@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +106,20 @@ def score(
             help="With a folder: call jax.distributed.initialize, and share the run among its processes.",
         ),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="With a folder: who makes the parts, this process or a Ray cluster (extra `ray`)."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A", help="Of the Ray cluster, such as auto or ray://head:10001; one of its own otherwise."
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many of the Ray cluster's actors score: one a GPU, or a node."),
+    ] = None,
     no_compile_cache: Annotated[
         bool,
         typer.Option(
@@ -127,11 +142,24 @@ def score(
     folder = output if output is not None and bulk.is_folder(output) else None
     file = Path(output) if output is not None and folder is None else None
     if folder is None:
-        needless = {"--max-errors": max_errors, "--process": process, "--distributed": distributed}
+        needless = {
+            "--max-errors": max_errors,
+            "--process": process,
+            "--distributed": distributed,
+            "--engine ray": None if engine == "local" else engine,
+        }
         for option, value in needless.items():
             if value is not None:
                 raise InputError(f"{option} is for runs into a folder: give one as --output, such as scores/")
-    elif calibration is not None:
+    elif engine == "ray":
+        for option, value in {"--process": process, "--distributed": distributed}.items():
+            if value is not None:
+                raise InputError(f"{option} does not go with --engine ray, which shares the run out itself")
+        if batch_size == "auto" or devices != "all":
+            raise InputError("--engine ray takes a number as --batch-size, and one device for each actor")
+    if engine == "local" and (address is not None or actors is not None):
+        raise InputError("--address and --actors are for --engine ray")
+    if folder is not None and calibration is not None:
         raise InputError("--calibration is for score files; `spectra-jax calibrate` takes a folder's scores.txt too")
     if file is not None:
         results.check_output(file)
@@ -151,6 +179,27 @@ def score(
     from spectra_jax.scoring import Listening, Scorer
 
     listening = Listening(_hop(windows), aggregate)
+    if folder is not None:
+        from spectra_jax.bulk import BulkRun, Store
+
+        begin = partial(
+            BulkRun,
+            Store(folder),
+            listed,
+            part_size=part_size,
+            listening=listening,
+            process=share,
+            max_errors=max_errors,
+            command=sys.argv,
+        )
+        if engine == "ray":
+            from spectra_jax.ray import Cluster, Scoring
+
+            size = min(int(batch_size), len(listed))
+            run = begin(Scoring(str(model), precision.value, size, diagnostics, certify))
+            if bulk.follow(run, run.counted(Cluster(address, actors).make(run))):
+                raise typer.Exit(1)
+            return
     here = jax.local_devices()
     if devices != "all" and int(devices) > len(here):
         raise ValueError(f"--devices {devices}, but there are {len(here)}: {', '.join(map(str, here))}")
@@ -165,19 +214,8 @@ def score(
     with compile_cache.off() if no_compile_cache else compile_cache.kept(say):
         scorer.load(num_clips=len(listed))
     if folder is not None:
-        from spectra_jax.bulk import BulkRun, Store
-
-        run = BulkRun(
-            Store(folder),
-            listed,
-            scorer,
-            part_size=part_size,
-            listening=listening,
-            process=share,
-            max_errors=max_errors,
-            command=sys.argv,
-        )
-        if bulk.follow(run):
+        run = begin(scorer)
+        if bulk.follow(run, run):
             raise typer.Exit(1)
         return
     remarkable: list[results.Result] = []

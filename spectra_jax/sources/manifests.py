@@ -121,7 +121,7 @@ class Manifest(Source):
                     for values in batch.to_pylist():
                         yield f"{self.name}, row {row}", values
                         row += 1
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{self.name}: no readable parquet file: {str(error).splitlines()[0]}") from error
 
 
