@@ -88,6 +88,17 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the tests, what is large or looks at the machine goes to one of them."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        alone = "full" if item.get_closest_marker("full") else item.path.stem
+        if alone in ("full", "test_bulk", "test_near_ties", "test_ray"):
+            item.add_marker(pytest.mark.xdist_group(alone))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave no cache behind that this run made. Workers share the one of the run that started them."""
     if not hasattr(config, "workerinput") and Path(_cache).name.startswith("spectra-jax-tests-"):

@@ -268,23 +268,23 @@ def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None
     processes.set_forkserver_preload(["tests.test_bulk"])
     moments = random.Random(0)
     kills, folder = 0, tmp_path / "run"
-    seen = set()
     while kills < 50:
         process = processes.Process(target=run_stand_in, args=(folder, manifest))
         process.start()
-        process.join(moments.uniform(0.02, 0.25))
+        # Somewhere in a part, or between two, however slow the disk is: a part takes some milliseconds.
+        wanted = len(list(folder.glob("parts/*.parquet"))) + moments.randrange(4)
+        wait_for(lambda: not process.is_alive() or len(list(folder.glob("parts/*.parquet"))) >= wanted, "part")  # noqa: B023
+        process.join(moments.uniform(0, 0.02))
         if process.is_alive():
-            os.kill(process.pid or 0, signal.SIGKILL)
+            process.kill()
             kills += 1
         process.join()
-        seen.add(len(list(folder.glob("parts/*.parquet"))))
         if process.exitcode == 0:
             assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
             assert not list(folder.glob("parts/.*")), "what killed processes left behind"
             folder = tmp_path / f"run-{kills}"
     run_stand_in(folder, manifest)
     assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
-    assert len(seen) > 10, "killed at the same few moments only"
 
 
 def command(folder: Path, clips: Path, *more: object) -> list[str]:
@@ -305,7 +305,7 @@ def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     for number in range(11):
         soundfile.write(folder / f"{number}.wav", np.random.default_rng(number).normal(size=4000) * 0.1, RATE)
-    rows = [f"{number % 11}.wav,{number}\n" for number in range(400)]
+    rows = [f"{number % 11}.wav,{number}\n" for number in range(301)]
     (folder / "m.csv").write_text("path,utterance_id\n" + "".join(rows))
     return folder / "m.csv"
 
@@ -329,11 +329,11 @@ def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: P
             kept = f"{folder}/ keeps the parts that are whole; the same command goes on from there"
             assert printed.splitlines()[-1] == f"spectra-jax: interrupted; {kept}"
     done = len(list(folder.glob("parts/*.parquet")))
-    assert 3 <= done < 67, "killed after its end, so the test tests nothing"
+    assert 3 <= done < 50, "killed after its end, so the test tests nothing"
     last = subprocess.run(command(folder, many_clips), capture_output=True, text=True)
     assert last.returncode == 0
-    assert f"{done * 6} of 400 trials are done already; going on" in last.stderr
-    assert "400 of 400 trials scored, 0 skipped" in last.stderr
+    assert f"{done * 6} of 301 trials are done already; going on" in last.stderr
+    assert "301 of 301 trials scored, 0 skipped" in last.stderr
     assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
 
 
@@ -342,7 +342,7 @@ def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: P
 def test_processes_of_jax_distributed_one_killed_and_restarted(
     many_clips: Path, tmp_path: Path, processes: int
 ) -> None:
-    """400 trials in 67 parts, the last of 4, over 2 and 4 processes that JAX tells who is who."""
+    """301 trials in 51 parts, the last of one, over 2 and 4 processes that JAX tells who is who."""
     folder = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -361,7 +361,7 @@ def test_processes_of_jax_distributed_one_killed_and_restarted(
         assert [process.returncode for process in running] == [-signal.SIGKILL] + [0] * (processes - 1), printed
         assert not (folder / "scores.txt").exists()
         again = start(0)
-        assert "400 of 400 trials scored" in again.communicate(timeout=300)[1]
+        assert "301 of 301 trials scored" in again.communicate(timeout=300)[1]
     finally:
         for process in running:
             process.kill()
