@@ -31,7 +31,7 @@ from spectra_jax.precision import Precision
 from spectra_jax.results import Result
 from spectra_jax.scoring import FIRST_WINDOW, Listening, Scorer, identity
 from spectra_jax.sources import Trials
-from spectra_jax.trials import InputError, StoppedError, Trial
+from spectra_jax.trials import InputError, StoppedError, Trial, count
 
 # What a stage adds to a clip's row: of a part's columns, those that say what came of it.
 _GIVEN = ("index", "utterance_id", "source", "label")
@@ -228,7 +228,7 @@ class Cluster:
         """Have this cluster make the missing parts of a run, as they come.
 
         Raises:
-          StoppedError: actors failed, and would again; with what they said.
+          StoppedError: actors failed, and would again, with what they said; or parts are where nobody finds them.
         """
         import ray
 
@@ -253,6 +253,11 @@ class Cluster:
                 yield Part(part["number"], part["trials"], part["skipped"], dict(part["spent"]))
         except ray.exceptions.RayError as error:
             raise StoppedError(f"the cluster gave up: {_reason(error)}") from error
+        if lost := set(missing) & set(run.missing()):
+            raise StoppedError(
+                f"{count(len(lost), 'part')} made and not to be found in {run.store.root}: it has to be a folder, or a "
+                "URL, that means the same on every node"
+            )
 
 
 def _require_answer(address: str | None) -> None:

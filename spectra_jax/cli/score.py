@@ -21,8 +21,9 @@ def score(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Audio files, directories, globs, manifests (.csv, .tsv with a column `path`), or datasets in the "
-            "Arena's parquet layout: a directory, a file, or SpeechAntiSpoofingBenchmarks/NAME[@revision] of the Hub.",
+            help="Audio files, directories, globs, manifests (.csv, .tsv, .jsonl, .parquet with a column `path`), tar "
+            "shards, URLs of any of these, `-` for a list on standard input, or datasets in the Arena's parquet "
+            "layout: a directory, a file, or SpeechAntiSpoofingBenchmarks/NAME (or NAME@revision) of the Hub.",
             show_default=False,
         ),
     ],
