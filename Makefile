@@ -17,7 +17,7 @@ demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/installed-parity
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not full and not slow"

@@ -88,15 +88,13 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests, what is large or looks at the machine goes to one of them."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        alone = "full" if item.get_closest_marker("full") else item.path.stem
-        if alone in ("full", "test_bulk", "test_near_ties", "test_ray"):
-            item.add_marker(pytest.mark.xdist_group(alone))
+# The files that take minutes. Where workers share the tests by file, these go first, so that none waits for another.
+_LONG = ("training", "verification", "gradients", "golden", "bulk", "ray", "devices", "oracle_live", "convert", "cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in _LONG]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
