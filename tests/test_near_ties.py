@@ -1,7 +1,7 @@
 """Near ties of the real network: gaps that tell them from bugs, and scores that are the same everywhere.
 
-One process on four devices scores 80 trials of the tiny network, five of them near ties, in float32 and float64, plainly
-and certified.
+One process on four devices scores 80 trials of the tiny network, five of them near ties, in float32 and float64,
+plainly and certified.
 """
 
 from __future__ import annotations
