@@ -1,5 +1,6 @@
 # make demo        score the example clips and compare with the reference
-# make test        all tests, PyTorch parity included
+# make test        the tests, PyTorch parity included, but for a few that take a minute or more each
+# make test-all    those too
 # make test-fast   the tests that need neither PyTorch nor the full-size network
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: half an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
@@ -11,16 +12,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast bench bench-quick bench-scale lint clean
+.PHONY: demo test test-all test-fast bench bench-quick bench-scale lint clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/installed-parity
+	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-all: $(VENV)/installed-parity
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not full and not slow"
+	$(BIN)/python -m pytest -m "not full and not slow and not long"
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.speed full

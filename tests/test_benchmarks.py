@@ -63,6 +63,7 @@ def tiny(tmp_path: Path) -> Network:
     return network
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra `bench`: torch")
 def test_workers_take_turns_and_agree(tiny: Network) -> None:

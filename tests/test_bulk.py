@@ -338,7 +338,7 @@ def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_processes_of_jax_distributed_one_killed_and_restarted(
     many_clips: Path, tmp_path: Path, processes: int
 ) -> None:

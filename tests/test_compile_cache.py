@@ -113,6 +113,7 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     assert [str(warning.message) for warning in others] == ["something else"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_damaged_entries_change_no_score(tmp_path: Path) -> None:
     """As a person sees it, run after run: the first fills the cache, the second takes from it, the third mends it."""

@@ -174,6 +174,7 @@ def test_graph_pool_by_differences() -> None:
         check_grads(lambda params, x: nnx.merge(graph, params)(x), (params, x), order=1, modes=["rev"], rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_tiny_network_by_differences() -> None:
     with jax.enable_x64(True):

@@ -21,7 +21,7 @@ from spectra_jax.score_file import Scores
 from tests.conftest import GOLDEN
 from tests.tolerances import LOGITS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 NEAR_TIES = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
 SEEDS = list(dict.fromkeys([*(trial["seed"] for trial in NEAR_TIES), *range(78)]))
