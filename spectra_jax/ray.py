@@ -31,6 +31,7 @@ from spectra_jax.precision import Precision
 from spectra_jax.results import Result
 from spectra_jax.scoring import FIRST_WINDOW, Listening, Scorer, identity
 from spectra_jax.sources import Trials
+from spectra_jax.sources.remote import is_url
 from spectra_jax.trials import InputError, StoppedError, Trial, count
 
 # What a stage adds to a clip's row: of a part's columns, those that say what came of it.
@@ -63,17 +64,8 @@ class SpectraScorer:
         certify: bool = False,
         listening: Listening = FIRST_WINDOW,
     ):
-        self._scorer = Scorer(
-            model,
-            precision=precision,
-            batch_size=batch_size,
-            devices=jax.local_devices()[:1],
-            diagnostics=diagnostics,
-            certify=certify,
-        )
+        self._scorer = Scoring(str(model), precision, batch_size, diagnostics, certify).scorer()
         self._listening = listening
-        with compile_cache.kept(lambda _: None):
-            self._scorer.load()
 
     def __call__(self, batch: pa.Table | Mapping[str, Any]) -> pa.Table | dict[str, Any]:
         """Score a batch: a table for a table (`batch_format="pyarrow"`), arrays for arrays.
@@ -89,7 +81,7 @@ class SpectraScorer:
         number = len(next(iter(columns.values())))
         paths, contents = columns.get("path", ["audio"] * number), columns.get("bytes", [None] * number)
         trials = (
-            Trial(str(place), str(path) if content is not None or "://" in path else Path(path), content=content)
+            Trial(str(place), str(path) if content is not None or is_url(path) else Path(path), content=content)
             for place, (path, content) in enumerate(zip(paths, contents, strict=True))
         )
         results = self._scorer.score_trials(trials, listening=self._listening)
@@ -122,7 +114,8 @@ class Scoring:
     certify: bool = False
 
     def scorer(self) -> Scorer:
-        return Scorer(
+        """One that is loaded, on one device."""
+        scorer = Scorer(
             self.source,
             precision=self.precision,
             batch_size=self.batch_size,
@@ -130,6 +123,9 @@ class Scoring:
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
+        with compile_cache.kept(lambda _: None):
+            scorer.load()
+        return scorer
 
     def score_trials(self, trials: Iterable[Trial], **options: Any) -> Generator[Result]:
         return self.scorer().score_trials(trials, **options)
@@ -168,11 +164,14 @@ class PartMaker:
     def __init__(self, work: Work):
         # Relative paths mean what they meant where the command was given.
         os.chdir(work.working_directory)
-        scorer = work.scoring.scorer()
-        with compile_cache.kept(lambda _: None):
-            scorer.load()
         # Refuses where this node's weights are not those that the run was begun with.
-        self._run = BulkRun(Store(work.folder), work.trials, scorer, part_size=work.part_size, listening=work.listening)
+        self._run = BulkRun(
+            Store(work.folder),
+            work.trials,
+            work.scoring.scorer(),
+            part_size=work.part_size,
+            listening=work.listening,
+        )
 
     def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
         # What an actor that died has left is not made twice.

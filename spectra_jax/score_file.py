@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, csv_rows, examples, read_text
+from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, csv_rows, examples, read_text, reading_parquet
 
 RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
@@ -155,13 +155,10 @@ def _parquet_columns(path: Path) -> dict[str, Sequence[Any]]:
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        file = pq.ParquetFile(path)
+    with reading_parquet(path), pq.ParquetFile(path) as file:
         # Columns of structs hold audio and the like: gigabytes, and nothing that a table of trials needs.
         wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
         table = file.read(columns=wanted)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: no readable parquet file: {str(error).splitlines()[0]}") from error
     return {name.lower(): table.column(name).to_pylist() for name in table.column_names}
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 Label = Literal["bonafide", "spoof"]
 
@@ -71,6 +72,38 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text") from error
+
+
+def json_object(place: str, text: str | bytes) -> dict[str, Any]:
+    """The JSON object that `text` is; `place` is what a message calls it.
+
+    Raises:
+      InputError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    # UnicodeDecodeError, of bytes, is one too.
+    except ValueError as error:
+        raise InputError(f"{place}: no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{place}: no JSON object")
+    return found
+
+
+@contextmanager
+def reading_parquet(name: Path | str) -> Iterator[None]:
+    """What pyarrow says of a file that it cannot read, as an error for people.
+
+    Raises:
+      InputError: it could not.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    # OSError: a damaged footer, too. UnicodeDecodeError: text that is no UTF-8.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: no readable parquet file: {str(error).splitlines()[0]}") from error
 
 
 def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple[int, list[str]]]:

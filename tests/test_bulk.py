@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -28,14 +27,10 @@ from spectra_jax.scoring import Listening, Scorer, Waited
 from spectra_jax.sources import collect
 from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
+from tests.test_cli import INTERRUPTIBLE
 
 RATE = 16000
 NUM_CLIPS = 23
-PROGRAM = [
-    *(sys.executable, "-c"),
-    # A process started where SIGINT is ignored would inherit that.
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from spectra_jax.cli import main; main()",
-]
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +284,7 @@ def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None
 
 def command(folder: Path, clips: Path, *more: object) -> list[str]:
     words = ["score", "--model", "demo", "--batch-size", "3", "--devices", "1", "--part-size", "6", "--output"]
-    return [*PROGRAM, *words, f"{folder}/", *map(str, more), str(clips)]
+    return [*INTERRUPTIBLE, *words, f"{folder}/", *map(str, more), str(clips)]
 
 
 def wait_for(found: Any, what: str) -> None:

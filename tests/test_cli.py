@@ -27,6 +27,9 @@ from tests.golden import recipe
 
 CLIPS = Path(__file__).parent.parent / "examples" / "corpus" / "eval"
 PROGRAM = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
+# A process started where SIGINT is ignored (a shell's background job) would inherit that, and Python with it.
+_HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+INTERRUPTIBLE = [*PROGRAM[:-1], _HEED + PROGRAM[-1]]
 
 
 @pytest.fixture(scope="module")
@@ -296,12 +299,9 @@ def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C, while the network is traced, compiled or run: no output, whole or half, and no traceback."""
     rows = [f"{CLIPS / 'june_01.flac'},{place}\n" for place in range(5000)]
     (tmp_path / "trials.csv").write_text("path,utterance_id\n" + "".join(rows))
-    # A process started where SIGINT is ignored (a shell's background job) would inherit that, and Python with it.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    program = [sys.executable, "-c", heed + PROGRAM[-1]]
     words = ["score", "--model", "demo", "--output", str(tmp_path / "scores.txt"), str(tmp_path / "trials.csv")]
     for seconds in (0.3, 2, 5):
-        with subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen([*INTERRUPTIBLE, *words], stderr=subprocess.PIPE, text=True) as process:
             try:
                 deadline = time.monotonic() + 60
                 while not list(tmp_path.glob(".scores.txt.*")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from spectra_jax.bulk import BulkRun, Store, read_part
 from spectra_jax.scoring import Scorer
 from spectra_jax.sources import collect
 from spectra_jax.trials import Trial
+from tests.test_cli import PROGRAM
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = [
@@ -101,9 +101,8 @@ def test_a_stage_of_ray_data_scores_paths_and_bytes(manifest: Path, cluster: Any
 def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["score", "--model", "demo", "--batch-size", "3", "--part-size", str(PART_SIZE), "-o", f"{folder}/"]
-    program = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
     ray_words = ["--engine", "ray", "--address", cluster.address, str(manifest)]
-    with subprocess.Popen([*program, *words, *ray_words], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*PROGRAM, *words, *ray_words], stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 180
             while len(actors()) < 2 or len(list(folder.glob("parts/*.parquet"))) < 3:
@@ -129,7 +128,6 @@ def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster
 
 
 def test_what_the_cluster_cannot_do_is_told_of(manifest: Path, tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
     for words, complaint in {
         ("--engine", "ray"): "--engine ray is for runs into a folder",
         ("--engine", "ray", "-o", f"{tmp_path}/r/", "--process", "0/2"): "--process does not go with --engine ray",
@@ -138,7 +136,7 @@ def test_what_the_cluster_cannot_do_is_told_of(manifest: Path, tmp_path: Path) -
         ("--engine", "ray", "-o", f"{tmp_path}/r/", "--address", "127.0.0.1:1"): "no Ray cluster answers there",
     }.items():
         run = subprocess.run(
-            [*program, "score", "--model", "demo", *words, str(manifest)], capture_output=True, text=True
+            [*PROGRAM, "score", "--model", "demo", *words, str(manifest)], capture_output=True, text=True
         )
         assert run.returncode == 2
         assert complaint in run.stderr

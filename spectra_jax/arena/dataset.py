@@ -22,7 +22,7 @@ import numpy as np
 from spectra_jax.sources import remote
 from spectra_jax.sources.remote import is_url, suffix
 from spectra_jax.sources.source import Source
-from spectra_jax.trials import InputError, Label, Trial, count, examples
+from spectra_jax.trials import InputError, Label, Trial, count, examples, reading_parquet
 
 ORGANISATION = "SpeechAntiSpoofingBenchmarks"
 PINNED = {
@@ -112,21 +112,16 @@ def find_shards(given: str) -> list[str]:
 
 def _has_clips(shard: str) -> bool:
     """Whether a parquet file has the column that tells a dataset from a manifest."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with remote.opened(shard) as file:
-            return "audio" in pq.read_schema(file).names
-    # OSError: what pyarrow makes of a damaged footer, too.
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{shard}: no readable parquet file: {str(error).splitlines()[0]}") from error
+    with remote.opened(shard) as file, reading_parquet(shard):
+        return "audio" in pq.read_schema(file).names
 
 
 def _num_rows(shard: str) -> int:
     import pyarrow.parquet as pq
 
-    with remote.opened(shard) as file:
+    with remote.opened(shard) as file, reading_parquet(shard):
         return int(pq.read_metadata(file).num_rows)
 
 
@@ -192,38 +187,35 @@ def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
 
     columns = [name for name in _COLUMNS if clips or name != "audio"]
     bad: list[str] = []
-    try:
-        with (
-            remote.opened(shard) as source,
-            pq.ParquetFile(source, buffer_size=_READ_AHEAD, pre_buffer=False) as file,
-        ):
-            missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
-            if missing:
-                raise InputError(
-                    f"{shard}: no column {', '.join(missing)}; a dataset has {', '.join(_COLUMNS)}, and this file "
-                    f"{', '.join(file.schema_arrow.names)}"
-                )
-            kind = file.schema_arrow.field("audio").type
-            if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-                raise InputError(f"{shard}: column audio is {kind}; a dataset has a struct of bytes and path there")
-            # Row groups that end before `start` are not read at all.
-            ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
-            groups = [group for group, end in enumerate(ends) if end > start]
-            row = int(ends[groups[0] - 1]) if groups and groups[0] else 0
-            size = _ROWS if clips else 65_536
-            for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
-                behind = min(max(start - row, 0), len(batch))
-                row += behind
-                for values in batch.slice(behind).to_pylist():
-                    trial = _trial(shard, values, clips=clips)
-                    if isinstance(trial, Trial):
-                        yield trial
-                    else:
-                        bad.append(f"row {row}: {trial}")
-                    row += 1
-    # UnicodeDecodeError: text that is no UTF-8.
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{shard}: no readable parquet file: {str(error).splitlines()[0]}") from error
+    with (
+        remote.opened(shard) as source,
+        reading_parquet(shard),
+        pq.ParquetFile(source, buffer_size=_READ_AHEAD, pre_buffer=False) as file,
+    ):
+        missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
+        if missing:
+            raise InputError(
+                f"{shard}: no column {', '.join(missing)}; a dataset has {', '.join(_COLUMNS)}, and this file "
+                f"{', '.join(file.schema_arrow.names)}"
+            )
+        kind = file.schema_arrow.field("audio").type
+        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+            raise InputError(f"{shard}: column audio is {kind}; a dataset has a struct of bytes and path there")
+        # Row groups that end before `start` are not read at all.
+        ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
+        groups = [group for group, end in enumerate(ends) if end > start]
+        row = int(ends[groups[0] - 1]) if groups and groups[0] else 0
+        size = _ROWS if clips else 65_536
+        for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
+            behind = min(max(start - row, 0), len(batch))
+            row += behind
+            for values in batch.slice(behind).to_pylist():
+                trial = _trial(shard, values, clips=clips)
+                if isinstance(trial, Trial):
+                    yield trial
+                else:
+                    bad.append(f"row {row}: {trial}")
+                row += 1
     if bad:
         raise InputError(f"{shard}: {count(len(bad), 'row')} that are no trials:{examples(bad)}")
 

@@ -47,9 +47,8 @@ def row(index: int, result: Result) -> dict[str, Any]:
     spoof, bonafide = result.logits or (None, None)
     return {
         "index": index,
-        # A path need not be UTF-8, and parquet's text is.
         "utterance_id": result.trial.utterance_id,
-        "source": str(result.trial.path).encode(errors="backslashreplace").decode(),
+        "source": _text(str(result.trial.path)),
         "label": result.trial.label,
         "score": result.score,
         "logit_spoof": spoof,
@@ -57,11 +56,16 @@ def row(index: int, result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "sha256": result.sha256,
         "flags": list(result.flags),
-        "error": None if result.error is None else result.error.encode(errors="backslashreplace").decode(),
+        "error": None if result.error is None else _text(result.error),
         "smallest_rank_gap": result.rank_gap,
         "rank_gap_pool": result.rank_gap_pool,
         "window_scores": None if result.window_scores is None else list(result.window_scores),
     }
+
+
+def _text(text: str) -> str:
+    """`text` as parquet has it, in UTF-8; a path need not be."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_part(store: Store, part: int, run: str, rows: Iterable[dict[str, Any]]) -> None:

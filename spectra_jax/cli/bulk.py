@@ -55,7 +55,7 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
 def follow(run: BulkRun, made: Iterable[Part]) -> int:
     """See the run's missing parts made and, where all are there, the score file; how many trials were skipped.
 
-    A line for each part, or once a minute, says how far it is, how fast, and what it waits for.
+    A line every ten seconds, and at the end, says how far it is, how fast, and what it waits for.
     """
     total, todo = len(run.trials), run.own()
     done = total - sum(map(run.trials_of, run.missing()))

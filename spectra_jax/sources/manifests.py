@@ -14,7 +14,6 @@ included; an empty one is unknown. A list has a path or URL a line and nothing e
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,16 @@ from typing import Any, Self
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import IdRule, id_of
 from spectra_jax.sources.source import Source
-from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, Trial, count, csv_rows, parse_label
+from spectra_jax.trials import (
+    MANIFEST_DELIMITERS,
+    InputError,
+    Trial,
+    count,
+    csv_rows,
+    json_object,
+    parse_label,
+    reading_parquet,
+)
 
 SUFFIXES = frozenset({*MANIFEST_DELIMITERS, ".jsonl", ".parquet"})
 _COLUMNS = ("path", "utterance_id", "label")
@@ -99,30 +107,20 @@ class Manifest(Source):
                 if not text.strip():
                     continue
                 place = f"{self.name}, line {line}"
-                try:
-                    row = json.loads(text)
-                except ValueError as error:
-                    raise InputError(f"{place}: no JSON ({error})") from error
-                if not isinstance(row, dict):
-                    raise InputError(f"{place}: no JSON object")
-                yield place, row
+                yield place, json_object(place, text)
 
     def _parquet_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         row = 0
-        try:
-            with remote.opened(self.name) as source, pq.ParquetFile(source) as file:
-                columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-                if "path" not in columns:
-                    raise InputError(f"{self.name}: no column `path`; it has: {', '.join(file.schema_arrow.names)}")
-                for batch in file.iter_batches(8192, columns=columns, use_threads=False):
-                    for values in batch.to_pylist():
-                        yield f"{self.name}, row {row}", values
-                        row += 1
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.name}: no readable parquet file: {str(error).splitlines()[0]}") from error
+        with remote.opened(self.name) as source, reading_parquet(self.name), pq.ParquetFile(source) as file:
+            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            if "path" not in columns:
+                raise InputError(f"{self.name}: no column `path`; it has: {', '.join(file.schema_arrow.names)}")
+            for batch in file.iter_batches(8192, columns=columns, use_threads=False):
+                for values in batch.to_pylist():
+                    yield f"{self.name}, row {row}", values
+                    row += 1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import json
 import posixpath
 import re
 import tarfile
@@ -24,7 +23,7 @@ from pathlib import PurePosixPath
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import AUDIO_SUFFIXES, KNOWN, IdRule
 from spectra_jax.sources.source import Source
-from spectra_jax.trials import InputError, Trial, parse_label
+from spectra_jax.trials import InputError, Trial, json_object, parse_label
 
 _NAME = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -76,7 +75,7 @@ class Shards(Source):
         known: dict[str, object] = {}
         for member in members:
             if member.name.lower().endswith(".json") and member.size <= _LARGEST_JSON:
-                known = _json(place, _content(tar, member))
+                known = json_object(f"{place.partition(': ')[0]}/{member.name}", _content(tar, member))
         name, label = known.get("utterance_id"), known.get("label")
         if not isinstance(name, str | None) or not isinstance(label, str | None):
             raise InputError(f"{place}: utterance_id {name!r} and label {label!r} of its JSON are to be text")
@@ -138,13 +137,3 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None, "only plain files are members here"
     return file.read()
-
-
-def _json(place: str, text: bytes) -> dict[str, object]:
-    try:
-        known = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{place}: its JSON cannot be read ({error})") from error
-    if not isinstance(known, dict):
-        raise InputError(f"{place}: its JSON is no object")
-    return known
