@@ -19,6 +19,7 @@ import soundfile
 from rich.console import Console
 
 from spectra_jax import cli
+from spectra_jax.cli import options
 from spectra_jax.results import Result, table
 from spectra_jax.scoring import Scorer
 from spectra_jax.trials import Trial
@@ -341,6 +342,7 @@ def test_ctrl_c_is_not_lost_in_the_garbage_collector(
         raise Left(status)
 
     monkeypatch.setattr("spectra_jax.sources.collect", long_work)
+    monkeypatch.setattr(options, "on_interrupt", "what a command before this one left")
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(sys, "argv", ["spectra-jax", "score", "--model", "demo", str(CLIPS)])
     with pytest.raises(Left, match="130"):

@@ -52,6 +52,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the output's encoding lacks must not lose the scores.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # A program may call this more than once.
+    options.debug, options.on_interrupt = False, options.NOTHING_WRITTEN
     try:
         with _interrupts_kept():
             app()

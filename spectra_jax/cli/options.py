@@ -15,8 +15,9 @@ from spectra_jax.hub import PUBLISHED
 
 stderr = Console(stderr=True)
 debug = False
+NOTHING_WRITTEN = "no output was written"
 # What there is when Ctrl-C ends the command.
-on_interrupt = "no output was written"
+on_interrupt = NOTHING_WRITTEN
 
 
 def say(message: str) -> None:
