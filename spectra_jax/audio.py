@@ -35,7 +35,7 @@ MIN_RATE, MAX_RATE = 1_000, 768_000
 MAX_CHANNELS = 1024
 
 # Of all channels together, so that no number of them in a header asks for much memory.
-_BLOCK_SAMPLES = 1 << 20
+_BLOCK_SAMPLES = 1 << 16
 # Far longer than any clip takes: an hour of MP3 takes ten.
 _DECODE_SECONDS = 300
 

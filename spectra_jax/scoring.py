@@ -30,7 +30,7 @@ from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.results import CERTIFIED, Result
 from spectra_jax.tensor_file import TensorFile
-from spectra_jax.trials import Trial
+from spectra_jax.trials import InputError, Trial
 
 T = TypeVar("T")
 Aggregate = Literal["first", "mean", "min", "median"]
@@ -315,9 +315,10 @@ class Scorer:
             hearing = ahead(begun, max(size, 2 * _DECODERS) if listening.hop is None else 2)
             heard = (future.result() for future in hearing)
             groups = _groups(waited.timed("decoding", heard, without="listing"), size, flush_every)
-            for group, answer in ahead(((group, self._begin_group(group)) for group in groups), 1):
+            begun_groups = ((group, *self._begin_group(group)) for group in groups)
+            for group, windows, answer in ahead(begun_groups, 1):
                 with waited.for_("device"):
-                    answers = iter(self._answers(group, answer))
+                    answers = iter(() if answer is None else zip(*self._end(windows, answer), strict=True))
                 for piece in group:
                     if piece.window is not None:
                         piece.clip.answers.append(next(answers))
@@ -326,15 +327,11 @@ class Scorer:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begin_group(self, group: Sequence[_Piece]) -> jax.Array | None:
+    def _begin_group(self, group: Sequence[_Piece]) -> tuple[np.ndarray, jax.Array | None]:
+        """A group's windows, and their logits that are still being computed; None where it has no window."""
         windows = [piece.window for piece in group if piece.window is not None]
-        return self._begin(np.stack(windows)) if windows else None
-
-    def _answers(self, group: Sequence[_Piece], begun: jax.Array | None) -> Iterable[tuple[np.ndarray, bool]]:
-        if begun is None:
-            return ()
-        windows = np.stack([piece.window for piece in group if piece.window is not None])
-        return zip(*self._end(windows, begun), strict=True)
+        stacked = np.stack(windows) if windows else np.empty((0, 0), np.float32)
+        return stacked, self._begin(stacked) if windows else None
 
 
 def identity(
@@ -437,7 +434,7 @@ def hear(trial: Trial, config: SpectraConfig, listening: Listening = FIRST_WINDO
             windows = _prepare(decoded.samples, decoded.rate, config)[None]
         else:
             windows = _windows(decoded, config, listening.hop)
-        return Heard(plain, decoded, windows)
+        return Heard(plain, decoded, windows, [audio.is_silent(window) for window in windows])
     except audio.AudioError as error:
         return Heard(plain, decoded, error=str(error))
 
@@ -467,9 +464,8 @@ def _fetch(url: str) -> bytes:
 
     try:
         return remote.fetch(url)
-    # Stores tell of what went wrong by errors of every kind.
-    except Exception as error:
-        raise audio.AudioError(f"{url}: cannot be fetched: {str(error) or type(error).__name__}") from error
+    except InputError as error:
+        raise audio.AudioError(str(error)) from error
 
 
 def _no_answer(logits: np.ndarray) -> str:
@@ -483,6 +479,8 @@ class Heard:
     trial: Trial
     decoded: audio.Decoded | None
     windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    silent: Sequence[bool] = ()
+    """For each window whether it is digital silence."""
     error: str | None = None
     answers: list[tuple[np.ndarray, bool]] = field(default_factory=list)
     """For each window its logits (and rank gaps), and whether they are certified."""
@@ -507,7 +505,7 @@ class Heard:
             return refused(_no_answer(answers[broken.argmax(), :2]))
         logits, chosen = _aggregated(answers[:, :2], listening.aggregate)
         remarks = {
-            "silent": audio.is_silent(self.windows[chosen]),
+            "silent": all(self.silent[chosen]),
             CERTIFIED: any(certified for _, certified in self.answers[chosen]),
         }
         result = Result(

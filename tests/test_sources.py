@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -9,14 +10,21 @@ import random
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
+from spectra_jax.config import SpectraConfig
+from spectra_jax.scoring import hear
 from spectra_jax.sources import Trials, collect
 from spectra_jax.trials import InputError
 
@@ -195,6 +203,79 @@ def test_urls_of_files_folders_patterns_manifests_and_shards(memory: fsspec.Abst
 def test_urls_that_lead_nowhere_say_so(memory: fsspec.AbstractFileSystem, url: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         collect([url])
+
+
+class Web(SimpleHTTPRequestHandler):
+    """A folder as a web server shows it, but for /secret, which it refuses, and /download, which is a clip."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        if self.path.startswith("/secret"):
+            self.send_error(403)
+            return None
+        if self.path.startswith("/download?"):
+            self.path = "/clips/a.flac"
+        return super().send_head()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server with clips/a.flac, clips/deep/b.wav and m.csv."""
+    (tmp_path / "clips" / "deep").mkdir(parents=True)
+    for name in ("clips/a.flac", "clips/deep/b.wav"):
+        soundfile.write(tmp_path / name, np.sin(np.arange(4000)) / 10, 16_000)
+    (tmp_path / "m.csv").write_text("path,utterance_id\nclips/a.flac,one\nclips/none.wav,two\nsecret/x.wav,three\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Web, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("clips/a.flac", {"a": "clips/a.flac"}),
+        ("clips/a.flac?key=1.5", {"a": "clips/a.flac?key=1.5"}),
+        ("download?id=7", {"download": "download?id=7"}),
+        ("clips", {"a": "clips/a.flac", "b": "clips/deep/b.wav"}),
+        ("clips/**/*.wav", {"b": "clips/deep/b.wav"}),
+    ],
+)
+def test_web_addresses(web: str, given: str, expected: dict[str, str]) -> None:
+    found = list(collect([f"{web}/{given}"]))
+    assert {trial.utterance_id: str(trial.path) for trial in found} == {
+        name: f"{web}/{path}" for name, path in expected.items()
+    }
+    assert all(hear(trial, SpectraConfig()).error is None for trial in found)
+
+
+def test_what_a_web_server_does_not_give_costs_its_own_trial(web: str) -> None:
+    heard = [hear(trial, SpectraConfig()).error for trial in collect([f"{web}/m.csv"])]
+    assert heard[0] is None
+    assert heard[1] is not None and heard[1].startswith(f"{web}/clips/none.wav: cannot be read: 404")
+    assert heard[2] is not None and heard[2].startswith(f"{web}/secret/x.wav: cannot be read: 403")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("none", "no audio files there"),
+        ("none.csv", "cannot be read: 404"),
+        ("none-*.tar", "no such shard"),
+        # Refused is another thing than not there.
+        ("secret", "cannot be listed: 403"),
+        ("secret/*.wav", "cannot be listed: 403"),
+        ("secret/s-*.tar", "cannot be listed: 403"),
+        ("secret/m.csv", "cannot be read: 403"),
+    ],
+)
+def test_what_a_web_server_refuses_is_told_from_what_is_not_there(web: str, given: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        collect([f"{web}/{given}"])
 
 
 def test_an_input_that_changes_meanwhile_is_told_of(tmp_path: Path) -> None:

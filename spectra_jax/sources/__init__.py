@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -123,16 +124,19 @@ class Trials(Collection[Trial]):
           InputError: they are no longer those that were listed at first.
         """
         come = np.zeros(len(self._hashes), bool)
+        # Not numpy's search: it lets go of Python's lock, and has to wait for the threads that decode to get it back.
+        hashes = memoryview(self._hashes)  # type: ignore[arg-type]
         skipped = start
         for source, number in zip(self._sources, self._counts, strict=True):
             if start >= number:
                 start -= number
                 continue
             for trial in source.from_(start):
-                key = np.uint64(_hash(trial.utterance_id))
-                first, last = np.searchsorted(self._hashes, key), np.searchsorted(self._hashes, key, "right")
-                place = first + int(come[first:last].sum())
-                if place == last:
+                key = _hash(trial.utterance_id)
+                place = bisect_left(hashes, key)
+                while place < len(hashes) and hashes[place] == key and come[place]:
+                    place += 1
+                if place == len(hashes) or hashes[place] != key:
                     raise InputError(
                         f"{source.name} has a trial not listed before, or twice: {trial.utterance_id}. Did it change?"
                     )

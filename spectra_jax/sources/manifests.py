@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from spectra_jax.sources import remote
@@ -72,7 +72,7 @@ class Manifest(Source):
         if name == "":
             raise InputError(f"{place}: no utterance_id")
         return Trial(
-            name or id_of(PurePosixPath(path) if remote.is_url(path) else Path(path), self.ids),
+            name or id_of(remote.path_of(path) if remote.is_url(path) else Path(path), self.ids),
             remote.beside(self.name, path),
             parse_label(place, label or ""),
         )
@@ -144,7 +144,7 @@ class Lines(Source):
         empty = True
         for path in islice(paths, start, None):
             empty = False
-            where = PurePosixPath(path) if remote.is_url(path) else Path(path)
-            yield Trial(id_of(where, self.ids), path if remote.is_url(path) else Path(path))
+            is_url = remote.is_url(path)
+            yield Trial(id_of(remote.path_of(path) if is_url else Path(path), self.ids), path if is_url else Path(path))
         if empty and start == 0:
             raise InputError(f"{self.name}: no line in it; a path or URL a line is expected")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -27,7 +27,21 @@ def is_url(text: object) -> bool:
 
 def suffix(name: str) -> str:
     """A path's or URL's extension, in lower case."""
-    return PurePosixPath(name.partition("?")[0] if is_url(name) else name).suffix.lower()
+    return path_of(name).suffix.lower()
+
+
+def path_of(name: str) -> PurePosixPath:
+    """A path or URL as one that goes by its parts, without the query of a web address."""
+    return PurePosixPath(name.partition("?")[0] if _is_web(name) else name)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a path or URL stands for all that match it. In a web address `?` begins its query."""
+    return any(mark in name for mark in ("*[" if _is_web(name) else "*?["))
+
+
+def _is_web(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
 
 
 def beside(base: str, path: str) -> Path | str:
@@ -47,10 +61,8 @@ def opened(name: str) -> Iterator[IO[bytes]]:
     Raises:
       InputError: it cannot be opened.
     """
-    try:
+    with _said_of(name, "read"):
         file = _fs(name)[0].open(name, "rb") if is_url(name) else Path(name).open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
     with file:
         yield file
 
@@ -59,18 +71,24 @@ def fetch(url: str) -> bytes:
     """All bytes of a URL.
 
     Raises:
-      OSError: whatever the store says; `InputError` where its kind is not known.
+      InputError: it is not there, the store does not give it, or its kind is not known.
     """
-    with opened(url) as file:
+    with _said_of(url, "read"), opened(url) as file:
         return file.read()
 
 
 def glob(pattern: str) -> list[str]:
-    """The URLs that a pattern matches, sorted; none where the store does not say."""
+    """The URLs that a pattern matches, sorted; none where there is no such folder, or the store has none.
+
+    Raises:
+      InputError: the store does not say.
+    """
     fs, path = _fs(pattern)
-    with suppress(OSError, NotImplementedError):
-        return sorted(str(fs.unstrip_protocol(one)) for one in fs.glob(path))
-    return []
+    with _said_of(pattern, "listed"):
+        try:
+            return sorted(str(fs.unstrip_protocol(one)) for one in fs.glob(path))
+        except (FileNotFoundError, NotADirectoryError, NotImplementedError):
+            return []
 
 
 @dataclass(frozen=True)
@@ -84,23 +102,37 @@ class RemoteFiles(Source):
         return self.from_(0)
 
     def from_(self, start: int) -> Iterator[Trial]:
-        return (Trial(id_of(PurePosixPath(url), self.ids), url) for url in islice(self._urls(), start, None))
+        return (Trial(id_of(path_of(url), self.ids), url) for url in islice(self._urls(), start, None))
 
     def _urls(self) -> Iterator[str]:
         fs, path = _fs(self.name)
-        try:
-            if any(mark in path for mark in "*?["):
-                found = fs.glob(path)
-            elif is_audio(PurePosixPath(path)):
-                found = [path]
-            else:
-                found = fs.find(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.name}: cannot be listed: {error}") from error
-        audio = sorted(one for one in found if is_audio(PurePosixPath(one)))
+        if not is_pattern(path) and ((_is_web(path) and "?" in path) or is_audio(path_of(path))):
+            yield self.name
+            return
+        with _said_of(self.name, "listed"):
+            found = fs.glob(path) if is_pattern(path) else fs.find(path)
+        # A file that is given by its own name is taken whatever its extension.
+        audio = found if found == [path] else sorted(one for one in found if is_audio(path_of(one)))
         if not audio:
             raise InputError(f"{self.name}: no audio files there ({KNOWN})")
-        return (str(fs.unstrip_protocol(one)) for one in audio)
+        for one in audio:
+            yield str(fs.unstrip_protocol(one))
+
+
+@contextmanager
+def _said_of(name: str, what: str) -> Iterator[None]:
+    """Whatever goes wrong with a file or a store, as an error for people."""
+    try:
+        yield
+    except InputError:
+        raise
+    # Stores tell of what went wrong by errors of every kind.
+    except Exception as error:
+        # That of a web address that was refused hides why in its cause.
+        reason = getattr(error, "strerror", None) or error.__cause__ or error
+        if reason is error and isinstance(error, FileNotFoundError):
+            reason = "it is not there"
+        raise InputError(f"{name}: cannot be {what}: {str(reason) or type(reason).__name__}") from error
 
 
 def _fs(url: str) -> tuple[Any, str]:

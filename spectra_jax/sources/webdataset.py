@@ -99,7 +99,7 @@ def _expanded(given: str) -> list[str]:
         first, last = span[1], span[2]
         numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
         return [one for number in numbers for one in _expanded(given[: span.start()] + number + given[span.end() :])]
-    if any(mark in given for mark in "*?["):
+    if remote.is_pattern(given):
         return remote.glob(given) if remote.is_url(given) else sorted(glob.glob(given, recursive=True))  # noqa: PTH207
     return [given]
 
