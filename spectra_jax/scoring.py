@@ -174,11 +174,12 @@ class Scorer:
         assert isinstance(shapes, SpectraAASIST3)
         batch_size = self._batch_size(shapes, devices, num_clips)
         mesh = Mesh(np.array(devices), ("clips",))
-        # Compiling needs no weights, and reading them leaves a core idle.
         pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
         try:
             pure = (split_with_rank_gaps if self._diagnostics else split)(shapes)
-            compiling = pool.submit(_compile, *pure, batch_size, shapes.config, mesh, self._x64)
+            # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
+            lowered = _lower(*pure, batch_size, shapes.config, mesh, self._x64)
+            compiling = pool.submit(lowered.compile)
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
                 model = shapes if checkpoint is None else load_model(checkpoint, self.precision)
                 params = jax.device_put(split(model)[1], NamedSharding(mesh, _WHOLE))
@@ -375,15 +376,15 @@ class _Network:
     """Each device's share of the windows."""
 
 
-def _compile(
+def _lower(
     forward: Callable[[Any, jax.Array], jax.Array],
     params: Any,
     batch_size: int,
     config: SpectraConfig,
     mesh: Mesh,
     x64: bool,
-) -> jax.stages.Compiled:
-    """Compile `forward` for the devices of a mesh, from the shapes of its parameters alone."""
+) -> jax.stages.Lowered:
+    """Trace `forward` for the devices of a mesh, from the shapes of its parameters alone."""
 
     # What is compiled is named for it, in the compile cache and in profiles.
     def spectra(params: Any, windows: jax.Array) -> jax.Array:
@@ -399,7 +400,7 @@ def _compile(
     windows = placed((batch_size, config.num_samples), np.float32, _BY_CLIP)
     # The mode is the thread's own.
     with jax.enable_x64(x64):
-        return jax.jit(shared).lower(shapes, windows).compile()
+        return jax.jit(shared).lower(shapes, windows)
 
 
 def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.ndarray:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits without a compiled network, for tests of what goes on around it."""
-    monkeypatch.setattr("spectra_jax.scoring._compile", lambda *_: None)
+    monkeypatch.setattr("spectra_jax.scoring._lower", lambda *_: SimpleNamespace(compile=lambda: None))
     monkeypatch.setattr(Scorer, "_begin", lambda self, windows: windows[:, :2].astype(np.float64))
 
 

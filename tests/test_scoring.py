@@ -400,13 +400,14 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
     """Without waiting for the compile that runs beside the reading."""
     done = threading.Event()
 
-    def compile_forever(*_: object) -> None:
-        done.wait(60)
+    class Lowered:
+        def compile(self) -> None:
+            done.wait(60)
 
     def damaged(*_: object) -> SpectraAASIST3:
         raise CheckpointError("damaged")
 
-    monkeypatch.setattr("spectra_jax.scoring._compile", compile_forever)
+    monkeypatch.setattr("spectra_jax.scoring._lower", lambda *_: Lowered())
     monkeypatch.setattr("spectra_jax.scoring.load_model", damaged)
     try:
         with pytest.raises(CheckpointError, match="damaged"):
