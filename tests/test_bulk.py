@@ -27,7 +27,7 @@ from spectra_jax.scoring import Listening, Scorer, Waited
 from spectra_jax.sources import collect
 from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
-from tests.test_cli import INTERRUPTIBLE
+from tests.test_cli import PROGRAM
 
 RATE = 16000
 NUM_CLIPS = 23
@@ -284,7 +284,7 @@ def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None
 
 def command(folder: Path, clips: Path, *more: object) -> list[str]:
     words = ["score", "--model", "demo", "--batch-size", "3", "--devices", "1", "--part-size", "6", "--output"]
-    return [*INTERRUPTIBLE, *words, f"{folder}/", *map(str, more), str(clips)]
+    return [*PROGRAM, *words, f"{folder}/", *map(str, more), str(clips)]
 
 
 def wait_for(found: Any, what: str) -> None:

@@ -29,9 +29,6 @@ from tests.golden import recipe
 
 CLIPS = Path(__file__).parent.parent / "examples" / "corpus" / "eval"
 PROGRAM = [sys.executable, "-c", "from spectra_jax.cli import main; main()"]
-# A process started where SIGINT is ignored (a shell's background job) would inherit that, and Python with it.
-_HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-INTERRUPTIBLE = [*PROGRAM[:-1], _HEED + PROGRAM[-1]]
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +300,7 @@ def test_interrupted(tmp_path: Path) -> None:
     (tmp_path / "trials.csv").write_text("path,utterance_id\n" + "".join(rows))
     words = ["score", "--model", "demo", "--output", str(tmp_path / "scores.txt"), str(tmp_path / "trials.csv")]
     for seconds in (0.3, 2, 5):
-        with subprocess.Popen([*INTERRUPTIBLE, *words], stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True) as process:
             try:
                 deadline = time.monotonic() + 60
                 while not list(tmp_path.glob(".scores.txt.*")):

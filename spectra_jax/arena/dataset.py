@@ -102,7 +102,7 @@ def find_shards(given: str) -> list[str]:
         return [given] if _has_clips(given) else []
     for pattern in (f"data/{_SHARDS}", _SHARDS):
         if is_url(given):
-            folder = not suffix(given) and not remote.is_pattern(given) and "?" not in given
+            folder = not suffix(given) and not any(mark in given for mark in "*?[")
             if folder and (found := remote.glob(f"{given.rstrip('/')}/{pattern}")):
                 return found
         elif found := sorted(map(str, Path(given).glob(pattern))):

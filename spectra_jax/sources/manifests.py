@@ -72,7 +72,7 @@ class Manifest(Source):
         if name == "":
             raise InputError(f"{place}: no utterance_id")
         return Trial(
-            name or id_of(remote.path_of(path) if remote.is_url(path) else Path(path), self.ids),
+            name or id_of(remote.path_of(path), self.ids),
             remote.beside(self.name, path),
             parse_label(place, label or ""),
         )
@@ -144,7 +144,6 @@ class Lines(Source):
         empty = True
         for path in islice(paths, start, None):
             empty = False
-            is_url = remote.is_url(path)
-            yield Trial(id_of(remote.path_of(path) if is_url else Path(path), self.ids), path if is_url else Path(path))
+            yield Trial(id_of(remote.path_of(path), self.ids), path if remote.is_url(path) else Path(path))
         if empty and start == 0:
             raise InputError(f"{self.name}: no line in it; a path or URL a line is expected")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 from spectra_jax.sources.files import KNOWN, IdRule, id_of, is_audio
@@ -30,8 +30,10 @@ def suffix(name: str) -> str:
     return path_of(name).suffix.lower()
 
 
-def path_of(name: str) -> PurePosixPath:
+def path_of(name: str) -> PurePath:
     """A path or URL as one that goes by its parts, without the query of a web address."""
+    if not is_url(name):
+        return PurePath(name)
     return PurePosixPath(name.partition("?")[0] if _is_web(name) else name)
 
 
