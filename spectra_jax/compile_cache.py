@@ -1,25 +1,37 @@
-"""Compiled networks kept between runs of the command line: JAX's persistent compilation cache, in a place of our own.
+"""Traced and compiled networks kept between runs of the command line, in a place of our own.
 
-The library never turns it on: a program that imports it has its own say in JAX's settings.
+JAX's persistent compilation cache keeps what is compiled; but it finds it by the traced program, and tracing takes the
+network a third of what is left then. So the traced program is kept as well.
+
+The library never turns either on: a program that imports it has its own say in JAX's settings.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import os
 import re
+import sys
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
+
+from spectra_jax.atomic import atomic_file
 
 # A compiled network takes about a megabyte for a CPU. The least recently used go first.
 MOST_BYTES = 512 * 2**20
 # The network takes seconds to compile; what takes less than this is not worth a file.
 _WORTH_KEEPING_SECONDS = 0.5
+# Traced networks take up to 0.2 MB each.
+_MOST_TRACED = 64
 
 _TROUBLE = re.compile(r"Error (?P<did>reading|writing) persistent compilation cache entry for '(?P<module>[^']*)': ")
 
@@ -35,24 +47,87 @@ def place() -> Path:
     return (Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache") / "spectra-jax" / "compiled"
 
 
+class TracedNetworks:
+    """Traced networks in a folder. One that cannot be kept costs a line, no score.
+
+    Args:
+      folder: comes to be when it is needed.
+      say: takes a line for the person to read.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]):
+        self._folder = folder
+        self._say = say
+
+    def get(self, facts: str, trace: Callable[[], jax.export.Exported]) -> jax.export.Exported:
+        """What was traced before from the same facts, with the same code and settings; otherwise traced now, and kept.
+
+        Args:
+          facts: all that `trace` goes by, besides this package's code, the versions of what it stands on and JAX's
+            settings.
+          trace: makes it.
+        """
+        digest = hashlib.sha256(repr([facts, _foundations()]).encode()).hexdigest()
+        file = self._folder / f"spectra-{digest[:32]}.traced"
+        # Whatever is wrong with an entry, it is made anew.
+        with suppress(OSError, zlib.error):
+            traced = zlib.decompress(file.read_bytes())
+            os.utime(file)
+            return jax.export.deserialize(bytearray(traced))
+        exported = trace()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic_file(file) as out:
+                out.write(zlib.compress(exported.serialize()))
+            self._remove_oldest()
+        except OSError as error:
+            self._say(f"compile cache {self._folder}: the traced network is not kept ({error})")
+        return exported
+
+    def _remove_oldest(self) -> None:
+        # With what a run that was killed left half written.
+        files = [*self._folder.glob("spectra-*.traced"), *self._folder.glob(".spectra-*.partial")]
+        # Another run may remove them at the same time.
+        with suppress(FileNotFoundError):
+            files.sort(key=lambda file: file.stat().st_mtime)
+            for file in files[:-_MOST_TRACED]:
+                file.unlink()
+
+
+def _foundations() -> list[object]:
+    """What a traced network depends on besides the network that is asked for."""
+    code = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        code.update(file.read_bytes())
+    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")]
+    return [code.hexdigest(), sys.version, versions, sorted(jax.config.values.items())]
+
+
 @contextmanager
-def kept(say: Callable[[str], None]) -> Iterator[None]:
+def kept(say: Callable[[str], None]) -> Iterator[TracedNetworks | None]:
     """Keep what is compiled inside, and take from what was kept. A cache that cannot be used costs one line, no score.
 
     Where the person has set JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) or turned it off, nothing is changed.
 
     Args:
       say: takes a line for the person to read, once at most.
+
+    Returns:
+      Where traced networks are kept; None where there is no such place.
     """
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
-        yield
+    say = _once(say)
+    theirs: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    on: bool = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    if theirs is not None or not on:
+        # Theirs may be empty, which is off as well, or a bucket.
+        yield TracedNetworks(Path(theirs), say) if theirs and on and "://" not in theirs else None
         return
     try:
         folder = place()
         _prepare(folder)
     except (OSError, RuntimeError) as error:
         say(f"no compile cache: {error}")
-        yield
+        yield None
         return
     settings = {
         "jax_compilation_cache_dir": str(folder),
@@ -60,8 +135,21 @@ def kept(say: Callable[[str], None]) -> Iterator[None]:
         "jax_persistent_cache_min_compile_time_secs": _WORTH_KEEPING_SECONDS,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    with _set(settings), _trouble_told_once(folder, say):
-        yield
+    with _set(settings), _trouble_told(folder, say):
+        yield TracedNetworks(folder, say)
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, heard once: what follows a line about the cache is the same trouble."""
+    told = False
+
+    def first(line: str) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            say(line)
+
+    return first
 
 
 def off() -> AbstractContextManager[None]:
@@ -94,15 +182,13 @@ def _prepare(folder: Path) -> None:
 
 
 @contextmanager
-def _trouble_told_once(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _trouble_told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Turn JAX's warnings about its cache into one line, and remove an entry that cannot be read.
 
     JAX compiles instead of a damaged entry, but leaves it where it is, to be stumbled over in every run to come.
     """
-    told = False
 
     def show(message: Warning | str, *where: Any, **how: Any) -> None:
-        nonlocal told
         trouble = _TROUBLE.match(str(message))
         if trouble is None:
             showwarning(message, *where, **how)
@@ -113,9 +199,7 @@ def _trouble_told_once(folder: Path, say: Callable[[str], None]) -> Iterator[Non
             for entry in folder.glob(f"{trouble['module']}-*-cache"):
                 with suppress(OSError):
                     entry.unlink()
-        if not told:
-            told = True
-            say(f"compile cache {folder}: trouble {trouble['did']} it, so the network was compiled ({reason})")
+        say(f"compile cache {folder}: trouble {trouble['did']} it, so the network was compiled ({reason})")
 
     with warnings.catch_warnings():
         # By default a warning is shown once, and the second damaged entry would stay.

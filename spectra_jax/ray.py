@@ -123,8 +123,8 @@ class Scoring:
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
-        with compile_cache.kept(lambda _: None):
-            scorer.load()
+        with compile_cache.kept(lambda _: None) as traced:
+            scorer.load(traced=traced)
         return scorer
 
     def score_trials(self, trials: Iterable[Trial], **options: Any) -> Generator[Result]:

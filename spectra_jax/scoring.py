@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
+import jax.export
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -24,6 +25,7 @@ from spectra_jax import audio, hub
 from spectra_jax.ahead import ahead
 from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import held_model, load_model
+from spectra_jax.compile_cache import TracedNetworks
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
@@ -124,15 +126,16 @@ class Scorer:
         self._loading = Lock()
         self._network: _Network | None = None
 
-    def load(self, num_clips: int | None = None) -> None:
+    def load(self, num_clips: int | None = None, traced: TracedNetworks | None = None) -> None:
         """Compile the network, read the weights and put them on the devices; further calls do nothing.
 
         Scoring does it by itself.
 
         Args:
           num_clips: how many there are to score, where that is known: no larger batch is compiled for them.
+          traced: where traced networks are kept, from `compile_cache.kept`; traced anew otherwise.
         """
-        self._loaded(num_clips)
+        self._loaded(num_clips, traced)
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
@@ -160,14 +163,14 @@ class Scorer:
             certify=self._certifier is not None,
         )
 
-    def _loaded(self, num_clips: int | None = None) -> _Network:
+    def _loaded(self, num_clips: int | None = None, traced: TracedNetworks | None = None) -> _Network:
         # One thread loads, and others that score at the same time wait for it.
         with self._loading:
             if self._network is None:
-                self._network = self._load(num_clips)
+                self._network = self._load(num_clips, traced)
             return self._network
 
-    def _load(self, num_clips: int | None) -> _Network:
+    def _load(self, num_clips: int | None, traced: TracedNetworks | None) -> _Network:
         source = self.source
         devices = list(self._asked_devices or jax.local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
@@ -177,19 +180,53 @@ class Scorer:
         mesh = Mesh(np.array(devices), ("clips",))
         pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
         try:
-            pure = (split_with_rank_gaps if self._diagnostics else split)(shapes)
             # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
-            lowered = _lower(*pure, batch_size, shapes.config, mesh, self._x64)
+            lowered = self._lower(shapes, batch_size, mesh, None if checkpoint is None else traced)
             compiling = pool.submit(lowered.compile)
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
                 model = shapes if checkpoint is None else load_model(checkpoint, self.precision)
-                params = jax.device_put(split(model)[1], NamedSharding(mesh, _WHOLE))
+                params = jax.device_put(jax.tree.leaves(split(model)[1]), NamedSharding(mesh, _WHOLE))
             compiled = compiling.result()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
         finally:
             # Without waiting: weights that turn out damaged, or Ctrl-C, are told of at once.
             pool.shutdown(wait=False)
+
+    def _lower(
+        self, shapes: SpectraAASIST3, batch_size: int, mesh: Mesh, traced: TracedNetworks | None
+    ) -> jax.stages.Lowered:
+        """Trace the network for the devices of a mesh, from the shapes of its parameters alone."""
+        forward, params = (split_with_rank_gaps if self._diagnostics else split)(shapes)
+        leaves, tree = jax.tree.flatten(params)
+
+        # What is compiled is named for it, in the compile cache and in profiles.
+        def spectra(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
+            return forward(jax.tree.unflatten(tree, leaves), windows)
+
+        # No device needs another's clips, so nothing is exchanged: each runs the network on its own share.
+        shared = jax.jit(jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP))
+
+        def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+        arguments = (
+            [placed(leaf.shape, leaf.dtype, _WHOLE) for leaf in leaves],
+            placed((batch_size, shapes.config.num_samples), np.float32, _BY_CLIP),
+        )
+        devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
+        # The mode is the thread's own.
+        with jax.enable_x64(self._x64):
+            # Elsewhere a program may call kernels (cuDNN's attention) that JAX does not promise to keep.
+            if traced is None or devices[0][0] != "cpu":
+                return shared.lower(*arguments)
+            facts = repr((shapes.config, self.precision.name, self._diagnostics, batch_size, devices))
+            exported = traced.get(facts, lambda: jax.export.export(shared)(*arguments))
+
+            def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
+                return exported.call(leaves, windows)
+
+            return jax.jit(spectra_traced).lower(*arguments)
 
     def _batch_size(self, shapes: SpectraAASIST3, devices: Sequence[jax.Device], num_clips: int | None) -> int:
         if self._asked_batch_size == "auto":
@@ -370,40 +407,13 @@ class _Network:
     """A network ready to score."""
 
     model: SpectraAASIST3
-    params: Any
-    """Of the model, on every device."""
-    forward: Callable[[Any, jax.Array], jax.Array]
+    params: Sequence[jax.Array]
+    """The leaves of the model's parameters, on every device."""
+    forward: Callable[[Sequence[jax.Array], jax.Array], jax.Array]
     """Compiled: (params, windows (batch_size, num_samples)) -> logits (batch_size, 2)."""
     batch_size: int
     by_clip: NamedSharding
     """Each device's share of the windows."""
-
-
-def _lower(
-    forward: Callable[[Any, jax.Array], jax.Array],
-    params: Any,
-    batch_size: int,
-    config: SpectraConfig,
-    mesh: Mesh,
-    x64: bool,
-) -> jax.stages.Lowered:
-    """Trace `forward` for the devices of a mesh, from the shapes of its parameters alone."""
-
-    # What is compiled is named for it, in the compile cache and in profiles.
-    def spectra(params: Any, windows: jax.Array) -> jax.Array:
-        return forward(params, windows)
-
-    # No device needs another's clips, so nothing is exchanged: each runs the network on its own share.
-    shared = jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP)
-
-    def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
-
-    shapes = jax.tree.map(lambda leaf: placed(leaf.shape, leaf.dtype, _WHOLE), params)
-    windows = placed((batch_size, config.num_samples), np.float32, _BY_CLIP)
-    # The mode is the thread's own.
-    with jax.enable_x64(x64):
-        return jax.jit(shared).lower(shapes, windows)
 
 
 def _give_back_freed_memory() -> None:

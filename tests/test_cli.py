@@ -182,7 +182,7 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits without a compiled network, for tests of what goes on around it."""
-    monkeypatch.setattr("spectra_jax.scoring._lower", lambda *_: SimpleNamespace(compile=lambda: None))
+    monkeypatch.setattr(Scorer, "_lower", lambda *_: SimpleNamespace(compile=lambda: None))
     monkeypatch.setattr(Scorer, "_begin", lambda self, windows: windows[:, :2].astype(np.float64))
 
 
@@ -226,9 +226,9 @@ def test_no_larger_batch_than_there_are_trials(
     made: list[Scorer] = []
     load = Scorer.load
 
-    def seen(self: Scorer, num_clips: int | None = None) -> None:
+    def seen(self: Scorer, **how: object) -> None:
         made.append(self)
-        load(self, num_clips)
+        load(self, **how)
 
     monkeypatch.setattr(Scorer, "load", seen)
     clips = sorted(CLIPS.glob("june_0?.flac"))[:3]

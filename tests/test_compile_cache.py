@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import jax.export
+import numpy as np
 import pytest
 
 from spectra_jax import compile_cache
@@ -26,6 +30,16 @@ SETTINGS = (
 
 def settings() -> dict[str, object]:
     return {name: getattr(jax.config, name) for name in SETTINGS}
+
+
+@contextmanager
+def jax_setting(name: str, value: object) -> Iterator[None]:
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 @pytest.fixture
@@ -64,14 +78,10 @@ def test_settings_are_its_own_and_only_inside(caches: Path) -> None:
 def test_the_person_s_own_settings_are_respected(caches: Path) -> None:
     said: list[str] = []
     for name, value in (("jax_compilation_cache_dir", "/theirs"), ("jax_enable_compilation_cache", False)):
-        before = settings()
-        jax.config.update(name, value)
-        try:
+        with jax_setting(name, value):
             own = settings()
             with compile_cache.kept(said.append):
                 assert settings() == own
-        finally:
-            jax.config.update(name, before[name])
     assert said == []
     assert list(caches.iterdir()) == []
 
@@ -113,6 +123,92 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     assert [str(warning.message) for warning in others] == ["something else"]
 
 
+def doubling(times: list[int]) -> jax.export.Exported:
+    """Traces a function, and notes that it did."""
+    times.append(1)
+    return jax.export.export(jax.jit(lambda x: x * 2))(jax.ShapeDtypeStruct((3,), np.float32))
+
+
+def test_what_was_traced_is_taken_for_the_same_facts_and_settings_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+    networks = compile_cache.TracedNetworks(tmp_path / "new", pytest.fail)
+
+    def get(facts: str) -> np.ndarray:
+        return np.asarray(networks.get(facts, lambda: doubling(times)).call(np.arange(3, dtype=np.float32)))
+
+    for facts, traced in (("a", 1), ("a", 1), ("b", 2), ("a", 2)):
+        np.testing.assert_array_equal(get(facts), [0, 2, 4])
+        assert len(times) == traced, facts
+    with jax_setting("jax_default_matmul_precision", "highest"):
+        get("a")
+    assert len(times) == 3
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version(name) + ".1" * (name == "flax"))
+    get("a")
+    assert len(times) == 4
+    # Other code, in a package of its own.
+    (tmp_path / "package").mkdir()
+    monkeypatch.setattr(compile_cache, "__file__", str(tmp_path / "package" / "compile_cache.py"))
+    for code, traced in (("x = 1", 5), ("x = 1", 5), ("x = 2", 6)):
+        (tmp_path / "package" / "model.py").write_text(code)
+        get("a")
+        assert len(times) == traced, code
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:40], lambda data: data[:-9] + b"x" + data[-8:], lambda _: b""])
+def test_a_damaged_trace_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    times: list[int] = []
+    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
+    networks.get("a", lambda: doubling(times))
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(damage(entry.read_bytes()))
+    for _ in range(2):
+        assert networks.get("a", lambda: doubling(times)).call(np.ones(3, np.float32))[0] == 2
+    assert len(times) == 2
+
+
+def test_a_trace_that_cannot_be_kept_is_a_line(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "file").touch()
+    networks = compile_cache.TracedNetworks(tmp_path / "file", said.append)
+    assert networks.get("a", lambda: doubling([])).call(np.ones(3, np.float32))[0] == 2
+    (line,) = said
+    assert line.startswith(f"compile cache {tmp_path / 'file'}: the traced network is not kept (")
+
+
+def test_traces_least_recently_used_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_cache, "_MOST_TRACED", 2)
+    times: list[int] = []
+    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
+    (tmp_path / ".spectra-left-by-a-kill.partial").touch()
+    (tmp_path / "jit_spectra-1-cache").touch()
+    os.utime(tmp_path / ".spectra-left-by-a-kill.partial", (0, 0))
+    for age, facts in enumerate("abac"):
+        networks.get(facts, lambda: doubling(times))
+        for file in tmp_path.glob("spectra-*"):
+            # Time passes.
+            used = file.stat().st_mtime - 10
+            os.utime(file, (used, used))
+        assert len(times) == min(age + 1, 2) + (age == 3)
+    assert len(list(tmp_path.glob("*.traced"))) == 2
+    assert (tmp_path / "jit_spectra-1-cache").exists()
+    assert not (tmp_path / ".spectra-left-by-a-kill.partial").exists()
+    networks.get("a", lambda: doubling(times))
+    assert len(times) == 3
+    networks.get("b", lambda: doubling(times))
+    assert len(times) == 4
+
+
+def test_the_person_s_own_place_keeps_traces_too_where_it_is_a_folder(caches: Path, tmp_path: Path) -> None:
+    for theirs, kept in ((str(tmp_path / "theirs"), True), ("gs://bucket/cache", False), ("", False)):
+        with jax_setting("jax_compilation_cache_dir", theirs), compile_cache.kept(pytest.fail) as traced:
+            assert (traced is not None) == kept
+    with jax_setting("jax_enable_compilation_cache", False), compile_cache.kept(pytest.fail) as traced:
+        assert traced is None
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_damaged_entries_change_no_score(tmp_path: Path) -> None:
@@ -126,10 +222,16 @@ from jax import monitoring
 events = []
 monitoring.register_event_listener(lambda event, **_: events.append(event))
 from spectra_jax.cli import main
+from spectra_jax.model.spectra import SpectraAASIST3
+call = SpectraAASIST3.__call__
+def traced(*given, **how):
+    events.append("traced")
+    return call(*given, **how)
+SpectraAASIST3.__call__ = traced
 try:
     main()
 finally:
-    print(sum(event.endswith("/cache_hits") for event in events))
+    print(events.count("traced"), sum(event.endswith("/cache_hits") for event in events))
 """
     folder = tmp_path / "caches" / "spectra-jax" / "compiled"
 
@@ -141,18 +243,18 @@ finally:
         return output.read_text(), ran.stdout.strip(), ran.stderr
 
     def entries() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in folder.glob("*-cache")}
+        return {path: path.read_bytes() for path in folder.iterdir() if path.name.endswith(("-cache", ".traced"))}
 
     quiet = f"1 of 1 trials scored -> {tmp_path / 'scores.txt'}\n"
-    scores, hits, said = run("--no-compile-cache")
-    assert (hits, said) == ("0", quiet)
+    scores, counted, said = run("--no-compile-cache")
+    assert (counted, said) == ("1 0", quiet)
     assert not folder.exists()
-    assert run() == (scores, "0", quiet)
+    assert run() == (scores, "1 0", quiet)
     kept = entries()
-    assert any(path.name.startswith("jit_spectra-") for path in kept)
-    scores_again, hits, said = run()
+    assert {path.name.split("-")[0] for path in kept} == {"jit_spectra_traced", "spectra"}
+    scores_again, counted, said = run()
     assert (scores_again, said) == (scores, quiet)
-    assert int(hits) >= 1
+    assert counted == "0 1"
     damages = {
         "cut": lambda data: data[: len(data) // 2],
         "flipped": lambda data: data[:1000] + bytes([data[1000] ^ 0xFF]) + data[1001:],
@@ -161,11 +263,11 @@ finally:
     for name, damage in damages.items():
         for path, data in kept.items():
             path.write_bytes(damage(data))
-        scores_again, hits, said = run()
+        scores_again, counted, said = run()
         assert scores_again == scores, name
         assert said.count("\n") == 2, said
         assert said.startswith(f"compile cache {folder}: trouble reading it, so the network was compiled ("), said
-        assert int(hits) == 0
+        assert counted == "1 0"
         # Mended: the next run takes from it and says nothing.
         assert entries().keys() == kept.keys()
         assert run()[2] == quiet

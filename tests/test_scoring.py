@@ -407,7 +407,7 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
     def damaged(*_: object) -> SpectraAASIST3:
         raise CheckpointError("damaged")
 
-    monkeypatch.setattr("spectra_jax.scoring._lower", lambda *_: Lowered())
+    monkeypatch.setattr(Scorer, "_lower", lambda *_: Lowered())
     monkeypatch.setattr("spectra_jax.scoring.load_model", damaged)
     try:
         with pytest.raises(CheckpointError, match="damaged"):

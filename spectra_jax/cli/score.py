@@ -212,8 +212,8 @@ def score(
         diagnostics=diagnostics,
         certify=certify,
     )
-    with compile_cache.off() if no_compile_cache else compile_cache.kept(say):
-        scorer.load(num_clips=len(listed))
+    with compile_cache.off() if no_compile_cache else compile_cache.kept(say) as traced:
+        scorer.load(num_clips=len(listed), traced=traced)
     if folder is not None:
         run = begin(scorer)
         if bulk.follow(run, run):
