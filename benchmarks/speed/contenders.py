@@ -7,8 +7,10 @@ message becomes its row. Import its package inside its methods, so that the othe
 
 from __future__ import annotations
 
+import functools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +56,8 @@ class Contender(ABC):
 
 
 class Ours(Contender):
+    """The `Scorer`, and for windows that are not of the network's own length the pure function."""
+
     precision: ClassVar[str]
 
     def load(self) -> None:
@@ -65,18 +69,29 @@ class Ours(Contender):
         forward, params = spectra_jax.split(self.model)
         self._params = jax.block_until_ready(params)
         self._forward = jax.jit(forward)
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[tuple[int, ...], Callable[[np.ndarray], Any]] = {}
 
     def compile(self, batch: int, samples: int) -> None:
         import jax
 
-        shape = jax.ShapeDtypeStruct((batch, samples), np.float32)
-        self._compiled[shape.shape] = self._forward.lower(self._params, shape).compile()
+        import spectra_jax
 
-    def run(self, windows: np.ndarray) -> np.ndarray:
+        if samples == self.network.config.num_samples:
+            scorer = spectra_jax.Scorer(self.model, batch_size=batch, devices=jax.local_devices()[:1])
+            scorer.load()
+            self._compiled[batch, samples] = scorer.logits
+        else:
+            self._compile_forward(batch, samples)
+
+    def _compile_forward(self, batch: int, samples: int) -> None:
         import jax
 
-        return np.asarray(jax.block_until_ready(self._compiled[windows.shape](self._params, windows)))
+        shape = jax.ShapeDtypeStruct((batch, samples), np.float32)
+        compiled = self._forward.lower(self._params, shape).compile()
+        self._compiled[batch, samples] = functools.partial(compiled, self._params)
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        return np.asarray(self._compiled[windows.shape](windows))
 
 
 class OursFloat32(Ours):
@@ -106,6 +121,9 @@ class OursEncoder(Ours):
         self._params = jax.block_until_ready(params)
         self._forward = jax.jit(lambda params, windows: nnx.merge(graph, params)(windows))
         self._compiled = {}
+
+    def compile(self, batch: int, samples: int) -> None:
+        self._compile_forward(batch, samples)
 
 
 class Torch(Contender):

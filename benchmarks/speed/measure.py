@@ -168,17 +168,20 @@ def in_turn(workers: Sequence[Remote], batch: int, samples: int, *, rounds: int,
 
 
 def alone(network: Network, contender: str, batches: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Load, compile, first call, steady time and peak memory of one contender that has the machine to itself."""
+    """Load, compile, first call, steady time and peak memory of one contender that has the machine to itself.
+
+    Each batch size in a process of its own: what one left behind is not the next one's.
+    """
     found: dict[str, Any] = {"contender": contender, "batches": []}
     samples = network.config.num_samples
     try:
-        with prepared(network, contender) as worker:
-            found["load_seconds"] = worker.seconds("load")
-            loading = worker.ask("memory", reset=True)
-            found["load_peak_bytes"], found["memory_resets"] = loading["peak_bytes"], loading["reset"]
-            for batch in batches:
+        for batch in batches:
+            with prepared(network, contender) as worker:
                 shape = {"batch": batch, "samples": samples}
-                row: dict[str, Any] = {"batch": batch, "compile_seconds": worker.seconds("compile", **shape)}
+                row: dict[str, Any] = {"batch": batch, "load_seconds": worker.seconds("load")}
+                loading = worker.ask("memory", reset=True)
+                row["load_peak_bytes"], row["memory_resets"] = loading["peak_bytes"], loading["reset"]
+                row["compile_seconds"] = worker.seconds("compile", **shape)
                 row["compile_peak_bytes"] = worker.ask("memory", reset=True)["peak_bytes"]
                 row["first_seconds"] = worker.seconds("run", **shape)
                 row["seconds"] = [worker.seconds("run", **shape) for _ in range(rounds)]

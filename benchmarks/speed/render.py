@@ -226,17 +226,17 @@ def _stages(results: Results) -> Iterator[Table]:
 
 def _alone(results: Results) -> Iterator[Table]:
     rows = []
-    resets = all(row.get("memory_resets", True) for row in results["alone"])
+    resets = all(batch["memory_resets"] for row in results["alone"] for batch in row.get("batches", ()))
     for row in results["alone"]:
         rows += [
             (
                 _label(row["contender"]),
                 str(batch["batch"]),
-                f"{row['load_seconds']:.2f}",
+                f"{batch['load_seconds']:.2f}",
                 f"{batch['compile_seconds']:.2f}",
                 f"{batch['first_seconds']:.2f}",
                 f"{statistics.median(batch['seconds']):.3f}",
-                _gib(row["load_peak_bytes"]),
+                _gib(batch["load_peak_bytes"]),
                 _gib(batch["compile_peak_bytes"]),
                 _gib(batch["run_peak_bytes"]),
             )
