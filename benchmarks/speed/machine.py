@@ -28,6 +28,7 @@ FLAGS = (
     "amx_bf16",
     "amx_int8",
     "asimd",
+    "bf16",
     "sve",
 )
 
@@ -50,6 +51,12 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def lacks_bfloat16() -> bool:
+    """Whether this is a CPU known to have no instructions for bfloat16, whose products cost more than float32's."""
+    flags = machine()["cpu_flags"]
+    return bool(flags) and not any("bf16" in flag for flag in flags)
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -151,7 +151,10 @@ def _shares(results: Results) -> Table:
     for (name, batch), seconds in sorted(seconds_a_clip(results).items(), key=lambda item: (item[0][1], item[1])):
         rate = results["flops"]["clip"] / seconds
         rows.append((_label(name), str(batch), f"{seconds:.3f}", _rate(rate), _share(rate, _kind(name), results)))
-    note = "Of useful operations (matrix products and convolutions), against the peak in the same number format, or in float32 where that is higher."
+    note = (
+        "Of useful operations (matrix products and convolutions), against the peak in the same number format, or in "
+        "float32 where that is higher."
+    )
     return Table("Share of the machine's peak", ("contender", "batch", "s/clip", "rate", "share of peak"), rows, note)
 
 
