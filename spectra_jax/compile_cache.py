@@ -1,7 +1,7 @@
 """Traced and compiled networks kept between runs of the command line, in a place of our own.
 
-JAX's persistent compilation cache keeps what is compiled; but it finds it by the traced program, and tracing takes the
-network a third of what is left then. So the traced program is kept as well.
+JAX's persistent compilation cache keeps what was compiled, and finds it by the traced program: tracing would be the
+longest part of a second start. So the traced program is kept as well.
 
 The library never turns either on: a program that imports it has its own say in JAX's settings.
 """
@@ -9,7 +9,6 @@ The library never turns either on: a program that imports it has its own say in 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import re
 import sys
@@ -21,8 +20,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import jax.export
+import jaxlib.version
+import numpy as np
 
 from spectra_jax.atomic import atomic_file
 
@@ -51,7 +53,7 @@ class TracedNetworks:
     """Traced networks in a folder. One that cannot be kept costs a line, no score.
 
     Args:
-      folder: comes to be when it is needed.
+      folder: comes to be when it is needed. Only the person may write there: its entries are programs.
       say: takes a line for the person to read.
     """
 
@@ -67,40 +69,60 @@ class TracedNetworks:
             settings.
           trace: makes it.
         """
-        digest = hashlib.sha256(repr([facts, _foundations()]).encode()).hexdigest()
+        if _CODE is None:
+            return trace()
+        digest = hashlib.sha256(repr([facts, _CODE, _VERSIONS, _settings()]).encode()).hexdigest()
         file = self._folder / f"spectra-{digest[:32]}.traced"
-        # Whatever is wrong with an entry, it is made anew.
+        # zlib's checksum tells a damaged entry, which is made anew.
         with suppress(OSError, zlib.error):
-            traced = zlib.decompress(file.read_bytes())
-            os.utime(file)
-            return jax.export.deserialize(bytearray(traced))
+            exported = jax.export.deserialize(bytearray(zlib.decompress(file.read_bytes())))
+            # A folder may be there to be read only.
+            with suppress(OSError):
+                os.utime(file)
+            return exported
         exported = trace()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as out:
                 out.write(zlib.compress(exported.serialize()))
-            self._remove_oldest()
         except OSError as error:
             self._say(f"compile cache {self._folder}: the traced network is not kept ({error})")
+        self._remove_oldest()
         return exported
 
     def _remove_oldest(self) -> None:
-        # With what a run that was killed left half written.
-        files = [*self._folder.glob("spectra-*.traced"), *self._folder.glob(".spectra-*.partial")]
-        # Another run may remove them at the same time.
-        with suppress(FileNotFoundError):
+        # With what a run that was killed left half written. Another run may remove them at the same time, and others'
+        # files may not be ours to remove.
+        with suppress(OSError):
+            files = [*self._folder.glob("spectra-*.traced"), *self._folder.glob(".spectra-*.partial")]
             files.sort(key=lambda file: file.stat().st_mtime)
             for file in files[:-_MOST_TRACED]:
                 file.unlink()
 
 
-def _foundations() -> list[object]:
-    """What a traced network depends on besides the network that is asked for."""
-    code = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        code.update(file.read_bytes())
-    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")]
-    return [code.hexdigest(), sys.version, versions, sorted(jax.config.values.items())]
+def _digest(package: Path) -> str | None:
+    """Of all code in a folder; None where there is none to be read, as in a zipped package."""
+    digest = hashlib.sha256()
+    try:
+        files = {str(file.relative_to(package)): file.read_bytes() for file in package.rglob("*.py")}
+    except OSError:
+        return None
+    for name in sorted(files):
+        digest.update(f"{name} {len(files[name])}\n".encode())
+        digest.update(files[name])
+    return digest.hexdigest() if files else None
+
+
+# As this process has imported it: what is on the disk later may be another version.
+_CODE = _digest(Path(__file__).parent)
+_VERSIONS = [sys.version, jax.__version__, jaxlib.version.__version__, flax.__version__, np.__version__]
+
+
+def _settings() -> list[object]:
+    """JAX's and Flax's settings, but for those that say where and what to keep."""
+    where = ("jax_compilation_cache", "jax_persistent_cache")
+    ours = sorted((name, value) for name, value in jax.config.values.items() if not name.startswith(where))
+    return [ours, sorted((name, value) for name, value in os.environ.items() if name.startswith("FLAX_"))]
 
 
 @contextmanager
@@ -112,7 +134,7 @@ def kept(say: Callable[[str], None]) -> Iterator[TracedNetworks | None]:
     Args:
       say: takes a line for the person to read, once at most.
 
-    Returns:
+    Yields:
       Where traced networks are kept; None where there is no such place.
     """
     say = _once(say)

@@ -181,6 +181,7 @@ class Scorer:
         pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
         try:
             # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
+            # A network that is loaded already may be of a class of the caller's own, which no key tells.
             lowered = self._lower(shapes, batch_size, mesh, None if checkpoint is None else traced)
             compiling = pool.submit(lowered.compile)
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
@@ -215,18 +216,20 @@ class Scorer:
             placed((batch_size, shapes.config.num_samples), np.float32, _BY_CLIP),
         )
         devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
+        facts = repr((shapes.config, self.precision, self._diagnostics, batch_size, devices))
         # The mode is the thread's own.
         with jax.enable_x64(self._x64):
             # Elsewhere a program may call kernels (cuDNN's attention) that JAX does not promise to keep.
-            if traced is None or devices[0][0] != "cpu":
-                return shared.lower(*arguments)
-            facts = repr((shapes.config, self.precision.name, self._diagnostics, batch_size, devices))
-            exported = traced.get(facts, lambda: jax.export.export(shared)(*arguments))
+            if traced is not None and devices[0][0] == "cpu":
+                # Nor does JAX export under all of its settings, and what is kept must never cost a score.
+                with suppress(Exception):
+                    exported = traced.get(facts, lambda: jax.export.export(shared, platforms=["cpu"])(*arguments))
 
-            def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
-                return exported.call(leaves, windows)
+                    def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
+                        return exported.call(leaves, windows)
 
-            return jax.jit(spectra_traced).lower(*arguments)
+                    return jax.jit(spectra_traced).lower(*arguments)
+            return shared.lower(*arguments)
 
     def _batch_size(self, shapes: SpectraAASIST3, devices: Sequence[jax.Device], num_clips: int | None) -> int:
         if self._asked_batch_size == "auto":

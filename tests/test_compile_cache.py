@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
 import numpy as np
 import pytest
 
-from spectra_jax import compile_cache
+from spectra_jax import Scorer, compile_cache, load
+from spectra_jax.precision import Precision
 
 CLIP = Path(__file__).parent.parent / "examples" / "corpus" / "eval" / "june_01.flac"
 SETTINGS = (
@@ -144,20 +146,106 @@ def test_what_was_traced_is_taken_for_the_same_facts_and_settings_only(
     with jax_setting("jax_default_matmul_precision", "highest"):
         get("a")
     assert len(times) == 3
-    version = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version(name) + ".1" * (name == "flax"))
-    get("a")
-    assert len(times) == 4
-    # Other code, in a package of its own.
-    (tmp_path / "package").mkdir()
-    monkeypatch.setattr(compile_cache, "__file__", str(tmp_path / "package" / "compile_cache.py"))
-    for code, traced in (("x = 1", 5), ("x = 1", 5), ("x = 2", 6)):
-        (tmp_path / "package" / "model.py").write_text(code)
+    with jax_setting("jax_compilation_cache_max_size", 1234):
         get("a")
-        assert len(times) == traced, code
+    assert len(times) == 3
+    for name, other in (("_CODE", "of another version"), ("_VERSIONS", ["flax 99"])):
+        monkeypatch.setattr(compile_cache, name, other)
+        for _ in range(2):
+            get("a")
+    assert len(times) == 5
+    monkeypatch.setattr(compile_cache, "_CODE", None)
+    get("a")
+    get("a")
+    assert len(times) == 7, "code that cannot be told from other code is traced each time"
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:40], lambda data: data[:-9] + b"x" + data[-8:], lambda _: b""])
+def test_code_is_told_apart(tmp_path: Path) -> None:
+    assert compile_cache._digest(tmp_path) is None
+    assert compile_cache._digest(tmp_path / "package.zip") is None
+    (tmp_path / "model").mkdir()
+    digests = set()
+    for name, code in (("a", "x = 1"), ("a", "x = 2"), ("b", "x = 2"), ("model/b", "x = 2")):
+        file = tmp_path / f"{name}.py"
+        file.write_text(code)
+        digests.add(compile_cache._digest(tmp_path))
+        assert compile_cache._digest(tmp_path) in digests
+        file.unlink()
+    assert len(digests) == 4 and None not in digests
+    (tmp_path / ".#lock.py").symlink_to("nobody@nowhere")
+    assert compile_cache._digest(tmp_path) is None
+
+
+def test_a_folder_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
+    networks.get("a", lambda: doubling(times))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    networks.get("a", lambda: doubling(times))
+    assert len(times) == 1
+
+
+class Told(BaseException):
+    """Stops a scorer from loading further."""
+
+
+class Asked(compile_cache.TracedNetworks):
+    """Notes what a network is asked for by."""
+
+    def get(self, facts: str, trace: Callable[[], jax.export.Exported]) -> jax.export.Exported:
+        self.facts = facts
+        raise Told
+
+
+def test_networks_that_differ_are_told_apart(tmp_path: Path) -> None:
+    """By all that a scorer's network is made from; twice the same is the same."""
+    tiny = Path(__file__).parent / "golden" / "tiny"
+    asked = Asked(tmp_path, pytest.fail)
+
+    def facts(model: str | Path = "demo", **how: Any) -> str:
+        with pytest.raises(Told):
+            Scorer(model, **{"batch_size": 1, **how}).load(traced=asked)
+        return asked.facts
+
+    ways = [
+        {},
+        {"model": tiny},
+        {"precision": "float64"},
+        {"precision": replace(Precision.of("float32"), lax=jax.lax.Precision.DEFAULT)},
+        {"diagnostics": True},
+        {"batch_size": 2},
+    ]
+    assert len({facts(**way) for way in ways}) == len(ways)
+    assert facts() == facts()
+
+
+def test_what_was_traced_gives_the_same_scores_to_the_bit(tmp_path: Path) -> None:
+    samples = load("demo").config.num_samples
+    windows = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32)
+    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
+    expected = Scorer("demo", batch_size=2).logits(windows)
+    for _ in ("traced now", "traced before"):
+        scorer = Scorer("demo", batch_size=2)
+        scorer.load(traced=networks)
+        np.testing.assert_array_equal(scorer.logits(windows), expected)
+    assert len(list(tmp_path.glob("*.traced"))) == 1
+    # JAX cannot lower what was exported for its older partitioner.
+    with jax_setting("jax_use_shardy_partitioner", False):
+        scorer = Scorer("demo", batch_size=2)
+        scorer.load(traced=compile_cache.TracedNetworks(tmp_path / "older", pytest.fail))
+        np.testing.assert_array_equal(scorer.logits(windows), expected)
+    # A loaded network may be of a class of the caller's own.
+    Scorer(scorer.model, batch_size=1).load(traced=networks)
+    assert len(list(tmp_path.glob("*.traced"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:40], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], lambda _: b""]
+)
 def test_a_damaged_trace_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     times: list[int] = []
     networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)

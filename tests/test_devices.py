@@ -18,10 +18,12 @@ pytestmark = pytest.mark.slow
 
 # Neither 2 nor 4 nor 8 divides this many clips, and a batch of 8 is filled once and then in part.
 PROGRAM = """
-import json, sys, warnings
+import json, sys, tempfile, warnings
+from pathlib import Path
 import jax, numpy as np
 import spectra_jax
 from jax import monitoring
+from spectra_jax.compile_cache import TracedNetworks
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert import read_pytorch
 from spectra_jax.scoring import Scorer
@@ -35,11 +37,11 @@ monitoring.register_event_duration_secs_listener(
     lambda event, seconds, **_: compiles.append(event) if event.endswith("backend_compile_duration") else None
 )
 
-def scored(precision, devices, batch_size):
+def scored(precision, devices, batch_size, traced=None):
     compiles.clear()
     # From the file: compiled from shapes alone, while the weights are read.
     scorer = Scorer(folder, precision=precision, batch_size=batch_size, devices=devices)
-    scorer.load()
+    scorer.load(traced=traced)
     at_load = list(compiles)
     logits = scorer.logits(windows)
     scorer.logits(windows[:1])
@@ -59,6 +61,10 @@ def scored(precision, devices, batch_size):
 devices = jax.devices()
 found = {f"float64 {n}": scored("float64", devices[:n], 8) for n in (1, 2, 4, 8)}
 found |= {f"float32 {n}": scored("float32", devices[:n], n) for n in (1, 8)}
+with tempfile.TemporaryDirectory() as kept:
+    for _ in ("traced now", "traced before"):
+        found["float32 8 traced"] = scored("float32", devices, 8, TracedNetworks(Path(kept), print))
+    found["traced"] = len(list(Path(kept).iterdir()))
 found["rounded up"] = scored("float32", devices[1:3], 1)
 
 model = spectra_jax.load(folder)
@@ -102,7 +108,12 @@ def test_float32_scores_are_those_of_one_device(found: dict) -> None:
     assert furthest(found["float32 8"]["logits"], found["float32 1"]["logits"]) < 1e-6
 
 
-@pytest.mark.parametrize("what", ["float64 1", "float64 2", "float64 4", "float64 8", "float32 8"])
+def test_what_was_traced_before_runs_on_as_many_devices(found: dict) -> None:
+    assert found["traced"] == 1
+    assert found["float32 8 traced"]["logits"] == found["float32 8"]["logits"]
+
+
+@pytest.mark.parametrize("what", ["float64 1", "float64 2", "float64 4", "float64 8", "float32 8", "float32 8 traced"])
 def test_each_device_scores_its_share_alone(found: dict, what: str) -> None:
     run, devices = found[what], int(what.split()[1])
     exchanges = (

@@ -56,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> int:
         bfloat16=not (quick and network.device == "cpu" and lacks_bfloat16()),
     )
     if not plan.bfloat16:
-        say("ours in bfloat16 is left out: this CPU has no instructions for it, and float32 is faster")
+        say("ours in bfloat16 is left out: this CPU has no instructions for it")
     results: dict[str, Any] = {"mode": arguments.command, "network": network.name}
     for name, section in wanted.items():
         if arguments.only and name not in {*arguments.only, "environment", "flops", "peak"}:

@@ -33,7 +33,7 @@ def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
         rows.append(_row("spectra-jax, no compile cache", [[*ours, "--no-compile-cache"]] * rounds, {}))
         first, second = [], []
         for index in range(rounds):
-            cache = {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / f"cache{index}")}
+            cache = {"XDG_CACHE_HOME": str(Path(folder) / f"caches{index}")}
             first.append(_row("spectra-jax, empty compile cache", [ours], cache))
             second.append(_row("spectra-jax, second start", [ours], cache))
         return [*rows, _merged(first), _merged(second)]
