@@ -41,21 +41,11 @@ class CheckpointError(ValueError):
         super().__init__("\n".join([summary, *listed]))
 
 
+@lru_cache(maxsize=8)
 def leaf_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Every leaf of the network by its Flax path, such as `encoder.layers.0.attention.query.kernel`."""
-    _, state = _abstract(config, Precision.of("float32"))
+    _, state = nnx.split(abstract_model(config))
     return {path: leaf.get_value() for path, leaf in _by_path(state).items()}
-
-
-@lru_cache(maxsize=8)
-def _built(config: SpectraConfig, precision: Precision) -> tuple[nnx.GraphDef[SpectraAASIST3], nnx.State[Any, Any]]:
-    return nnx.split(abstract_model(config, precision))
-
-
-def _abstract(config: SpectraConfig, precision: Precision) -> tuple[nnx.GraphDef[SpectraAASIST3], nnx.State[Any, Any]]:
-    """The network as its graph and a state of shapes, which is the caller's own: built once, in a tenth of a second."""
-    graph, state = _built(config, precision)
-    return graph, jax.tree.map(lambda shape: shape, state)
 
 
 def _by_path(state: nnx.State[Any, Any]) -> dict[str, Any]:
@@ -184,9 +174,13 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
       CheckpointError: the weights are damaged.
       ValueError: float64 without x64.
     """
-    precision = Precision.of(precision)
-    precision.require_mode()
-    graph, state = nnx.split(held_model(checkpoint.config, precision))
+    return filled(held_model(checkpoint.config, precision), checkpoint)
+
+
+def filled(held: SpectraAASIST3, checkpoint: Checkpoint) -> SpectraAASIST3:
+    """What `held_model` gives, with a checkpoint's leaves in place of their shapes; raises as `load_model` does."""
+    held.precision.require_mode()
+    graph, state = nnx.split(held)
     leaves = _by_path(state)
     for path, array in checkpoint:
         leaves[path].set_value(jnp.asarray(array, leaves[path].get_value().dtype))
@@ -199,7 +193,7 @@ def held_model(config: SpectraConfig, precision: Precision | str = "float32") ->
     What is compiled for it fits the loaded one, so that compiling need not wait for the weights.
     """
     precision = Precision.of(precision)
-    graph, state = _abstract(config, precision)
+    graph, state = nnx.split(abstract_model(config, precision))
     for path, leaf in _by_path(state).items():
         # The positional convolution's stays as it is: some backends compute it in float32 whatever the precision.
         if path.startswith(("encoder.feature_", "encoder.layers.")) and path.endswith(".kernel"):

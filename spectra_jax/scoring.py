@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from spectra_jax import audio, hub
 from spectra_jax.ahead import ahead
 from spectra_jax.batch_size import clips_per_device
-from spectra_jax.checkpoint import held_model, load_model
+from spectra_jax.checkpoint import filled, held_model
 from spectra_jax.compile_cache import TracedNetworks
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, split, split_with_rank_gaps
@@ -185,7 +185,7 @@ class Scorer:
             lowered = self._lower(shapes, batch_size, mesh, None if checkpoint is None else traced)
             compiling = pool.submit(lowered.compile)
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
-                model = shapes if checkpoint is None else load_model(checkpoint, self.precision)
+                model = shapes if checkpoint is None else filled(shapes, checkpoint)
                 params = jax.device_put(jax.tree.leaves(split(model)[1]), NamedSharding(mesh, _WHOLE))
             compiled = compiling.result()
             _give_back_freed_memory()

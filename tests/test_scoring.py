@@ -19,7 +19,7 @@ import soundfile
 import spectra_jax
 from spectra_jax import audio
 from spectra_jax.audio import AudioError
-from spectra_jax.checkpoint import Checkpoint, CheckpointError, held_model, load_model
+from spectra_jax.checkpoint import Checkpoint, CheckpointError, filled, held_model, load_model
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from spectra_jax.scoring import Listening, Scorer, Waited
 from spectra_jax.trials import Trial
@@ -299,9 +299,9 @@ def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -
 
     def load(*given: object) -> SpectraAASIST3:
         loads.append(given)
-        return load_model(*given)  # type: ignore[arg-type]
+        return filled(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("spectra_jax.scoring.load_model", load)
+    monkeypatch.setattr("spectra_jax.scoring.filled", load)
     shared = Scorer("demo", batch_size=1)
     with ThreadPoolExecutor(4) as pool:
         scores = list(pool.map(lambda seed: shared.score_batch([clip(seed)], [RATE]), [1, 2, 1, 2]))
@@ -408,7 +408,7 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
         raise CheckpointError("damaged")
 
     monkeypatch.setattr(Scorer, "_lower", lambda *_: Lowered())
-    monkeypatch.setattr("spectra_jax.scoring.load_model", damaged)
+    monkeypatch.setattr("spectra_jax.scoring.filled", damaged)
     try:
         with pytest.raises(CheckpointError, match="damaged"):
             Scorer("demo").load()
