@@ -36,14 +36,13 @@ FLAGS = (
 def machine() -> dict[str, Any]:
     """Plain values for the JSON; what the system does not tell is None."""
     cpu = _cpuinfo()
-    flags = (cpu.get("flags") or cpu.get("Features") or "").split()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
         "cpu_family_model": [cpu.get("cpu family"), cpu.get("model")],
-        "cpu_flags": [flag for flag in FLAGS if flag in flags],
+        "cpu_flags": _flags(cpu),
         "cores": cores(),
         "memory_bytes": _memory(),
         "load_average_at_start": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
@@ -55,8 +54,14 @@ def machine() -> dict[str, Any]:
 
 def lacks_bfloat16() -> bool:
     """Whether this is a CPU known to have no instructions for bfloat16, whose products cost more than float32's."""
-    flags = machine()["cpu_flags"]
+    flags = _flags(_cpuinfo())
     return bool(flags) and not any("bf16" in flag for flag in flags)
+
+
+def _flags(cpu: dict[str, str]) -> list[str]:
+    """Those of `FLAGS` that a CPU has; none where the system does not say."""
+    flags = (cpu.get("flags") or cpu.get("Features") or "").split()
+    return [flag for flag in FLAGS if flag in flags]
 
 
 def _cpuinfo() -> dict[str, str]:
