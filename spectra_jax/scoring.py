@@ -27,7 +27,7 @@ from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import filled, held_model
 from spectra_jax.compile_cache import TracedNetworks
 from spectra_jax.config import SpectraConfig
-from spectra_jax.model.spectra import POOLS, SpectraAASIST3, split, split_with_rank_gaps
+from spectra_jax.model.spectra import POOLS, SpectraAASIST3, folded, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.rank_gap import GAP_BOUND
@@ -180,13 +180,15 @@ class Scorer:
         mesh = Mesh(np.array(devices), ("clips",))
         pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
         try:
-            # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
-            # A network that is loaded already may be of a class of the caller's own, which no key tells.
-            lowered = self._lower(shapes, batch_size, mesh, None if checkpoint is None else traced)
-            compiling = pool.submit(lowered.compile)
+            # The mode is the thread's own.
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
+                # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
+                # A network that is loaded already may be of a class of the caller's own, which no key tells.
+                lowered = self._lower(folded(shapes), batch_size, mesh, None if checkpoint is None else traced)
+                compiling = pool.submit(lowered.compile)
                 model = shapes if checkpoint is None else filled(shapes, checkpoint)
-                params = jax.device_put(jax.tree.leaves(split(model)[1]), NamedSharding(mesh, _WHOLE))
+                leaves = jax.tree.leaves(split(folded(model))[1])
+                params = jax.device_put(leaves, NamedSharding(mesh, _WHOLE))
             compiled = compiling.result()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
@@ -206,7 +208,9 @@ class Scorer:
             return forward(jax.tree.unflatten(tree, leaves), windows)
 
         # No device needs another's clips, so nothing is exchanged: each runs the network on its own share.
-        shared = jax.jit(jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP))
+        # So there is nothing to check in what the values vary over, either, which takes a fifth of the tracing.
+        mapped = jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP, check_vma=False)
+        shared = jax.jit(mapped)
 
         def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
@@ -217,19 +221,17 @@ class Scorer:
         )
         devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
         facts = repr((shapes.config, self.precision, self._diagnostics, batch_size, devices))
-        # The mode is the thread's own.
-        with jax.enable_x64(self._x64):
-            # Elsewhere a program may call kernels (cuDNN's attention) that JAX does not promise to keep.
-            if traced is not None and devices[0][0] == "cpu":
-                # Nor does JAX export under all of its settings, and what is kept must never cost a score.
-                with suppress(Exception):
-                    exported = traced.get(facts, lambda: jax.export.export(shared, platforms=["cpu"])(*arguments))
+        # Elsewhere a program may call kernels (cuDNN's attention) that JAX does not promise to keep.
+        if traced is not None and devices[0][0] == "cpu":
+            # Nor does JAX export under all of its settings, and what is kept must never cost a score.
+            with suppress(Exception):
+                exported = traced.get(facts, lambda: jax.export.export(shared, platforms=["cpu"])(*arguments))
 
-                    def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
-                        return exported.call(leaves, windows)
+                def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
+                    return exported.call(leaves, windows)
 
-                    return jax.jit(spectra_traced).lower(*arguments)
-            return shared.lower(*arguments)
+                return jax.jit(spectra_traced).lower(*arguments)
+        return shared.lower(*arguments)
 
     def _batch_size(self, shapes: SpectraAASIST3, devices: Sequence[jax.Device], num_clips: int | None) -> int:
         if self._asked_batch_size == "auto":

@@ -147,6 +147,7 @@ def test_the_batch_is_rounded_up_to_the_devices(found: dict) -> None:
 
 
 def test_the_pure_function_runs_under_pmap(found: dict) -> None:
-    assert furthest(found["pmap"]["logits"], found["float32 1"]["logits"][:2]) < 1e-6
+    # Another program than the scorer's, which is of the folded network.
+    assert furthest(found["pmap"]["logits"], found["float32 1"]["logits"][:2]) < LOGITS["float32"]
     # JAX keeps pmap for old programs, and may say so; it says nothing else.
     assert [said for said in found["pmap"]["warnings"] if "pmap" not in said] == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.nn import initializers
@@ -19,7 +20,7 @@ from jax.nn import initializers
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from spectra_jax.model.kan import KANLinear
-from spectra_jax.model.layers import BatchNorm, Conv, Tap, initial, untapped
+from spectra_jax.model.layers import BatchNorm, Conv, Tap, initial, selu, untapped, worked_out
 from spectra_jax.precision import Precision
 
 NUM_BRANCHES = 4
@@ -45,9 +46,9 @@ class ResidualBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = x if self.norm1 is None else jax.nn.selu(self.norm1(x))
+        y = x if self.norm1 is None else selu(self.norm1(x))
         y = self.conv1(y)  # one spectral row more, which the second convolution takes away again
-        y = self.conv2(jax.nn.selu(self.norm2(y)))
+        y = self.conv2(selu(self.norm2(y)))
         return y + shortcut
 
 
@@ -65,10 +66,10 @@ class ResidualEncoder(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.abs(x.swapaxes(1, 2))[..., None]  # (b, spectral, time, 1)
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 3, 3, 1), "VALID")
-        x = jax.nn.selu(self.input_norm(x))
+        x = selu(self.input_norm(x))
         for block in self.blocks:
             x = block(x)
-        return jax.nn.selu(self.output_norm(x))
+        return selu(self.output_norm(x))
 
 
 class AttentionMap(nnx.Module):
@@ -80,7 +81,7 @@ class AttentionMap(nnx.Module):
         self.conv2 = Conv(ATTENTION_CHANNELS, channels, (1, 1), precision=precision, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv2(self.norm(jax.nn.selu(self.conv1(x))))
+        return self.conv2(self.norm(selu(self.conv1(x))))
 
 
 class Branch(nnx.Module):
@@ -148,9 +149,18 @@ class KANAASIST(nnx.Module):
         self.gat_t = attention(config.temperatures[1])
         self.pool_s = pool(config.pool_ratios[0])
         self.pool_t = pool(config.pool_ratios[1])
-        self.branches = nnx.List(Branch(config, precision=precision, rngs=rngs) for _ in range(NUM_BRANCHES))
+        # Four of them, or one that holds the weights of all, with an axis in front.
+        self.branches: nnx.List[Branch] | Branch = nnx.List(
+            Branch(config, precision=precision, rngs=rngs) for _ in range(NUM_BRANCHES)
+        )
         self.dropout = nnx.Dropout(0.5, deterministic=True)
         self.head = KANLinear(5 * inner, config.num_classes, config.kan, precision=precision, rngs=rngs)
+
+    def fold(self) -> None:
+        """Stack the branches' weights once: see `spectra_jax.model.spectra.folded`."""
+        graphs, states = zip(*map(nnx.split, _each(self.branches)), strict=True)
+        stacked = jax.tree.map(functools.partial(worked_out, lambda *leaves: np.stack(leaves)), *states)
+        self.branches = nnx.merge(graphs[0], stacked)
 
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None, tap: Tap = untapped) -> jax.Array:
         """Features (b, frames, bridge_dim), 3 to max_frames frames -> logits (b, 2).
@@ -178,7 +188,7 @@ class KANAASIST(nnx.Module):
         else:
             branches = [
                 branch(temporal, spectral, rngs=rngs, tap=tap, name=f"branch{index}")
-                for index, branch in enumerate(self.branches, start=1)
+                for index, branch in enumerate(_each(self.branches), start=1)
             ]
         # Position by position: the rank order within each branch decides what meets what.
         temporal, spectral, master = (functools.reduce(jnp.maximum, same) for same in zip(*branches, strict=True))
@@ -197,26 +207,35 @@ class KANAASIST(nnx.Module):
 
 
 def _one_after_another(
-    branches: Sequence[Branch], temporal: jax.Array, spectral: jax.Array, rngs: nnx.Rngs | None
+    branches: Sequence[Branch] | Branch, temporal: jax.Array, spectral: jax.Array, rngs: nnx.Rngs | None
 ) -> list[Any]:
     """What every branch gives, from one loop over them: compiled once instead of four times.
 
     Nothing inside a loop can be tapped.
     """
-    graphs, weights, statistics = zip(
-        *(nnx.split(branch, nnx.Param, nnx.BatchStat) for branch in branches), strict=True
-    )
-    keys = None if rngs is None else jnp.stack([rngs.dropout() for _ in branches])
+    if isinstance(branches, Branch):
+        graph, *stacked = nnx.split(branches, nnx.Param, nnx.BatchStat)
+    else:
+        (graph, *_), *states = zip(*(nnx.split(branch, nnx.Param, nnx.BatchStat) for branch in branches), strict=True)
+        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in states]
+    keys = None if rngs is None else jnp.stack([rngs.dropout() for _ in range(NUM_BRANCHES)])
 
     def hear(own: Any) -> Any:
         *states, key = own
-        branch = nnx.merge(graphs[0], *states, copy=True)
+        branch = nnx.merge(graph, *states, copy=True)
         heard = branch(temporal, spectral, rngs=None if key is None else nnx.Rngs(dropout=key))
         return heard, nnx.state(branch, nnx.BatchStat)
 
-    stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *states) for states in (weights, statistics))
     heard, moved = lax.map(hear, (*stacked, keys))
-    if not branches[0].st1.norm.use_running_average:
+    if not isinstance(branches, Branch) and not branches[0].st1.norm.use_running_average:
         for index, branch in enumerate(branches):
             nnx.update(branch, jax.tree.map(operator.itemgetter(index), moved))
-    return [jax.tree.map(operator.itemgetter(index), heard) for index in range(len(branches))]
+    return [jax.tree.map(operator.itemgetter(index), heard) for index in range(NUM_BRANCHES)]
+
+
+def _each(branches: Sequence[Branch] | Branch) -> Sequence[Branch]:
+    """The branches one by one, whether they are stacked or not."""
+    if not isinstance(branches, Branch):
+        return branches
+    graph, stacked = nnx.split(branches)
+    return [nnx.merge(graph, jax.tree.map(operator.itemgetter(index), stacked)) for index in range(NUM_BRANCHES)]

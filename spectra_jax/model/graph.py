@@ -15,7 +15,7 @@ from jax.nn import initializers
 
 from spectra_jax.config import KANConfig
 from spectra_jax.model.kan import KANLinear
-from spectra_jax.model.layers import BatchNorm, Tap, initial, untapped
+from spectra_jax.model.layers import BatchNorm, Tap, initial, selu, untapped
 from spectra_jax.precision import Precision
 
 
@@ -27,13 +27,14 @@ def _pairs(num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first.astype(np.int32), second.astype(np.int32), cell
 
 
-def pairwise_features(x: jax.Array, projection: KANLinear) -> tuple[jax.Array, np.ndarray]:
-    """`tanh(KAN(x_i * x_j))` (b, pairs, out) for each unordered pair, and the map (n, n) from cells to pairs.
+def pairwise_logits(x: jax.Array, projection: KANLinear, weights: jax.Array) -> tuple[jax.Array, np.ndarray]:
+    """`tanh(KAN(x_i * x_j)) @ weights` (b, pairs, k) for each unordered pair, and the map (n, n) from cells to pairs.
 
     The product is the same for (i, j) and (j, i), so half of the cells need no work of their own.
     """
     first, second, cell = _pairs(x.shape[1])
-    return jnp.tanh(projection(x[:, first] * x[:, second])), cell
+    products = x[:, first] * x[:, second]
+    return projection(products, lambda features: projection.precision.dot(jnp.tanh(features), weights)), cell
 
 
 class GraphAttention(nnx.Module):
@@ -63,12 +64,13 @@ class GraphAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = self.dropout(x, rngs=rngs)
-        features, cell = pairwise_features(x, self.pair_projection)  # (b, pairs, out)
-        logits = self.precision.dot(features, self.pair_weight[...])[..., 0] / self.temperature  # (b, pairs)
-        attention = jax.nn.softmax(logits[:, cell], axis=-1)  # (b, n, n), rows sum to one
-        attended = self.precision.einsum("bij,bjd->bid", attention, x)
+        logits, cell = pairwise_logits(x, self.pair_projection, self.pair_weight[...])  # (b, pairs, 1)
+        logits = logits[..., 0] / self.temperature
+        # The map of logits is symmetric. A CPU is slow to compile, and to compute, a softmax over short rows.
+        attention = jax.nn.softmax(logits[:, cell], axis=1)  # (b, n, n), columns sum to one
+        attended = self.precision.einsum("bji,bjd->bid", attention, x)
         y = self.attended_projection(attended) + self.node_projection(x)
-        return jax.nn.selu(self.norm(y))
+        return selu(self.norm(y))
 
 
 class HeterogeneousGraphAttention(nnx.Module):
@@ -117,27 +119,27 @@ class HeterogeneousGraphAttention(nnx.Module):
         attention = self._attention(x, num_temporal)
         # The master listens to the nodes as they are before their own projection.
         new_master = self._update_master(x, master)
-        attended = self.precision.einsum("bij,bjd->bid", attention, x)
+        attended = self.precision.einsum("bji,bjd->bid", attention, x)
         y = self.norm(self.attended_projection(attended) + self.node_projection(x))
         return y[:, :num_temporal], y[:, num_temporal:], new_master
 
-    def _attention(self, x: jax.Array, num_temporal: int) -> jax.Array:  # (b, n, in) -> (b, n, n)
-        features, cell = pairwise_features(x, self.pair_projection)  # (b, pairs, out)
+    def _attention(self, x: jax.Array, num_temporal: int) -> jax.Array:
+        """(b, n, in) -> (b, n, n), whose columns sum to one: what each node hears of all."""
         first, second, _ = _pairs(x.shape[1])
         # A pair's block, by how many of its two nodes are spectral: T-T, across, S-S.
         block = (first >= num_temporal).astype(np.int32) + (second >= num_temporal).astype(np.int32)
         weights = jnp.concatenate(
             [self.pair_weight_temporal[...], self.pair_weight_cross[...], self.pair_weight_spectral[...]], axis=1
         )
-        by_block = self.precision.dot(features, weights)  # (b, pairs, 3)
+        by_block, cell = pairwise_logits(x, self.pair_projection, weights)  # (b, pairs, 3)
         logits = jnp.take_along_axis(by_block, block[None, :, None], axis=-1)[..., 0] / self.temperature
-        return jax.nn.softmax(logits[:, cell], axis=-1)
+        return jax.nn.softmax(logits[:, cell], axis=1)
 
     def _update_master(self, x: jax.Array, master: jax.Array) -> jax.Array:  # (b, n, in), (b, 1, in) -> (b, 1, out)
         features = jnp.tanh(self.master_pair_projection(x * master))
-        logits = self.precision.dot(features, self.master_pair_weight[...]) / self.temperature  # (b, n, 1)
+        logits = self.precision.dot(features, self.master_pair_weight[...])[..., 0] / self.temperature  # (b, n)
         attention = jax.nn.softmax(logits, axis=1)
-        heard = self.precision.einsum("bno,bnd->bod", attention, x)
+        heard = self.precision.einsum("bn,bnd->bd", attention, x)[:, None]
         return self.attended_master_projection(heard) + self.master_projection(master)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from jax import lax
 from jax.nn import initializers
 
 from spectra_jax.config import KANConfig
-from spectra_jax.model.layers import initial, uniform_fan_in
+from spectra_jax.model.layers import initial, uniform_fan_in, worked_out
 from spectra_jax.precision import Precision
 
 # Rows whose spline bases are in memory at one time. 1,024 rows of 64 features by 20 bases are 5 MiB in float32: less
@@ -104,23 +105,36 @@ class KANLinear(nnx.Module):
         fitted = functools.partial(_fitted_noise, config=config)
         self.base_weight = nnx.Param(initial(rngs, init, (in_features, out_features), dtype))
         self.spline_weight = nnx.Param(initial(rngs, fitted, (in_features, config.num_bases, out_features), dtype))
-        self.spline_scaler = nnx.Param(initial(rngs, init, (in_features, out_features), dtype))
+        scaler = initial(rngs, init, (in_features, out_features), dtype)
+        self.spline_scaler: nnx.Param[jax.Array] | None = nnx.Param(scaler)
         self.slope = nnx.Param(initial(rngs, initializers.constant(0.25), (1,), dtype))
         self.config = config
         self.precision = precision
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (..., in) -> (..., out)
+    def fold(self) -> None:
+        """Scale the spline weights once: see `spectra_jax.model.spectra.folded`."""
+        assert self.spline_scaler is not None
+        values = self.spline_weight.get_value(), self.spline_scaler.get_value()
+        self.spline_weight.set_value(worked_out(lambda weight, scaler: weight * scaler[:, None, :], *values))
+        self.spline_scaler = None
+
+    def __call__(self, x: jax.Array, then: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+        """(..., in) -> (..., out), or what `then` makes of (rows, out), a chunk of rows at a time."""
+        weight = self.spline_weight[...]
+        if self.spline_scaler is not None:
+            weight = weight * self.spline_scaler[...][:, None, :]
         # (in, bases, out) -> (in * bases, out): one matrix product over all bases of all features
-        weight = self.spline_weight[...] * self.spline_scaler[...][:, None, :]
         weight = weight.reshape(-1, weight.shape[-1])
         base_weight, slope = self.base_weight[...], self.slope[...]
 
         # A backward pass computes the bases again: to keep them is memory, and on a CPU takes longer.
         @jax.checkpoint
         def layer(rows: jax.Array) -> jax.Array:
-            base = self.precision.dot(jnp.where(rows >= 0, rows, slope * rows), base_weight)
+            # PReLU, so written that a CPU's compiler does not unroll whole arrays of it.
+            base = self.precision.dot(jnp.maximum(rows, 0) + slope * jnp.minimum(rows, 0), base_weight)
             basis = bspline_basis(rows, self.config)
-            return base + self.precision.dot(basis.reshape(*rows.shape[:-1], -1), weight)
+            y = base + self.precision.dot(basis.reshape(*rows.shape[:-1], -1), weight)
+            return y if then is None else then(y)
 
         num_rows = math.prod(x.shape[:-1])
         if num_rows <= CHUNK_ROWS:

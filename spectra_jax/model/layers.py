@@ -48,6 +48,19 @@ def initial(rngs: nnx.Rngs | None, init: initializers.Initializer, shape: Sequen
     return init(rngs.params(), tuple(shape), dtype)
 
 
+def selu(x: jax.Array) -> jax.Array:
+    """SELU, with PyTorch's constants and not a `where`, which takes a CPU longer."""
+    return 1.0507009873554805 * (jnp.maximum(x, 0) + 1.6732632423543772 * jnp.expm1(jnp.minimum(x, 0)))
+
+
+def worked_out(compute: Callable[..., np.ndarray], *values: Any) -> Any:
+    """What numpy computes of some weights; of a network of shapes, the shape of that."""
+    if not isinstance(values[0], jax.ShapeDtypeStruct):
+        return jnp.asarray(compute(*map(np.asarray, values)))
+    computed = compute(*(np.ones(value.shape, value.dtype) for value in values))
+    return jax.ShapeDtypeStruct(computed.shape, computed.dtype)
+
+
 class LayerNorm(nnx.Module):
     """Layer norm over the last axis, with PyTorch's two-pass variance and epsilon."""
 
@@ -208,14 +221,25 @@ class BatchNorm(nnx.Module):
         self.scale = nnx.Param(initial(rngs, ones, (width,), precision.dtype))
         self.bias = nnx.Param(initial(rngs, zeros, (width,), precision.dtype))
         self.mean = nnx.BatchStat(initial(rngs, zeros, (width,), precision.dtype))
-        self.var = nnx.BatchStat(initial(rngs, ones, (width,), precision.dtype))
+        self.var: nnx.BatchStat[jax.Array] | None = nnx.BatchStat(initial(rngs, ones, (width,), precision.dtype))
         self.num_batches = nnx.BatchStat(initial(rngs, zeros, (), jnp.int32))
         self.epsilon = epsilon
         self.momentum = momentum
         self.use_running_average = True
         self.axis_name: str | None = None
 
+    def fold(self) -> None:
+        """Work out once what the stored variance does: see `spectra_jax.model.spectra.folded`."""
+        assert self.var is not None
+        scale = worked_out(
+            lambda scale, var: 1 / np.sqrt(var + self.epsilon) * scale, self.scale.get_value(), self.var.get_value()
+        )
+        self.scale.set_value(scale)
+        self.var = None
+
     def __call__(self, x: jax.Array) -> jax.Array:  # (..., width)
+        if self.var is None:
+            return (x - self.mean[...]) * self.scale[...] + self.bias[...]
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:

@@ -13,7 +13,8 @@ from flax import nnx
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
 from spectra_jax.model.graph import smallest_rank_gap
-from spectra_jax.model.layers import Linear, Tap, untapped
+from spectra_jax.model.kan import KANLinear
+from spectra_jax.model.layers import BatchNorm, Linear, Tap, selu, untapped
 from spectra_jax.model.xlsr import XLSREncoder
 from spectra_jax.precision import Precision
 
@@ -36,7 +37,7 @@ class Bridge(nnx.Module):
         self.dropout = nnx.Dropout(0.1, deterministic=True)
 
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x = self.dropout(jax.nn.selu(self.linear1(x)), rngs=rngs)
+        x = self.dropout(selu(self.linear1(x)), rngs=rngs)
         return self.dropout(self.linear2(x), rngs=rngs)
 
 
@@ -92,6 +93,20 @@ def count_parameters(config: SpectraConfig) -> int:
     """Trainable parameters of a network. A folded weight norm has one per kernel tap fewer than PyTorch's pair."""
     params = nnx.state(abstract_model(config), nnx.Param)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def folded(model: SpectraAASIST3) -> SpectraAASIST3:
+    """The same network for scoring alone, with what goes by its weights alone worked out once instead of every time.
+
+    It is quicker to trace and to compile, and computes the same but for rounding. It can neither be trained nor saved.
+    The encoder's weights are shared with `model`, which may also be a network of shapes.
+    """
+    folded = nnx.merge(*nnx.split(model), copy=True)
+    for _, module in nnx.iter_modules(folded):
+        if isinstance(module, BatchNorm | KANLinear):
+            module.fold()
+    folded.aasist.fold()
+    return folded
 
 
 def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State[Any, Any]]:

@@ -6,8 +6,10 @@ Source: Baevski et al., "wav2vec 2.0" (2020); Babu et al., "XLS-R" (2021). Agree
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -195,6 +197,12 @@ class TransformerLayer(nnx.Module):
         return x + self.feed_forward_out(gelu(self.feed_forward_in(self.feed_forward_norm(x))))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _run(graph: nnx.GraphDef[TransformerLayer], weights: Any, x: jax.Array) -> jax.Array:
+    """A layer, traced and lowered once for all that differ in their weights alone; a compiler sees them one by one."""
+    return nnx.merge(graph, weights)(x)
+
+
 def _transformer_linear(in_features: int, out_features: int, *, precision: Precision, rngs: nnx.Rngs | None) -> Linear:
     return Linear(
         in_features,
@@ -246,6 +254,7 @@ class XLSREncoder(nnx.Module):
         x = tap("ssl.feature_extractor", x)
         x = tap("ssl.feature_projection", self.feature_projection(x))
         x = x + tap("ssl.pos_conv_embed", self.positional_convolution(x))
+        run = jax.checkpoint(_run, static_argnums=0) if self.remat else _run
         for index, layer in enumerate(self.layers):
-            x = tap(f"ssl.layer{index}", (jax.checkpoint(layer) if self.remat else layer)(x))
+            x = tap(f"ssl.layer{index}", run(*nnx.split(layer), x))
         return tap("ssl.last_hidden_state", self.norm(x))
