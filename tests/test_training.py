@@ -195,6 +195,7 @@ def test_a_step_moves_every_part(whole_step: Any) -> None:
     assert not np.array_equal(after.statistics["aasist.gat_s.norm.mean"], before.statistics["aasist.gat_s.norm.mean"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_bfloat16_with_frozen_layers_and_an_average(whole_step: Any) -> None:
     settings = config(dropout=0.0, precision="bfloat16", freeze_layers=1, average=0.5)
@@ -417,6 +418,7 @@ def test_sixteen_clips_are_learnt_by_heart(manifest: Path, tmp_path: Path) -> No
     assert last.eer == 0 and last.loss < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_labels_that_say_nothing_teach_nothing(tmp_path: Path) -> None:
     """Where labels are drawn at random, the dev EER stays near a half: nothing leaks from train to dev."""

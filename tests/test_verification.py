@@ -152,6 +152,7 @@ def test_a_right_export_agrees_but_for_near_ties(clips: list[Trial], exported: P
     assert {"attention", "gat_s", "pool_s", "gat_t", "pool_t", "branch1.pool_s", "branch4.pool_t"} <= located
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_wrong_weight_is_located_in_onnx(clips: list[Trial], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `verify` (onnx, onnxruntime)")

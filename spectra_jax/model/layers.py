@@ -56,7 +56,8 @@ def selu(x: jax.Array) -> jax.Array:
 def worked_out(compute: Callable[..., np.ndarray], *values: Any) -> Any:
     """What numpy computes of some weights; of a network of shapes, the shape of that."""
     if not isinstance(values[0], jax.ShapeDtypeStruct):
-        return jnp.asarray(compute(*map(np.asarray, values)))
+        # `jnp.asarray` would compile a copy for each shape.
+        return jax.device_put(compute(*map(np.asarray, values)))
     computed = compute(*(np.ones(value.shape, value.dtype) for value in values))
     return jax.ShapeDtypeStruct(computed.shape, computed.dtype)
 
