@@ -184,11 +184,14 @@ class Scorer:
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
                 # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
                 # A network that is loaded already may be of a class of the caller's own, which no key tells.
-                lowered = self._lower(folded(shapes), batch_size, mesh, None if checkpoint is None else traced)
+                scoring = folded(shapes)
+                lowered = self._lower(scoring, batch_size, mesh, None if checkpoint is None else traced)
                 compiling = pool.submit(lowered.compile)
-                model = shapes if checkpoint is None else filled(shapes, checkpoint)
-                leaves = jax.tree.leaves(split(folded(model))[1])
-                params = jax.device_put(leaves, NamedSharding(mesh, _WHOLE))
+                model = shapes
+                if checkpoint is not None:
+                    model = filled(shapes, checkpoint)
+                    scoring = folded(model)
+                params = jax.device_put(jax.tree.leaves(split(scoring)[1]), NamedSharding(mesh, _WHOLE))
             compiled = compiling.result()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
@@ -413,7 +416,7 @@ class _Network:
 
     model: SpectraAASIST3
     params: Sequence[jax.Array]
-    """The leaves of the model's parameters, on every device."""
+    """The leaves of the folded model's parameters, on every device."""
     forward: Callable[[Sequence[jax.Array], jax.Array], jax.Array]
     """Compiled: (params, windows (batch_size, num_samples)) -> logits (batch_size, 2)."""
     batch_size: int

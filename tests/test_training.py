@@ -195,7 +195,6 @@ def test_a_step_moves_every_part(whole_step: Any) -> None:
     assert not np.array_equal(after.statistics["aasist.gat_s.norm.mean"], before.statistics["aasist.gat_s.norm.mean"])
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_bfloat16_with_frozen_layers_and_an_average(whole_step: Any) -> None:
     settings = config(dropout=0.0, precision="bfloat16", freeze_layers=1, average=0.5)

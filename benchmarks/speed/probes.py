@@ -56,8 +56,9 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     from flax import nnx
 
     import spectra_jax
+    from spectra_jax.model.spectra import folded
 
-    model = spectra_jax.load(network.native, precision)
+    model = folded(spectra_jax.load(network.native, precision))
     samples = network.config.num_samples
     seen: dict[str, jax.Array] = {}
 

@@ -115,11 +115,12 @@ class KANLinear(nnx.Module):
         """Scale the spline weights once: see `spectra_jax.model.spectra.folded`."""
         assert self.spline_scaler is not None
         values = self.spline_weight.get_value(), self.spline_scaler.get_value()
-        self.spline_weight.set_value(worked_out(lambda weight, scaler: weight * scaler[:, None, :], *values))
+        # A variable of its own: another layer may share the old one.
+        self.spline_weight = nnx.Param(worked_out(lambda weight, scaler: weight * scaler[:, None, :], *values))
         self.spline_scaler = None
 
     def __call__(self, x: jax.Array, then: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
-        """(..., in) -> (..., out), or what `then` makes of (rows, out), a chunk of rows at a time."""
+        """(..., in) -> (..., out), or what `then` makes of that along the last axis, a chunk of rows at a time."""
         weight = self.spline_weight[...]
         if self.spline_scaler is not None:
             weight = weight * self.spline_scaler[...][:, None, :]

@@ -232,10 +232,9 @@ class BatchNorm(nnx.Module):
     def fold(self) -> None:
         """Work out once what the stored variance does: see `spectra_jax.model.spectra.folded`."""
         assert self.var is not None
-        scale = worked_out(
-            lambda scale, var: 1 / np.sqrt(var + self.epsilon) * scale, self.scale.get_value(), self.var.get_value()
-        )
-        self.scale.set_value(scale)
+        values = self.scale.get_value(), self.var.get_value()
+        # A variable of its own: another layer may share the old one.
+        self.scale = nnx.Param(worked_out(lambda scale, var: 1 / np.sqrt(var + self.epsilon) * scale, *values))
         self.var = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (..., width)

@@ -99,10 +99,18 @@ def folded(model: SpectraAASIST3) -> SpectraAASIST3:
     """The same network for scoring alone, with what goes by its weights alone worked out once instead of every time.
 
     It is quicker to trace and to compile, and computes the same but for rounding. It can neither be trained nor saved.
-    The encoder's weights are shared with `model`, which may also be a network of shapes.
+    The encoder's weights are shared with `model`, which may also be a network of shapes. One with layers of classes of
+    the caller's own, which might need what is folded away, is returned as it is.
+
+    Raises:
+      ValueError: float64 without x64.
     """
+    model.precision.require_mode()
     folded = nnx.merge(*nnx.split(model), copy=True)
-    for _, module in nnx.iter_modules(folded):
+    modules = [module for _, module in nnx.iter_modules(folded)]
+    if not all(type(module).__module__.startswith(("spectra_jax.model.", "flax.nnx.")) for module in modules):
+        return model
+    for module in modules:
         if isinstance(module, BatchNorm | KANLinear):
             module.fold()
     folded.aasist.fold()

@@ -199,7 +199,10 @@ class TransformerLayer(nnx.Module):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(graph: nnx.GraphDef[TransformerLayer], weights: Any, x: jax.Array) -> jax.Array:
-    """A layer, traced and lowered once for all that differ in their weights alone; a compiler sees them one by one."""
+    """A layer, traced and lowered once for all that differ in their weights alone; a compiler sees them one by one.
+
+    What was traced is kept: code that is replaced later, as tests do, is not seen before `jax.clear_caches()`.
+    """
     return nnx.merge(graph, weights)(x)
 
 
@@ -254,7 +257,9 @@ class XLSREncoder(nnx.Module):
         x = tap("ssl.feature_extractor", x)
         x = tap("ssl.feature_projection", self.feature_projection(x))
         x = x + tap("ssl.pos_conv_embed", self.positional_convolution(x))
-        run = jax.checkpoint(_run, static_argnums=0) if self.remat else _run
         for index, layer in enumerate(self.layers):
-            x = tap(f"ssl.layer{index}", run(*nnx.split(layer), x))
+            graph, weights, *others = nnx.split(layer, nnx.Param, ...)
+            # What else a layer of the caller's own holds it may change, which `_run` would lose.
+            run = layer if jax.tree.leaves(others) else functools.partial(_run, graph, weights)
+            x = tap(f"ssl.layer{index}", (jax.checkpoint(run) if self.remat else run)(x))
         return tap("ssl.last_hidden_state", self.norm(x))

@@ -14,7 +14,7 @@ import numpy as np
 
 from spectra_jax.comparison import Comparison, compare
 from spectra_jax.labels import Labels
-from spectra_jax.model.spectra import POOLS, stages
+from spectra_jax.model.spectra import POOLS, folded, stages
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.scoring import Scorer, hear
@@ -241,7 +241,7 @@ def _located(scorer: Scorer, reference: Reference, windows: dict[str, Any], boun
     stacked = np.stack(list(windows.values()))
     theirs = reference.stages(stacked)
     with jax.enable_x64(scorer.precision.name == "float64"):
-        ours = {name: np.asarray(value) for name, value in stages(scorer.model, jnp.asarray(stacked)).items()}
+        ours = {name: np.asarray(value) for name, value in stages(folded(scorer.model), jnp.asarray(stacked)).items()}
     errors = {name: _error(ours[name], theirs[name]) for name in STAGES if name in theirs}
     compared = [Stage(name, error, error > bound) for name, error in errors.items()]
     first = next((stage.name for stage in compared if stage.departs), None)
