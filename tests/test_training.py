@@ -262,7 +262,9 @@ _, state, report = t.take_step(t.config(dropout=0.0), *t.HALVES)
 statistics = np.concatenate([np.ravel(state.statistics[path]) for path in sorted(state.statistics)])
 print(json.dumps([float(report.loss), float(report.gradient_norm), statistics.tolist()]))
 """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    # Unoptimised code: half the time to compile.
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
@@ -521,6 +523,8 @@ def test_a_loss_that_is_no_number_stops_the_run(manifest: Path, tmp_path: Path) 
     assert Run(manifest, tmp_path / "run", settings).steps_done == max(saved, default=0)
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

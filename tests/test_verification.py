@@ -184,6 +184,8 @@ class Jumping(Reference):
         return {}
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_a_near_tie_is_no_bug(clips: list[Trial]) -> None:
     gaps = verify(TINY, Jumping({}), clips, resamples=0).ours.rank_gaps
     assert gaps is not None

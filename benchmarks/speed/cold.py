@@ -26,38 +26,38 @@ def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
         wav = Path(folder) / "one.wav"
         samples, rate = soundfile.read(CLIP, dtype="int16")
         soundfile.write(wav, samples, rate, subtype="PCM_16")
-        command = [str(Path(sys.executable).with_name("spectra-jax")), "score", str(wav)]
-        ours = [*command, "--model", str(network.native)]
+        script = str(Path(sys.executable).with_name("spectra-jax"))
+        ours = [script, "score", str(wav), "--model", str(network.native)]
         torch = [sys.executable, "-m", "benchmarks.speed.torch_score", str(network.pytorch), str(wav)]
-        rows = [_row("PyTorch", [torch] * rounds, {})]
-        rows.append(_row("spectra-jax, no compile cache", [[*ours, "--no-compile-cache"]] * rounds, {}))
-        first, second = [], []
+        rows: dict[str, list[dict[str, Any]]] = {}
+        # In turn, since a machine is not as fast at one time as at another.
         for index in range(rounds):
             cache = {"XDG_CACHE_HOME": str(Path(folder) / f"caches{index}")}
-            first.append(_row("spectra-jax, empty compile cache", [ours], cache))
-            second.append(_row("spectra-jax, second start", [ours], cache))
-        return [*rows, _merged(first), _merged(second)]
+            for label, command, environment in (
+                ("PyTorch", torch, {}),
+                ("spectra-jax, no compile cache", [*ours, "--no-compile-cache"], {}),
+                ("spectra-jax, empty compile cache", ours, cache),
+                ("spectra-jax, second start", ours, cache),
+            ):
+                rows.setdefault(label, []).append(_row(label, command, environment))
+        return [_merged(same) for same in rows.values()]
 
 
-def _row(label: str, commands: Sequence[list[str]], env: Mapping[str, str]) -> dict[str, Any]:
-    seconds: list[float] = []
-    score = None
-    for command in commands:
-        start = time.perf_counter()
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=clean_environment() | env, capture_output=True, text=True, timeout=TIMEOUT
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return {"label": label, "error": str(error)[:300]}
-        seconds.append(time.perf_counter() - start)
-        if done.returncode:
-            told = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
-            return {"label": label, "error": f"exit status {done.returncode}: {' '.join(told)[-300:]}"}
-        # The score, of all numbers on the last line that has one: with a sign or not, and six decimals or more.
-        found = re.findall(r"-?\d+\.\d{3,}", done.stdout)
-        score = float(found[-1]) if found else None
-    return {"label": label, "seconds": seconds, "score": score}
+def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=clean_environment() | env, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"label": label, "error": str(error)[:300]}
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        told = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
+        return {"label": label, "error": f"exit status {done.returncode}: {' '.join(told)[-300:]}"}
+    # The score, of all numbers on the last line that has one: with a sign or not, and six decimals or more.
+    found = re.findall(r"-?\d+\.\d{3,}", done.stdout)
+    return {"label": label, "seconds": [seconds], "score": float(found[-1]) if found else None}
 
 
 def _merged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
