@@ -44,8 +44,14 @@ class CheckpointError(ValueError):
 @lru_cache(maxsize=8)
 def leaf_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Every leaf of the network by its Flax path, such as `encoder.layers.0.attention.query.kernel`."""
-    _, state = nnx.split(abstract_model(config))
+    _, state = _abstract(config, Precision.of("float32"))
     return {path: leaf.get_value() for path, leaf in _by_path(state).items()}
+
+
+@lru_cache(maxsize=8)
+def _abstract(config: SpectraConfig, precision: Precision) -> tuple[nnx.GraphDef[Any], nnx.State[Any, Any]]:
+    """`abstract_model`, split. Made once: it takes longer than all else about a checkpoint but its weights."""
+    return nnx.split(abstract_model(config, precision))
 
 
 def _by_path(state: nnx.State[Any, Any]) -> dict[str, Any]:
@@ -193,7 +199,9 @@ def held_model(config: SpectraConfig, precision: Precision | str = "float32") ->
     What is compiled for it fits the loaded one, so that compiling need not wait for the weights.
     """
     precision = Precision.of(precision)
-    graph, state = nnx.split(abstract_model(config, precision))
+    graph, state = _abstract(config, precision)
+    # Its variables are shared by all that ask, and those of a network are set.
+    state = jax.tree.map(lambda leaf: leaf, state)
     for path, leaf in _by_path(state).items():
         # The positional convolution's stays as it is: some backends compute it in float32 whatever the precision.
         if path.startswith(("encoder.feature_", "encoder.layers.")) and path.endswith(".kernel"):

@@ -1,7 +1,7 @@
-"""Traced and compiled networks kept between runs of the command line, in a place of our own.
+"""Compiled programs kept between runs of the command line, in a place of the person's own.
 
-JAX's persistent compilation cache keeps what was compiled, and finds it by the traced program: tracing would be the
-longest part of a second start. So the traced program is kept as well.
+What scores is found by what it is made from, so that a second start need neither trace nor compile. What trains goes
+through JAX's persistent compilation cache, which finds a compiled program by the traced one.
 
 The library never turns either on: a program that imports it has its own say in JAX's settings.
 """
@@ -10,30 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import sys
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import flax
 import jax
-import jax.export
 import jaxlib.version
 import numpy as np
+from jax.experimental import serialize_executable
 
 from spectra_jax.atomic import atomic_file
 
-# A compiled network takes about a megabyte for a CPU. The least recently used go first.
+# Of what JAX keeps. The least recently used go first.
 MOST_BYTES = 512 * 2**20
-# The network takes seconds to compile; what takes less than this is not worth a file.
+# A step of training takes seconds to compile; what takes less than this is not worth a file.
 _WORTH_KEEPING_SECONDS = 0.5
-# Traced networks take up to 0.2 MB each.
-_MOST_TRACED = 64
+# A compiled network takes about a megabyte for a CPU.
+_MOST_NETWORKS = 64
 
 _TROUBLE = re.compile(r"Error (?P<did>reading|writing) persistent compilation cache entry for '(?P<module>[^']*)': ")
 
@@ -49,8 +50,12 @@ def place() -> Path:
     return (Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache") / "spectra-jax" / "compiled"
 
 
-class TracedNetworks:
-    """Traced networks in a folder. One that cannot be kept costs a line, no score.
+class DamagedError(Exception):
+    """What was kept turned out to be no network; it is gone, and the person was told."""
+
+
+class CompiledNetworks:
+    """Compiled networks in a folder. One that cannot be kept or taken costs a line, no score.
 
     Args:
       folder: comes to be when it is needed. Only the person may write there: its entries are programs.
@@ -61,42 +66,81 @@ class TracedNetworks:
         self._folder = folder
         self._say = say
 
-    def get(self, facts: str, trace: Callable[[], jax.export.Exported]) -> jax.export.Exported:
-        """What was traced before from the same facts, with the same code and settings; otherwise traced now, and kept.
+    def key(self, facts: str) -> str:
+        """What a network is found by: its facts, this package's code, versions, settings of JAX and XLA, and the host.
+
+        To be asked for before the network is traced, which JAX may note in its settings.
 
         Args:
-          facts: all that `trace` goes by, besides this package's code, the versions of what it stands on and JAX's
-            settings.
-          trace: makes it.
+          facts: all else that the compiled network goes by.
         """
-        if _CODE is None:
-            return trace()
-        digest = hashlib.sha256(repr([facts, _CODE, _VERSIONS, _settings()]).encode()).hexdigest()
-        file = self._folder / f"spectra-{digest[:32]}.traced"
-        # zlib's checksum tells a damaged entry, which is made anew.
-        with suppress(OSError, zlib.error):
-            exported = jax.export.deserialize(bytearray(zlib.decompress(file.read_bytes())))
-            # A folder may be there to be read only.
-            with suppress(OSError):
-                os.utime(file)
-            return exported
-        exported = trace()
+        told = repr([facts, _CODE, _VERSIONS, _HOST, _settings()])
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+    def find(
+        self, key: str, devices: Sequence[jax.Device], arguments: tuple[Any, ...]
+    ) -> Callable[[], jax.stages.Compiled] | None:
+        """What was compiled before and has this key.
+
+        Args:
+          key: from `key`.
+          devices: to run it.
+          arguments: trees of the form that it takes; it returns one array.
+
+        Returns:
+          What loads it, or raises DamagedError; None where nothing is kept.
+        """
+        file = self._file(key)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(file) as out:
-                out.write(zlib.compress(exported.serialize()))
-        except OSError as error:
-            self._say(f"compile cache {self._folder}: the traced network is not kept ({error})")
+            # zlib's checksum tells a damaged entry.
+            content = zlib.decompress(file.read_bytes())
+        except OSError:
+            return None
+        except zlib.error as error:
+            self._discard(file, error)
+            return None
+        # A folder may be there to be read only.
+        with suppress(OSError):
+            os.utime(file)
+        taken, returned = jax.tree.structure((arguments, {})), jax.tree.structure(0)
+
+        def load() -> jax.stages.Compiled:
+            try:
+                return serialize_executable.deserialize_and_load(content, taken, returned, devices[0].client, devices)
+            except Exception as error:
+                self._discard(file, error)
+                raise DamagedError from error
+
+        return load
+
+    def keep(self, key: str, compiled: jax.stages.Compiled) -> None:
+        """Write a compiled network that has not run yet: XLA cannot write some of what has."""
+        try:
+            content, _, _ = serialize_executable.serialize(compiled)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with atomic_file(self._file(key)) as out:
+                out.write(zlib.compress(content, level=1))
+        # Not every backend can, and what is kept must never cost a score.
+        except Exception as error:
+            self._say(f"compile cache {self._folder}: the compiled network is not kept ({error})")
         self._remove_oldest()
-        return exported
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"spectra-{key}.compiled"
+
+    def _discard(self, file: Path, error: Exception) -> None:
+        with suppress(OSError):
+            file.unlink()
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        self._say(f"compile cache {self._folder}: trouble reading it, so the network is compiled anew ({reason})")
 
     def _remove_oldest(self) -> None:
         # With what a run that was killed left half written. Another run may remove them at the same time, and others'
         # files may not be ours to remove.
         with suppress(OSError):
-            files = [*self._folder.glob("spectra-*.traced"), *self._folder.glob(".spectra-*.partial")]
+            files = [*self._folder.glob("spectra-*.compiled"), *self._folder.glob(".spectra-*.partial")]
             files.sort(key=lambda file: file.stat().st_mtime)
-            for file in files[:-_MOST_TRACED]:
+            for file in files[:-_MOST_NETWORKS]:
                 file.unlink()
 
 
@@ -118,38 +162,60 @@ _CODE = _digest(Path(__file__).parent)
 _VERSIONS = [sys.version, jax.__version__, jaxlib.version.__version__, flax.__version__, np.__version__]
 
 
+def _host() -> list[object]:
+    """What code was compiled for, besides the devices: this CPU's instructions, and as many threads."""
+    told: list[object] = [platform.machine(), platform.processor(), os.cpu_count()]
+    with suppress(AttributeError, OSError):
+        told.append(len(os.sched_getaffinity(0)))
+    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
+        told.append(next((line for line in file if line.startswith(("flags", "Features"))), None))
+    return told
+
+
+_HOST = _host()
+
+
 def _settings() -> list[object]:
-    """JAX's and Flax's settings, but for those that say where and what to keep."""
+    """JAX's, XLA's and Flax's settings, but for those that say where and what to keep."""
     where = ("jax_compilation_cache", "jax_persistent_cache")
     ours = sorted((name, value) for name, value in jax.config.values.items() if not name.startswith(where))
-    return [ours, sorted((name, value) for name, value in os.environ.items() if name.startswith("FLAX_"))]
+    told = ("FLAX_", "LIBTPU_", "XLA_")
+    return [ours, sorted((name, value) for name, value in os.environ.items() if name.startswith(told))]
 
 
-@contextmanager
-def kept(say: Callable[[str], None]) -> Iterator[TracedNetworks | None]:
-    """Keep what is compiled inside, and take from what was kept. A cache that cannot be used costs one line, no score.
+def kept(say: Callable[[str], None]) -> CompiledNetworks | None:
+    """Where compiled networks are kept, if anywhere.
 
-    Where the person has set JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) or turned it off, nothing is changed.
+    Where the person has set a place for JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) it is there, and nowhere if they
+    turned it off. A cache that cannot be used costs one line, no score.
 
     Args:
       say: takes a line for the person to read, once at most.
-
-    Yields:
-      Where traced networks are kept; None where there is no such place.
     """
     say = _once(say)
-    theirs: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    on: bool = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    if theirs is not None or not on:
-        # Theirs may be empty, which is off as well, or a bucket.
-        yield TracedNetworks(Path(theirs), say) if theirs and on and "://" not in theirs else None
-        return
-    try:
-        folder = place()
-        _prepare(folder)
-    except (OSError, RuntimeError) as error:
-        say(f"no compile cache: {error}")
-        yield None
+    theirs, on = _of_the_person()
+    # Theirs may be empty, which is off as well, or a bucket. And code that cannot be told from other code has no key.
+    if _CODE is None or not on or (theirs is not None and (not theirs or "://" in theirs)):
+        return None
+    folder = _prepared(say) if theirs is None else Path(theirs)
+    return None if folder is None else CompiledNetworks(folder, say)
+
+
+@contextmanager
+def jax_kept(say: Callable[[str], None]) -> Iterator[None]:
+    """Have JAX keep all that is compiled inside, and take from what it kept: for programs that have no key of ours.
+
+    Where the person has set JAX's own cache or turned it off, nothing is changed. A cache that cannot be used costs one
+    line.
+
+    Args:
+      say: takes a line for the person to read, once at most.
+    """
+    say = _once(say)
+    theirs, on = _of_the_person()
+    folder = _prepared(say) if theirs is None and on else None
+    if folder is None:
+        yield
         return
     settings = {
         "jax_compilation_cache_dir": str(folder),
@@ -158,7 +224,12 @@ def kept(say: Callable[[str], None]) -> Iterator[TracedNetworks | None]:
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     with _set(settings), _trouble_told(folder, say):
-        yield TracedNetworks(folder, say)
+        yield
+
+
+def _of_the_person() -> tuple[str | None, bool]:
+    """Where the person has put JAX's own cache, and whether it is on."""
+    return jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -191,9 +262,22 @@ def _set(settings: Mapping[str, Any]) -> Iterator[None]:
             jax.config.update(name, value)
 
 
+def _prepared(say: Callable[[str], None]) -> Path | None:
+    """Our place, ready to be written; None, and a line, where it cannot be."""
+    try:
+        folder = place()
+        _prepare(folder)
+    except (OSError, RuntimeError) as error:
+        say(f"no compile cache: {error}")
+        return None
+    return folder
+
+
 def _prepare(folder: Path) -> None:
-    # Entries are programs: whoever may write here may run code as this person.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Entries are programs: whoever may write here may run code as this person.
+    if folder.stat().st_mode & 0o022:
+        raise PermissionError(f"{folder}: others may write there, and it holds programs; `chmod go-w` it")
     with tempfile.TemporaryFile(dir=folder):
         pass
     # A run that was killed between an entry and the file with its time of use leaves the first alone, and JAX, which

@@ -123,8 +123,7 @@ class Scoring:
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
-        with compile_cache.kept(lambda _: None) as traced:
-            scorer.load(traced=traced)
+        scorer.load(kept=compile_cache.kept(lambda _: None))
         return scorer
 
     def score_trials(self, trials: Iterable[Trial], **options: Any) -> Generator[Result]:

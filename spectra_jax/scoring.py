@@ -16,7 +16,6 @@ from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
-import jax.export
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -25,7 +24,7 @@ from spectra_jax import audio, hub
 from spectra_jax.ahead import ahead
 from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import filled, held_model
-from spectra_jax.compile_cache import TracedNetworks
+from spectra_jax.compile_cache import CompiledNetworks, DamagedError
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, folded, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
@@ -126,16 +125,16 @@ class Scorer:
         self._loading = Lock()
         self._network: _Network | None = None
 
-    def load(self, num_clips: int | None = None, traced: TracedNetworks | None = None) -> None:
+    def load(self, num_clips: int | None = None, kept: CompiledNetworks | None = None) -> None:
         """Compile the network, read the weights and put them on the devices; further calls do nothing.
 
         Scoring does it by itself.
 
         Args:
           num_clips: how many there are to score, where that is known: no larger batch is compiled for them.
-          traced: where traced networks are kept, from `compile_cache.kept`; traced anew otherwise.
+          kept: where compiled networks are kept, from `compile_cache.kept`; compiled anew otherwise.
         """
-        self._loaded(num_clips, traced)
+        self._loaded(num_clips, kept)
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
@@ -163,14 +162,14 @@ class Scorer:
             certify=self._certifier is not None,
         )
 
-    def _loaded(self, num_clips: int | None = None, traced: TracedNetworks | None = None) -> _Network:
+    def _loaded(self, num_clips: int | None = None, kept: CompiledNetworks | None = None) -> _Network:
         # One thread loads, and others that score at the same time wait for it.
         with self._loading:
             if self._network is None:
-                self._network = self._load(num_clips, traced)
+                self._network = self._load(num_clips, kept)
             return self._network
 
-    def _load(self, num_clips: int | None, traced: TracedNetworks | None) -> _Network:
+    def _load(self, num_clips: int | None, kept: CompiledNetworks | None) -> _Network:
         source = self.source
         devices = list(self._asked_devices or jax.local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
@@ -182,59 +181,59 @@ class Scorer:
         try:
             # The mode is the thread's own.
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
-                # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
-                # A network that is loaded already may be of a class of the caller's own, which no key tells.
                 scoring = folded(shapes)
-                lowered = self._lower(scoring, batch_size, mesh, None if checkpoint is None else traced)
-                compiling = pool.submit(lowered.compile)
+                forward, arguments = self._forward(scoring, batch_size, mesh)
+                # A network that is loaded already may be of a class of the caller's own, which no facts tell.
+                kept = None if checkpoint is None else kept
+                key = "" if kept is None else kept.key(self._facts(shapes.config, batch_size, devices))
+                found = None if kept is None else kept.find(key, devices, arguments)
+                # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
+                compiling = pool.submit(found or forward.lower(*arguments).compile)
                 model = shapes
                 if checkpoint is not None:
                     model = filled(shapes, checkpoint)
                     scoring = folded(model)
                 params = jax.device_put(jax.tree.leaves(split(scoring)[1]), NamedSharding(mesh, _WHOLE))
-            compiled = compiling.result()
+                try:
+                    compiled = compiling.result()
+                except DamagedError:
+                    found, compiled = None, forward.lower(*arguments).compile()
+            if kept is not None and found is None:
+                kept.keep(key, compiled)
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
         finally:
             # Without waiting: weights that turn out damaged, or Ctrl-C, are told of at once.
             pool.shutdown(wait=False)
 
-    def _lower(
-        self, shapes: SpectraAASIST3, batch_size: int, mesh: Mesh, traced: TracedNetworks | None
-    ) -> jax.stages.Lowered:
-        """Trace the network for the devices of a mesh, from the shapes of its parameters alone."""
+    def _forward(
+        self, shapes: SpectraAASIST3, batch_size: int, mesh: Mesh
+    ) -> tuple[jax.stages.Wrapped, tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]]:
+        """The network for the devices of a mesh, and what it takes: the leaves of its parameters, and windows."""
         forward, params = (split_with_rank_gaps if self._diagnostics else split)(shapes)
         leaves, tree = jax.tree.flatten(params)
 
-        # What is compiled is named for it, in the compile cache and in profiles.
+        # What is compiled is named for it, in profiles.
         def spectra(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
             return forward(jax.tree.unflatten(tree, leaves), windows)
 
         # No device needs another's clips, so nothing is exchanged: each runs the network on its own share.
         # So there is nothing to check in what the values vary over, either, which takes a fifth of the tracing.
         mapped = jax.shard_map(spectra, mesh=mesh, in_specs=(_WHOLE, _BY_CLIP), out_specs=_BY_CLIP, check_vma=False)
-        shared = jax.jit(mapped)
 
         def placed(shape: Sequence[int], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
-        arguments = (
+        return jax.jit(mapped), (
             [placed(leaf.shape, leaf.dtype, _WHOLE) for leaf in leaves],
             placed((batch_size, shapes.config.num_samples), np.float32, _BY_CLIP),
         )
-        devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
-        facts = repr((shapes.config, self.precision, self._diagnostics, batch_size, devices))
-        # Elsewhere a program may call kernels (cuDNN's attention) that JAX does not promise to keep.
-        if traced is not None and devices[0][0] == "cpu":
-            # Nor does JAX export under all of its settings, and what is kept must never cost a score.
-            with suppress(Exception):
-                exported = traced.get(facts, lambda: jax.export.export(shared, platforms=["cpu"])(*arguments))
 
-                def spectra_traced(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
-                    return exported.call(leaves, windows)
-
-                return jax.jit(spectra_traced).lower(*arguments)
-        return shared.lower(*arguments)
+    def _facts(self, config: SpectraConfig, batch_size: int, devices: Sequence[jax.Device]) -> str:
+        """All that the compiled network goes by, besides code, versions, settings and the host."""
+        places = [(device.platform, device.device_kind, device.id) for device in devices]
+        runtime = devices[0].client.platform_version
+        return repr((config, self.precision, self._diagnostics, batch_size, places, runtime))
 
     def _batch_size(self, shapes: SpectraAASIST3, devices: Sequence[jax.Device], num_clips: int | None) -> int:
         if self._asked_batch_size == "auto":

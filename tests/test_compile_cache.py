@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.export
 import numpy as np
 import pytest
 
 from spectra_jax import Scorer, compile_cache, load
+from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
 
 CLIP = Path(__file__).parent.parent / "examples" / "corpus" / "eval" / "june_01.flac"
@@ -65,7 +66,7 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_settings_are_its_own_and_only_inside(caches: Path) -> None:
     before, said = settings(), []
-    with compile_cache.kept(said.append):
+    with compile_cache.jax_kept(said.append):
         folder = caches / "spectra-jax" / "compiled"
         assert settings()["jax_compilation_cache_dir"] == str(folder)
         assert settings()["jax_compilation_cache_max_size"] == compile_cache.MOST_BYTES
@@ -82,7 +83,8 @@ def test_the_person_s_own_settings_are_respected(caches: Path) -> None:
     for name, value in (("jax_compilation_cache_dir", "/theirs"), ("jax_enable_compilation_cache", False)):
         with jax_setting(name, value):
             own = settings()
-            with compile_cache.kept(said.append):
+            with compile_cache.jax_kept(said.append):
+                compile_cache.kept(said.append)
                 assert settings() == own
     assert said == []
     assert list(caches.iterdir()) == []
@@ -90,12 +92,24 @@ def test_the_person_s_own_settings_are_respected(caches: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(caches: Path) -> None:
     (caches / "spectra-jax").write_text("a file")
-    before, said = settings(), []
-    with compile_cache.kept(said.append):
+    before = settings()
+    said: list[str] = []
+    with compile_cache.jax_kept(said.append):
         assert settings() == before
-    (line,) = said
-    assert line.startswith("no compile cache: ")
-    assert str(caches / "spectra-jax") in line
+    assert compile_cache.kept(said.append) is None
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("no compile cache: ")
+        assert str(caches / "spectra-jax") in line
+
+
+def test_a_place_where_others_may_write_is_not_used(caches: Path) -> None:
+    folder = caches / "spectra-jax" / "compiled"
+    folder.mkdir(parents=True)
+    folder.chmod(0o770)
+    said: list[str] = []
+    assert compile_cache.kept(said.append) is None
+    assert said == [f"no compile cache: {folder}: others may write there, and it holds programs; `chmod go-w` it"]
 
 
 def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
@@ -103,7 +117,7 @@ def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("jit_a-1-cache", "jit_b-2-cache", "jit_b-2-atime"):
         (folder / name).touch()
-    with compile_cache.kept(lambda line: None):
+    with compile_cache.jax_kept(lambda line: None):
         pass
     assert {path.name for path in folder.iterdir()} == {"jit_b-2-cache", "jit_b-2-atime"}
 
@@ -113,7 +127,7 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     said: list[str] = []
     with warnings.catch_warnings(record=True) as others:
         warnings.simplefilter("always")
-        with compile_cache.kept(said.append):
+        with compile_cache.jax_kept(said.append):
             for name in ("jit_a-1", "jit_b-2"):
                 for end in ("cache", "atime"):
                     (folder / f"{name}-{end}").touch()
@@ -125,39 +139,48 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     assert [str(warning.message) for warning in others] == ["something else"]
 
 
-def doubling(times: list[int]) -> jax.export.Exported:
-    """Traces a function, and notes that it did."""
-    times.append(1)
-    return jax.export.export(jax.jit(lambda x: x * 2))(jax.ShapeDtypeStruct((3,), np.float32))
+@pytest.fixture
+def networks(tmp_path: Path) -> compile_cache.CompiledNetworks:
+    """A place for networks that has no trouble."""
+    return compile_cache.CompiledNetworks(tmp_path / "networks", pytest.fail)
 
 
-def test_what_was_traced_is_taken_for_the_same_facts_and_settings_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def doubled(networks: compile_cache.CompiledNetworks, facts: str) -> bool:
+    """Doubles numbers by a program for these facts, compiled if it was not kept; whether it was kept."""
+    x = jax.ShapeDtypeStruct((3,), np.float32)
+    key = networks.key(facts)
+    load = networks.find(key, jax.local_devices()[:1], ([x],))
+    if load is None:
+        program = jax.jit(lambda given: given[0] * 2).lower([x]).compile()
+        networks.keep(key, program)
+    else:
+        program = load()
+    np.testing.assert_array_equal(program([np.arange(3, dtype=np.float32)]), [0, 2, 4])
+    return load is not None
+
+
+def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
+    networks: compile_cache.CompiledNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times: list[int] = []
-    networks = compile_cache.TracedNetworks(tmp_path / "new", pytest.fail)
-
-    def get(facts: str) -> np.ndarray:
-        return np.asarray(networks.get(facts, lambda: doubling(times)).call(np.arange(3, dtype=np.float32)))
-
-    for facts, traced in (("a", 1), ("a", 1), ("b", 2), ("a", 2)):
-        np.testing.assert_array_equal(get(facts), [0, 2, 4])
-        assert len(times) == traced, facts
+    assert [doubled(networks, facts) for facts in "aaba"] == [False, True, False, True]
     with jax_setting("jax_default_matmul_precision", "highest"):
-        get("a")
-    assert len(times) == 3
+        assert [doubled(networks, "a") for _ in range(2)] == [False, True]
     with jax_setting("jax_compilation_cache_max_size", 1234):
-        get("a")
-    assert len(times) == 3
-    for name, other in (("_CODE", "of another version"), ("_VERSIONS", ["flax 99"])):
-        monkeypatch.setattr(compile_cache, name, other)
-        for _ in range(2):
-            get("a")
-    assert len(times) == 5
+        assert doubled(networks, "a")
+    with monkeypatch.context() as patched:
+        patched.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + " --xla_cpu_enable_fast_math=false")
+        assert not doubled(networks, "a")
+    others = {"_CODE": "of another version", "_VERSIONS": ["flax 99"], "_HOST": ["another CPU"]}
+    for name, other in others.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(compile_cache, name, other)
+            assert [doubled(networks, "a") for _ in range(2)] == [False, True], name
+    assert doubled(networks, "a")
+
+
+def test_code_that_cannot_be_told_from_other_code_has_no_place(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile_cache, "_CODE", None)
-    get("a")
-    get("a")
-    assert len(times) == 7, "code that cannot be told from other code is traced each time"
+    assert compile_cache.kept(pytest.fail) is None
 
 
 def test_code_is_told_apart(tmp_path: Path) -> None:
@@ -176,27 +199,26 @@ def test_code_is_told_apart(tmp_path: Path) -> None:
     assert compile_cache._digest(tmp_path) is None
 
 
-def test_a_folder_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times: list[int] = []
-    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
-    networks.get("a", lambda: doubling(times))
+def test_a_folder_that_may_only_be_read_is_read(
+    networks: compile_cache.CompiledNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled(networks, "a")
 
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(os, "utime", refuse)
-    networks.get("a", lambda: doubling(times))
-    assert len(times) == 1
+    assert doubled(networks, "a")
 
 
 class Told(BaseException):
     """Stops a scorer from loading further."""
 
 
-class Asked(compile_cache.TracedNetworks):
+class Asked(compile_cache.CompiledNetworks):
     """Notes what a network is asked for by."""
 
-    def get(self, facts: str, trace: Callable[[], jax.export.Exported]) -> jax.export.Exported:
+    def key(self, facts: str) -> str:
         self.facts = facts
         raise Told
 
@@ -208,7 +230,7 @@ def test_networks_that_differ_are_told_apart(tmp_path: Path) -> None:
 
     def facts(model: str | Path = "demo", **how: Any) -> str:
         with pytest.raises(Told):
-            Scorer(model, **{"batch_size": 1, **how}).load(traced=asked)
+            Scorer(model, **{"batch_size": 1, **how}).load(kept=asked)
         return asked.facts
 
     ways = [
@@ -223,78 +245,91 @@ def test_networks_that_differ_are_told_apart(tmp_path: Path) -> None:
     assert facts() == facts()
 
 
-def test_what_was_traced_gives_the_same_scores_to_the_bit(tmp_path: Path) -> None:
+def test_what_was_compiled_gives_the_same_scores_to_the_bit(
+    networks: compile_cache.CompiledNetworks, tmp_path: Path
+) -> None:
     samples = load("demo").config.num_samples
     windows = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32)
-    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
-    expected = Scorer("demo", batch_size=2).logits(windows)
-    for _ in ("traced now", "traced before"):
-        scorer = Scorer("demo", batch_size=2)
-        scorer.load(traced=networks)
-        np.testing.assert_array_equal(scorer.logits(windows), expected)
-    assert len(list(tmp_path.glob("*.traced"))) == 1
-    # JAX cannot lower what was exported for its older partitioner.
-    with jax_setting("jax_use_shardy_partitioner", False):
-        scorer = Scorer("demo", batch_size=2)
-        scorer.load(traced=compile_cache.TracedNetworks(tmp_path / "older", pytest.fail))
-        np.testing.assert_array_equal(scorer.logits(windows), expected)
+
+    def loaded(model: str | SpectraAASIST3 = "demo") -> Scorer:
+        scorer = Scorer(model, batch_size=2)
+        scorer.load(kept=networks)
+        return scorer
+
+    compiled = loaded()
+    (entry,) = (tmp_path / "networks").glob("*.compiled")
+    expected = compiled.logits(windows)
+    traced = SpectraAASIST3.__call__
+    SpectraAASIST3.__call__ = pytest.fail  # type: ignore[method-assign, assignment]
+    try:
+        np.testing.assert_array_equal(loaded().logits(windows), expected)
+    finally:
+        SpectraAASIST3.__call__ = traced  # type: ignore[method-assign]
+    # Sound by its checksum, and no network all the same.
+    said: list[str] = []
+    networks._say = said.append
+    entry.write_bytes(zlib.compress(b"another program"))
+    np.testing.assert_array_equal(loaded().logits(windows), expected)
+    (line,) = said
+    assert line.startswith(
+        f"compile cache {tmp_path / 'networks'}: trouble reading it, so the network is compiled anew"
+    )
+    assert len(entry.read_bytes()) > 1000
     # A loaded network may be of a class of the caller's own.
-    Scorer(scorer.model, batch_size=2).load(traced=networks)
-    assert len(list(tmp_path.glob("*.traced"))) == 1
+    loaded(compiled.model)
+    assert list((tmp_path / "networks").iterdir()) == [entry]
 
 
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:40], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], lambda _: b""]
 )
-def test_a_damaged_trace_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    times: list[int] = []
-    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
-    networks.get("a", lambda: doubling(times))
+def test_a_damaged_network_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    said: list[str] = []
+    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    assert not doubled(networks, "a")
     (entry,) = tmp_path.iterdir()
     entry.write_bytes(damage(entry.read_bytes()))
-    for _ in range(2):
-        assert networks.get("a", lambda: doubling(times)).call(np.ones(3, np.float32))[0] == 2
-    assert len(times) == 2
+    assert [doubled(networks, "a") for _ in range(2)] == [False, True]
+    (line,) = said
+    assert line.startswith(f"compile cache {tmp_path}: trouble reading it, so the network is compiled anew (")
 
 
-def test_a_trace_that_cannot_be_kept_is_a_line(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_kept_is_a_line(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "file").touch()
-    networks = compile_cache.TracedNetworks(tmp_path / "file", said.append)
-    assert networks.get("a", lambda: doubling([])).call(np.ones(3, np.float32))[0] == 2
+    assert not doubled(compile_cache.CompiledNetworks(tmp_path / "file", said.append), "a")
     (line,) = said
-    assert line.startswith(f"compile cache {tmp_path / 'file'}: the traced network is not kept (")
+    assert line.startswith(f"compile cache {tmp_path / 'file'}: the compiled network is not kept (")
 
 
-def test_traces_least_recently_used_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_cache, "_MOST_TRACED", 2)
-    times: list[int] = []
-    networks = compile_cache.TracedNetworks(tmp_path, pytest.fail)
-    (tmp_path / ".spectra-left-by-a-kill.partial").touch()
-    (tmp_path / "jit_spectra-1-cache").touch()
-    os.utime(tmp_path / ".spectra-left-by-a-kill.partial", (0, 0))
-    for age, facts in enumerate("abac"):
-        networks.get(facts, lambda: doubling(times))
-        for file in tmp_path.glob("spectra-*"):
+def test_networks_least_recently_used_go_first(
+    networks: compile_cache.CompiledNetworks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_cache, "_MOST_NETWORKS", 2)
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    (folder / ".spectra-left-by-a-kill.partial").touch()
+    (folder / "jit_step-1-cache").touch()
+    os.utime(folder / ".spectra-left-by-a-kill.partial", (0, 0))
+    for facts, kept in zip("abac", (False, False, True, False), strict=True):
+        assert doubled(networks, facts) == kept
+        for file in folder.glob("spectra-*"):
             # Time passes.
             used = file.stat().st_mtime - 10
             os.utime(file, (used, used))
-        assert len(times) == min(age + 1, 2) + (age == 3)
-    assert len(list(tmp_path.glob("*.traced"))) == 2
-    assert (tmp_path / "jit_spectra-1-cache").exists()
-    assert not (tmp_path / ".spectra-left-by-a-kill.partial").exists()
-    networks.get("a", lambda: doubling(times))
-    assert len(times) == 3
-    networks.get("b", lambda: doubling(times))
-    assert len(times) == 4
+    assert len(list(folder.glob("*.compiled"))) == 2
+    assert (folder / "jit_step-1-cache").exists()
+    assert not (folder / ".spectra-left-by-a-kill.partial").exists()
+    assert doubled(networks, "a")
+    assert not doubled(networks, "b")
 
 
-def test_the_person_s_own_place_keeps_traces_too_where_it_is_a_folder(caches: Path, tmp_path: Path) -> None:
+def test_the_person_s_own_place_keeps_networks_too_where_it_is_a_folder(caches: Path, tmp_path: Path) -> None:
     for theirs, kept in ((str(tmp_path / "theirs"), True), ("gs://bucket/cache", False), ("", False)):
-        with jax_setting("jax_compilation_cache_dir", theirs), compile_cache.kept(pytest.fail) as traced:
-            assert (traced is not None) == kept
-    with jax_setting("jax_enable_compilation_cache", False), compile_cache.kept(pytest.fail) as traced:
-        assert traced is None
+        with jax_setting("jax_compilation_cache_dir", theirs):
+            assert (compile_cache.kept(pytest.fail) is not None) == kept
+    with jax_setting("jax_enable_compilation_cache", False):
+        assert compile_cache.kept(pytest.fail) is None
 
 
 @pytest.mark.long
@@ -305,10 +340,7 @@ def test_damaged_entries_change_no_score(tmp_path: Path) -> None:
     # Quick to compile; what is kept is kept all the same.
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "caches"), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     program = """
-import sys
-from jax import monitoring
 events = []
-monitoring.register_event_listener(lambda event, **_: events.append(event))
 from spectra_jax.cli import main
 from spectra_jax.model.spectra import SpectraAASIST3
 call = SpectraAASIST3.__call__
@@ -319,7 +351,7 @@ SpectraAASIST3.__call__ = traced
 try:
     main()
 finally:
-    print(events.count("traced"), sum(event.endswith("/cache_hits") for event in events))
+    print(events.count("traced"))
 """
     folder = tmp_path / "caches" / "spectra-jax" / "compiled"
 
@@ -331,18 +363,18 @@ finally:
         return output.read_text(), ran.stdout.strip(), ran.stderr
 
     def entries() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in folder.iterdir() if path.name.endswith(("-cache", ".traced"))}
+        return {path: path.read_bytes() for path in folder.iterdir() if path.name.endswith(".compiled")}
 
     quiet = f"1 of 1 trials scored -> {tmp_path / 'scores.txt'}\n"
     scores, counted, said = run("--no-compile-cache")
-    assert (counted, said) == ("1 0", quiet)
+    assert (counted, said) == ("1", quiet)
     assert not folder.exists()
-    assert run() == (scores, "1 0", quiet)
+    assert run() == (scores, "1", quiet)
     kept = entries()
-    assert {path.name.split("-")[0] for path in kept} == {"jit_spectra_traced", "spectra"}
+    assert len(kept) == 1
     scores_again, counted, said = run()
     assert (scores_again, said) == (scores, quiet)
-    assert counted == "0 1"
+    assert counted == "0"
     damages = {
         "cut": lambda data: data[: len(data) // 2],
         "flipped": lambda data: data[:1000] + bytes([data[1000] ^ 0xFF]) + data[1001:],
@@ -354,8 +386,8 @@ finally:
         scores_again, counted, said = run()
         assert scores_again == scores, name
         assert said.count("\n") == 2, said
-        assert said.startswith(f"compile cache {folder}: trouble reading it, so the network was compiled ("), said
-        assert counted == "1 0"
+        assert said.startswith(f"compile cache {folder}: trouble reading it, so the network is compiled anew ("), said
+        assert counted == "1"
         # Mended: the next run takes from it and says nothing.
         assert entries().keys() == kept.keys()
         assert run()[2] == quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -212,8 +213,8 @@ def score(
         diagnostics=diagnostics,
         certify=certify,
     )
-    with compile_cache.off() if no_compile_cache else compile_cache.kept(say) as traced:
-        scorer.load(num_clips=len(listed), traced=traced)
+    with compile_cache.off() if no_compile_cache else nullcontext():
+        scorer.load(num_clips=len(listed), kept=None if no_compile_cache else compile_cache.kept(say))
     if folder is not None:
         run = begin(scorer)
         if bulk.follow(run, run):
