@@ -18,10 +18,14 @@ def _beside(final: Path) -> Path:
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path, *, on_disk: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the name `path` (or that of the file it links to) once it is whole and on the disk.
 
     Whatever had the name before is replaced then, and left as it was if the writing fails.
+
+    Args:
+      path: to be.
+      on_disk: wait for the disk. Without that, a file may be whole now and not after a loss of power.
     """
     final = Path(path).resolve()
     partial = _beside(final)
@@ -29,7 +33,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if on_disk:
+                os.fsync(file.fileno())
         partial.replace(final)
     except BaseException as error:
         partial.unlink(missing_ok=True)

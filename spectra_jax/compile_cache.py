@@ -118,7 +118,8 @@ class CompiledNetworks:
         try:
             content, _, _ = serialize_executable.serialize(compiled)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with atomic_file(self._file(key)) as out:
+            # A checksum tells what a loss of power leaves, and a disk may take a second that a first score waits for.
+            with atomic_file(self._file(key), on_disk=False) as out:
                 out.write(zlib.compress(content, level=1))
         # Not every backend can, and what is kept must never cost a score.
         except Exception as error:

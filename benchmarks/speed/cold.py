@@ -1,4 +1,4 @@
-"""From nothing to the first score: wall time of fresh processes."""
+"""From nothing to the first score on standard output: wall time of fresh processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import soundfile  # type: ignore[import-untyped]
@@ -44,20 +45,29 @@ def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
 
 
 def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=clean_environment() | env, capture_output=True, text=True, timeout=TIMEOUT
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"label": label, "error": str(error)[:300]}
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        told = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
-        return {"label": label, "error": f"exit status {done.returncode}: {' '.join(told)[-300:]}"}
-    # The score, of all numbers on the last line that has one: with a sign or not, and six decimals or more.
-    found = re.findall(r"-?\d+\.\d{3,}", done.stdout)
-    return {"label": label, "seconds": [seconds], "score": float(found[-1]) if found else None}
+    with tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=clean_environment() | env, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        except OSError as error:
+            return {"label": label, "error": str(error)[:300]}
+        seconds, score = None, None
+        late = Timer(TIMEOUT, process.kill)
+        late.start()
+        with process:
+            for line in process.stdout or ():
+                # With a sign or not, and four decimals or more.
+                found = re.search(r"-?\d+\.\d{4,}", line)
+                if found and score is None:
+                    seconds, score = time.perf_counter() - start, float(found[0])
+        late.cancel()
+        if process.returncode or score is None:
+            errors.seek(0)
+            told = [line for line in errors.read().splitlines() if any(map(str.isalpha, line))]
+            return {"label": label, "error": f"exit status {process.returncode}: {' '.join(told)[-300:]}"}
+    return {"label": label, "seconds": [seconds], "score": score}
 
 
 def _merged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def main() -> None:
     model = as_written(folder)
     with torch.inference_mode():
         logits = model(torch.from_numpy(recipe.preprocess(samples))[None])
-    print(f"{logits[0, 1].item():.6f}")
+    print(f"{logits[0, 1].item():.6f}", flush=True)
 
 
 if __name__ == "__main__":
