@@ -93,6 +93,23 @@ def test_what_is_compiled_for_is_what_is_loaded(precision: str, tiny_checkpoint:
         assert (held.shape, held.dtype) == (leaf.shape, leaf.dtype)
 
 
+@pytest.mark.parametrize(
+    ("flags", "level"), [("", 2), ("--xla_dump_to=/x", 2), ("--xla_backend_optimization_level=3", None)]
+)
+def test_a_chosen_level_of_optimisation_is_kept(flags: str, level: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def compiled(self: jax.stages.Lowered, options: dict[str, object]) -> jax.stages.Compiled:
+        asked.append(options)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(RuntimeError, match="far enough"):
+        Scorer("demo").load()
+    assert asked == [{} if level is None else {"xla_backend_optimization_level": level}]
+
+
 def test_score_batch(scorer: Scorer) -> None:
     clips = [clip(1), clip(2).astype(np.float32) / 32768, np.stack([clip(3), clip(3)], axis=1), clip(4, 70000)]
     scores = scorer.score_batch(clips, [RATE] * 4)
