@@ -94,9 +94,9 @@ def test_what_is_compiled_for_is_what_is_loaded(precision: str, tiny_checkpoint:
 
 
 @pytest.mark.parametrize(
-    ("flags", "level"), [("", 2), ("--xla_dump_to=/x", 2), ("--xla_backend_optimization_level=3", None)]
+    ("flags", "level"), [("", "2"), ("--xla_dump_to=/x", "2"), ("--xla_backend_optimization_level=3", None)]
 )
-def test_a_chosen_level_of_optimisation_is_kept(flags: str, level: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chosen_level_of_optimisation_is_kept(flags: str, level: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
 
     def compiled(self: jax.stages.Lowered, options: dict[str, object]) -> jax.stages.Compiled:
