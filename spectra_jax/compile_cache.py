@@ -1,7 +1,7 @@
 """Compiled programs kept between runs of the command line, in a place of the person's own.
 
-What scores is found by what it is made from, so that a second start need neither trace nor compile. What trains goes
-through JAX's persistent compilation cache, which finds a compiled program by the traced one.
+What scores on a CPU is found by what it is made from, so that a second start need neither trace nor compile. All else
+goes through JAX's persistent compilation cache, which finds a compiled program by the traced one.
 
 The library never turns either on: a program that imports it has its own say in JAX's settings.
 """
@@ -9,6 +9,7 @@ The library never turns either on: a program that imports it has its own say in 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.monitoring
 import jaxlib.version
 import numpy as np
 from jax.experimental import serialize_executable
@@ -51,7 +53,7 @@ def place() -> Path:
 
 
 class DamagedError(Exception):
-    """What was kept turned out to be no network; it is gone, and the person was told."""
+    """What was kept turned out to be no network. The person was told, and it is gone if it could be removed."""
 
 
 class CompiledNetworks:
@@ -69,12 +71,12 @@ class CompiledNetworks:
     def key(self, facts: str) -> str:
         """What a network is found by: its facts, this package's code, versions, settings of JAX and XLA, and the host.
 
-        To be asked for before the network is traced, which JAX may note in its settings.
+        To be asked for under the settings that the network is traced under.
 
         Args:
           facts: all else that the compiled network goes by.
         """
-        told = repr([facts, _CODE, _VERSIONS, _HOST, _settings()])
+        told = repr([facts, _CODE, _VERSIONS, _host(), _settings()])
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def find(
@@ -113,8 +115,27 @@ class CompiledNetworks:
 
         return load
 
-    def keep(self, key: str, compiled: jax.stages.Compiled) -> None:
-        """Write a compiled network that has not run yet: XLA cannot write some of what has."""
+    def compiled(self, key: str, lowered: jax.stages.Lowered, options: dict[str, str | bool]) -> jax.stages.Compiled:
+        """Compile a network, and keep it by its key before it runs: XLA cannot write some of what has run.
+
+        What JAX took from a cache of its own is not kept. XLA writes that without a word, and without its code.
+        """
+        hits: list[str] = []
+
+        def note(event: str, **_: str | int) -> None:
+            if event.endswith("/cache_hits"):
+                hits.append(event)
+
+        jax.monitoring.register_event_listener(note)
+        try:
+            compiled = lowered.compile(options)
+        finally:
+            jax.monitoring.unregister_event_listener(note)
+        if not hits:
+            self._keep(key, compiled)
+        return compiled
+
+    def _keep(self, key: str, compiled: jax.stages.Compiled) -> None:
         try:
             content, _, _ = serialize_executable.serialize(compiled)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,42 +185,56 @@ _VERSIONS = [sys.version, jax.__version__, jaxlib.version.__version__, flax.__ve
 
 
 def _host() -> list[object]:
-    """What code was compiled for, besides the devices: this CPU's instructions, and as many threads."""
-    told: list[object] = [platform.machine(), platform.processor(), os.cpu_count()]
+    """What code was compiled for, besides the devices: this CPU and its instructions, and as many threads."""
+    told: list[object] = [platform.machine(), os.cpu_count()]
     with suppress(AttributeError, OSError):
         told.append(len(os.sched_getaffinity(0)))
     with suppress(OSError), Path("/proc/cpuinfo").open() as file:
-        told.append(next((line for line in file if line.startswith(("flags", "Features"))), None))
+        of_one = itertools.takewhile(str.strip, file)
+        told += [line for line in of_one if line.startswith(("model name", "flags", "Features"))]
     return told
 
 
-_HOST = _host()
+def xla_flags() -> str:
+    """The person's flags for XLA: those of `XLA_FLAGS`, or of the file that it names."""
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):
+        with suppress(OSError, ValueError):
+            return Path(flags).read_text()
+    return flags
 
 
 def _settings() -> list[object]:
     """JAX's, XLA's and Flax's settings, but for those that say where and what to keep."""
     where = ("jax_compilation_cache", "jax_persistent_cache")
     ours = sorted((name, value) for name, value in jax.config.values.items() if not name.startswith(where))
-    told = ("FLAX_", "LIBTPU_", "XLA_")
-    return [ours, sorted((name, value) for name, value in os.environ.items() if name.startswith(told))]
+    told = ("FLAX_", "NPROC", "PJRT_", "TF_", "XLA_")
+    return [ours, xla_flags(), sorted((name, value) for name, value in os.environ.items() if name.startswith(told))]
 
 
-def kept(say: Callable[[str], None]) -> CompiledNetworks | None:
-    """Where compiled networks are kept, if anywhere.
+@contextmanager
+def kept(say: Callable[[str], None], platform: str) -> Iterator[CompiledNetworks | None]:
+    """Keep what is compiled inside, and take from what was kept: networks for a CPU, and by JAX all for other devices.
 
-    Where the person has set a place for JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) it is there, and nowhere if they
-    turned it off. A cache that cannot be used costs one line, no score.
+    Where the person has set JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) or turned it off, that is all there is. A
+    cache that cannot be used costs one line, no score.
 
     Args:
       say: takes a line for the person to read, once at most.
+      platform: of the devices.
+
+    Yields:
+      Where networks are kept, if they are.
     """
+    if platform != "cpu":
+        with jax_kept(say):
+            yield None
+        return
     say = _once(say)
     theirs, on = _of_the_person()
-    # Theirs may be empty, which is off as well, or a bucket. And code that cannot be told from other code has no key.
-    if _CODE is None or not on or (theirs is not None and (not theirs or "://" in theirs)):
-        return None
-    folder = _prepared(say) if theirs is None else Path(theirs)
-    return None if folder is None else CompiledNetworks(folder, say)
+    # Code that cannot be told from other code has no key.
+    folder = _prepared(say) if theirs is None and on and _CODE is not None else None
+    yield None if folder is None else CompiledNetworks(folder, say)
 
 
 @contextmanager
@@ -277,8 +312,12 @@ def _prepared(say: Callable[[str], None]) -> Path | None:
 def _prepare(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Entries are programs: whoever may write here may run code as this person.
-    if folder.stat().st_mode & 0o022:
-        raise PermissionError(f"{folder}: others may write there, and it holds programs; `chmod go-w` it")
+    if hasattr(os, "geteuid"):
+        status = folder.stat()
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"{folder}: it is another user's, and holds programs")
+        if status.st_mode & 0o022:
+            raise PermissionError(f"{folder}: others may write there, and it holds programs; `chmod go-w` it")
     with tempfile.TemporaryFile(dir=folder):
         pass
     # A run that was killed between an entry and the file with its time of use leaves the first alone, and JAX, which

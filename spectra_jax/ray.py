@@ -123,7 +123,8 @@ class Scoring:
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
-        scorer.load(kept=compile_cache.kept(lambda _: None))
+        with compile_cache.kept(lambda _: None, jax.local_devices()[0].platform) as kept:
+            scorer.load(kept=kept)
         return scorer
 
     def score_trials(self, trials: Iterable[Trial], **options: Any) -> Generator[Result]:

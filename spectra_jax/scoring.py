@@ -25,7 +25,7 @@ from spectra_jax import audio, hub
 from spectra_jax.ahead import ahead
 from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import filled, held_model
-from spectra_jax.compile_cache import CompiledNetworks, DamagedError
+from spectra_jax.compile_cache import CompiledNetworks, DamagedError, xla_flags
 from spectra_jax.config import SpectraConfig
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, folded, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
@@ -126,6 +126,7 @@ class Scorer:
         self._asked_devices = devices
         self._loading = Lock()
         self._network: _Network | None = None
+        self._kept: CompiledNetworks | None = None
 
     def load(self, num_clips: int | None = None, kept: CompiledNetworks | None = None) -> None:
         """Compile the network, read the weights and put them on the devices; further calls do nothing.
@@ -168,6 +169,7 @@ class Scorer:
         # One thread loads, and others that score at the same time wait for it.
         with self._loading:
             if self._network is None:
+                self._kept = kept
                 self._network = self._load(num_clips, kept)
             return self._network
 
@@ -190,8 +192,9 @@ class Scorer:
                 key = "" if kept is None else kept.key(self._facts(shapes.config, batch_size, devices))
                 found = None if kept is None else kept.find(key, devices, arguments)
                 # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
-                options = _compiler_options(devices[0].platform)
-                compiling = pool.submit(found or partial(forward.lower(*arguments).compile, options))
+                compiling = pool.submit(
+                    found or self._compile(forward.lower(*arguments), devices[0].platform, kept, key)
+                )
                 model = shapes
                 if checkpoint is not None:
                     model = filled(shapes, checkpoint)
@@ -200,14 +203,20 @@ class Scorer:
                 try:
                     compiled = compiling.result()
                 except DamagedError:
-                    found, compiled = None, forward.lower(*arguments).compile(options)
-            if kept is not None and found is None:
-                kept.keep(key, compiled)
+                    compiled = self._compile(forward.lower(*arguments), devices[0].platform, kept, key)()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
         finally:
             # Without waiting: weights that turn out damaged, or Ctrl-C, are told of at once.
             pool.shutdown(wait=False)
+
+    @staticmethod
+    def _compile(
+        lowered: jax.stages.Lowered, platform: str, kept: CompiledNetworks | None, key: str
+    ) -> Callable[[], jax.stages.Compiled]:
+        """What compiles the network, and keeps it."""
+        options = _compiler_options(platform)
+        return partial(lowered.compile, options) if kept is None else partial(kept.compiled, key, lowered, options)
 
     def _forward(
         self, shapes: SpectraAASIST3, batch_size: int, mesh: Mesh
@@ -298,6 +307,7 @@ class Scorer:
         if self._certifier is not None:
             certified = answer[:, 2:].min(axis=1) < GAP_BOUND
             if certified.any():
+                self._certifier.load(kept=self._kept)
                 answer = answer.astype(np.float64)
                 answer[certified] = self._certifier._answer(windows[certified])
         return answer, certified
@@ -432,7 +442,7 @@ def _compiler_options(platform: str) -> dict[str, str | bool]:
     A person who chose a level in `XLA_FLAGS` gets theirs.
     """
     level = "xla_backend_optimization_level"
-    return {level: "2"} if platform == "cpu" and level not in os.environ.get("XLA_FLAGS", "") else {}
+    return {level: "2"} if platform == "cpu" and level not in xla_flags() else {}
 
 
 def _give_back_freed_memory() -> None:

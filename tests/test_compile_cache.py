@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from spectra_jax import Scorer, compile_cache, load
 from spectra_jax.model.spectra import SpectraAASIST3
@@ -84,7 +85,8 @@ def test_the_person_s_own_settings_are_respected(caches: Path) -> None:
         with jax_setting(name, value):
             own = settings()
             with compile_cache.jax_kept(said.append):
-                compile_cache.kept(said.append)
+                with compile_cache.kept(said.append, "cpu") as networks:
+                    assert networks is None
                 assert settings() == own
     assert said == []
     assert list(caches.iterdir()) == []
@@ -96,20 +98,28 @@ def test_a_place_that_cannot_be_written_is_one_line(caches: Path) -> None:
     said: list[str] = []
     with compile_cache.jax_kept(said.append):
         assert settings() == before
-    assert compile_cache.kept(said.append) is None
+    with compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
     assert len(said) == 2
     for line in said:
         assert line.startswith("no compile cache: ")
         assert str(caches / "spectra-jax") in line
 
 
-def test_a_place_where_others_may_write_is_not_used(caches: Path) -> None:
+def test_a_place_where_others_may_write_is_not_used(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = caches / "spectra-jax" / "compiled"
     folder.mkdir(parents=True)
     folder.chmod(0o770)
     said: list[str] = []
-    assert compile_cache.kept(said.append) is None
+    with compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
     assert said == [f"no compile cache: {folder}: others may write there, and it holds programs; `chmod go-w` it"]
+    folder.chmod(0o700)
+    said.clear()
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    with compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
+    assert said == [f"no compile cache: {folder}: it is another user's, and holds programs"]
 
 
 def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
@@ -139,8 +149,24 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     assert [str(warning.message) for warning in others] == ["something else"]
 
 
+@contextmanager
+def jax_cache(on: bool) -> Iterator[None]:
+    """JAX's own cache truly on or off, which the setting alone does not do once it was used."""
+    with jax_setting("jax_enable_compilation_cache", on):
+        compilation_cache.reset_cache()
+        yield
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture
-def networks(tmp_path: Path) -> compile_cache.CompiledNetworks:
+def compiled_here() -> Iterator[None]:
+    """Nothing comes from JAX's cache, which other tests fill."""
+    with jax_cache(on=False):
+        yield
+
+
+@pytest.fixture
+def networks(tmp_path: Path, compiled_here: None) -> compile_cache.CompiledNetworks:
     """A place for networks that has no trouble."""
     return compile_cache.CompiledNetworks(tmp_path / "networks", pytest.fail)
 
@@ -150,17 +176,14 @@ def doubled(networks: compile_cache.CompiledNetworks, facts: str) -> bool:
     x = jax.ShapeDtypeStruct((3,), np.float32)
     key = networks.key(facts)
     load = networks.find(key, jax.local_devices()[:1], ([x],))
-    if load is None:
-        program = jax.jit(lambda given: given[0] * 2).lower([x]).compile()
-        networks.keep(key, program)
-    else:
-        program = load()
+    lowered = jax.jit(lambda given: given[0] * 2).lower([x])
+    program = networks.compiled(key, lowered, {}) if load is None else load()
     np.testing.assert_array_equal(program([np.arange(3, dtype=np.float32)]), [0, 2, 4])
     return load is not None
 
 
 def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
-    networks: compile_cache.CompiledNetworks, monkeypatch: pytest.MonkeyPatch
+    networks: compile_cache.CompiledNetworks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [doubled(networks, facts) for facts in "aaba"] == [False, True, False, True]
     with jax_setting("jax_default_matmul_precision", "highest"):
@@ -170,7 +193,12 @@ def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
     with monkeypatch.context() as patched:
         patched.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + " --xla_cpu_enable_fast_math=false")
         assert not doubled(networks, "a")
-    others = {"_CODE": "of another version", "_VERSIONS": ["flax 99"], "_HOST": ["another CPU"]}
+        file = tmp_path / "flags"
+        patched.setenv("XLA_FLAGS", str(file))
+        for flags in ("--xla_cpu_enable_fast_math=false", "--xla_cpu_enable_fast_math=true"):
+            file.write_text(flags)
+            assert not doubled(networks, "a")
+    others = {"_CODE": "of another version", "_VERSIONS": ["flax 99"], "_host": lambda: ["another CPU"]}
     for name, other in others.items():
         with monkeypatch.context() as patched:
             patched.setattr(compile_cache, name, other)
@@ -178,9 +206,27 @@ def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
     assert doubled(networks, "a")
 
 
+def test_what_jax_had_in_its_own_cache_is_not_kept(networks: compile_cache.CompiledNetworks, tmp_path: Path) -> None:
+    """XLA writes such a program without a word and without its code, and it would fail whenever it ran."""
+    x = jax.ShapeDtypeStruct((64, 64), np.float32)
+
+    def lowered() -> jax.stages.Lowered:
+        jax.clear_caches()
+        return jax.jit(lambda given: jax.numpy.sort(jax.numpy.tanh(given[0]) @ given[0])).lower([x])
+
+    found = []
+    theirs = jax_setting("jax_compilation_cache_dir", str(tmp_path / "theirs"))
+    with theirs, jax_setting("jax_persistent_cache_min_compile_time_secs", 0.0), jax_cache(on=True):
+        for name in ("first", "again"):
+            networks.compiled(name, lowered(), {})
+            found.append(networks.find(name, jax.local_devices()[:1], ([x],)) is not None)
+    assert found == [True, False]
+
+
 def test_code_that_cannot_be_told_from_other_code_has_no_place(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile_cache, "_CODE", None)
-    assert compile_cache.kept(pytest.fail) is None
+    with compile_cache.kept(pytest.fail, "cpu") as networks:
+        assert networks is None
 
 
 def test_code_is_told_apart(tmp_path: Path) -> None:
@@ -280,6 +326,7 @@ def test_what_was_compiled_gives_the_same_scores_to_the_bit(
     assert list((tmp_path / "networks").iterdir()) == [entry]
 
 
+@pytest.mark.usefixtures("compiled_here")
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:40], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], lambda _: b""]
 )
@@ -294,6 +341,7 @@ def test_a_damaged_network_is_made_anew(tmp_path: Path, damage: Callable[[bytes]
     assert line.startswith(f"compile cache {tmp_path}: trouble reading it, so the network is compiled anew (")
 
 
+@pytest.mark.usefixtures("compiled_here")
 def test_a_network_that_cannot_be_kept_is_a_line(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "file").touch()
@@ -324,12 +372,11 @@ def test_networks_least_recently_used_go_first(
     assert not doubled(networks, "b")
 
 
-def test_the_person_s_own_place_keeps_networks_too_where_it_is_a_folder(caches: Path, tmp_path: Path) -> None:
-    for theirs, kept in ((str(tmp_path / "theirs"), True), ("gs://bucket/cache", False), ("", False)):
-        with jax_setting("jax_compilation_cache_dir", theirs):
-            assert (compile_cache.kept(pytest.fail) is not None) == kept
-    with jax_setting("jax_enable_compilation_cache", False):
-        assert compile_cache.kept(pytest.fail) is None
+def test_other_devices_are_left_to_jax(caches: Path) -> None:
+    for platform, kept in (("cpu", True), ("cuda", False)):
+        with compile_cache.kept(pytest.fail, platform) as networks:
+            assert (networks is not None) == kept
+            assert (settings()["jax_compilation_cache_dir"] is None) == kept
 
 
 @pytest.mark.long

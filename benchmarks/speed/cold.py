@@ -56,13 +56,17 @@ def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, An
         seconds, score = None, None
         late = Timer(TIMEOUT, process.kill)
         late.start()
-        with process:
-            for line in process.stdout or ():
-                # With a sign or not, and four decimals or more.
-                found = re.search(r"-?\d+\.\d{4,}", line)
-                if found and score is None:
-                    seconds, score = time.perf_counter() - start, float(found[0])
-        late.cancel()
+        try:
+            with process:
+                for line in process.stdout or ():
+                    # With a sign or not, and four decimals or more.
+                    found = re.search(r"-?\d+\.\d{4,}", line)
+                    if found and score is None:
+                        seconds, score = time.perf_counter() - start, float(found[0])
+        finally:
+            late.cancel()
+        if time.perf_counter() - start > TIMEOUT:
+            return {"label": label, "error": f"no end after {TIMEOUT} s"}
         if process.returncode or score is None:
             errors.seek(0)
             told = [line for line in errors.read().splitlines() if any(map(str.isalpha, line))]

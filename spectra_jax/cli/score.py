@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -213,8 +212,8 @@ def score(
         diagnostics=diagnostics,
         certify=certify,
     )
-    with compile_cache.off() if no_compile_cache else nullcontext():
-        scorer.load(num_clips=len(listed), kept=None if no_compile_cache else compile_cache.kept(say))
+    with compile_cache.off() if no_compile_cache else compile_cache.kept(say, here[0].platform) as kept:
+        scorer.load(num_clips=len(listed), kept=kept)
     if folder is not None:
         run = begin(scorer)
         if bulk.follow(run, run):
