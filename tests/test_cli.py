@@ -182,7 +182,8 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits without a compiled network, for tests of what goes on around it."""
-    monkeypatch.setattr(Scorer, "_lower", lambda *_: SimpleNamespace(compile=lambda: None))
+    lowered = SimpleNamespace(compile=lambda options: None)
+    monkeypatch.setattr(Scorer, "_forward", lambda *_: (SimpleNamespace(lower=lambda: lowered), ()))
     monkeypatch.setattr(Scorer, "_begin", lambda self, windows: windows[:, :2].astype(np.float64))
 
 

@@ -417,14 +417,17 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
     """Without waiting for the compile that runs beside the reading."""
     done = threading.Event()
 
-    class Lowered:
-        def compile(self) -> None:
+    class Forward:
+        def lower(self) -> Forward:
+            return self
+
+        def compile(self, options: dict[str, object]) -> None:
             done.wait(60)
 
     def damaged(*_: object) -> SpectraAASIST3:
         raise CheckpointError("damaged")
 
-    monkeypatch.setattr(Scorer, "_lower", lambda *_: Lowered())
+    monkeypatch.setattr(Scorer, "_forward", lambda *_: (Forward(), ()))
     monkeypatch.setattr("spectra_jax.scoring.filled", damaged)
     try:
         with pytest.raises(CheckpointError, match="damaged"):
