@@ -191,10 +191,16 @@ class Scorer:
                 kept = None if checkpoint is None else kept
                 key = "" if kept is None else kept.key(self._facts(shapes.config, batch_size, devices))
                 found = None if kept is None else kept.find(key, devices, arguments)
+
+                def traced() -> Callable[[], jax.stages.Compiled]:
+                    """What compiles the network, traced now, and keeps it."""
+                    lowered, options = forward.lower(*arguments), _compiler_options(devices[0].platform)
+                    if kept is None:
+                        return partial(lowered.compile, options)
+                    return partial(kept.compiled, key, lowered, options)
+
                 # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
-                compiling = pool.submit(
-                    found or self._compile(forward.lower(*arguments), devices[0].platform, kept, key)
-                )
+                compiling = pool.submit(found or traced())
                 model = shapes
                 if checkpoint is not None:
                     model = filled(shapes, checkpoint)
@@ -203,20 +209,12 @@ class Scorer:
                 try:
                     compiled = compiling.result()
                 except DamagedError:
-                    compiled = self._compile(forward.lower(*arguments), devices[0].platform, kept, key)()
+                    compiled = traced()()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))
         finally:
             # Without waiting: weights that turn out damaged, or Ctrl-C, are told of at once.
             pool.shutdown(wait=False)
-
-    @staticmethod
-    def _compile(
-        lowered: jax.stages.Lowered, platform: str, kept: CompiledNetworks | None, key: str
-    ) -> Callable[[], jax.stages.Compiled]:
-        """What compiles the network, and keeps it."""
-        options = _compiler_options(platform)
-        return partial(lowered.compile, options) if kept is None else partial(kept.compiled, key, lowered, options)
 
     def _forward(
         self, shapes: SpectraAASIST3, batch_size: int, mesh: Mesh

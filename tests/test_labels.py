@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spectra_jax.labels import labels_of, read_labels
@@ -49,9 +51,6 @@ def test_reads_manifests(tmp_path: Path) -> None:
 
 
 def test_reads_the_arenas_parquet(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
     table = pa.table({"utterance_id": ["a", "b"], "label": pa.array([0, 1], pa.int8())})
     pq.write_table(table, tmp_path / "labels.parquet")
     assert read_labels(tmp_path / "labels.parquet").bonafide.tolist() == [True, False]
