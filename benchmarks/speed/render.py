@@ -220,10 +220,7 @@ def _stages(results: Results) -> Iterator[Table]:
             rows.append(
                 (name, f"{seconds * 1e3:.1f}", f"{seconds / whole:.1%}", _count(flops[name]), _rate(rate), share)
             )
-        note = (
-            "Each stage compiled alone, on its true input; shares of time are of the whole network's. The graph "
-            "back-end's four branches are written out here, while the whole network loops over them."
-        )
+        note = "Each stage compiled alone, on its true input; shares of time are of the whole network's."
         yield Table(title, ("stage", "ms", "share of time", "operations", "rate", "share of peak"), rows, note)
 
 
