@@ -2,7 +2,7 @@
 # make test        the tests, PyTorch parity included, but for a few that take a minute or more each
 # make test-all    those too
 # make test-fast   the tests that need neither PyTorch nor the full-size network
-# make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: half an hour or more, on an idle machine
+# make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
 # make lint        formatting and style
