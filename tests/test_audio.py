@@ -96,7 +96,7 @@ def test_a_clip_longer_than_one_block_reads_like_a_short_one(tmp_path: Path, suf
     how = {"bitrate_mode": "VARIABLE"} if suffix == ".mp3" else {}
     path = save(tmp_path / f"clip{suffix}", audio, **how)
     whole, _ = read(path)
-    monkeypatch.setattr("spectra_jax.audio._BLOCK_SAMPLES", 3001)
+    monkeypatch.setattr("spectra_jax.audio.decoding._BLOCK_SAMPLES", 3001)
     np.testing.assert_array_equal(read(path)[0], whole)
     np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], whole)
 
@@ -398,7 +398,7 @@ def test_what_is_broken_after_the_start_is_told_of(tmp_path: Path, monkeypatch: 
     audio = noise(9000)
     audio[[7000, 8999]] = np.nan, np.inf
     soundfile.write(tmp_path / "clip.wav", audio, 16_000, subtype="FLOAT")
-    monkeypatch.setattr("spectra_jax.audio._BLOCK_SAMPLES", 1000)
+    monkeypatch.setattr("spectra_jax.audio.decoding._BLOCK_SAMPLES", 1000)
     found = decode(tmp_path / "clip.wav", keep_seconds=0.1)
     assert found.broken == "2 of 9,000 samples are NaN or infinite; the first is sample 7000 (nan)"
     assert len(found.samples) == 1600
@@ -411,6 +411,6 @@ def test_equal_samples_have_equal_digests_in_any_container(tmp_path: Path) -> No
 
 
 def test_a_clip_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spectra_jax.audio._DECODE_SECONDS", -1)
+    monkeypatch.setattr("spectra_jax.audio.decoding._DECODE_SECONDS", -1)
     with pytest.raises(AudioError, match="not decoded after -1 s"):
         decode(save(tmp_path / "a.wav", noise(5000)))

@@ -1,0 +1,26 @@
+"""The first-order high-pass filter that the network was trained behind."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+PREEMPHASIS = 0.97
+
+
+def pre_emphasis(audio: NDArray[np.float32], coefficient: float = PREEMPHASIS) -> NDArray[np.float32]:
+    """`y[0] = x[0]`, `y[n] = x[n] - coefficient * x[n-1]`, in float32, the product rounded before the subtraction.
+
+    Args:
+      audio: (samples,) float32: the whole clip, before any cut. It is left as it is.
+      coefficient: rounded to float32.
+
+    Returns:
+      (samples,) float32, a new array.
+    """
+    emphasised = np.array(audio, dtype=np.float32)
+    # Two steps, so two roundings: numpy finishes the product's array before it subtracts.
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = np.float32(coefficient) * emphasised[:-1]
+        emphasised[1:] -= product
+    return emphasised
