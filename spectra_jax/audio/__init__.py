@@ -9,7 +9,7 @@ Everything here is numpy on the host, and on purpose: pre-emphasis must round it
 compiler that fuses the two into one instruction does not. There is no waveform normalisation: loudness is kept.
 """
 
-from spectra_jax.audio.decoding import Decoded, decode, read
+from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read
 from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE, TARGET_RATE, resample
@@ -24,9 +24,11 @@ __all__ = [
     "PREEMPHASIS",
     "TARGET_RATE",
     "AudioError",
+    "AudioStream",
     "Decoded",
     "decode",
     "is_silent",
+    "open_stream",
     "pre_emphasis",
     "prepare",
     "read",
