@@ -1,6 +1,12 @@
-"""What a file is, by its first bytes."""
+"""What a file is, by its first bytes: its name says nothing."""
 
 from __future__ import annotations
+
+import re
+
+from spectra_jax.audio import frames
+from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.source import Source
 
 # Every suffix whose files `open_stream` decodes. Files are recognised by their content: a suffix only selects them.
 # fmt: off
@@ -11,3 +17,151 @@ DECODABLE_SUFFIXES = frozenset({
     ".svx", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
 })
 # fmt: on
+
+# How a recording begins -> its kind.
+_MAGIC = (
+    (b"fLaC", "flac"),
+    (b"OggS", "ogg"),
+    (b"riff\x2e\x91\xcf\x11", "w64"),
+    (b".snd", "au"),
+    (b"dns.", "au"),
+    (b"caff", "caf"),
+    (b"Creative Voice File\x1a", "voc"),
+    (b"NIST_1A", "sphere"),
+    (b"2BIT", "avr"),
+    (b"\x1a\x45\xdf\xa3", "matroska"),
+    (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "asf"),
+    (b"wvpk", "wavpack"),
+    (b"#!AMR\n", "amr"),
+    (b"#!AMR-WB\n", "amr-wb"),
+    # Older kinds of uncompressed samples, which state their length to libsndfile or not at all.
+    (b" paf", "other"),
+    (b"fap ", "other"),
+    (b"PVF1\n", "other"),
+    (b"\x64\xa3\x01\x00", "other"),
+    (b"\x64\xa3\x02\x00", "other"),
+    (b"\x64\xa3\x03\x00", "other"),
+    (b"\x64\xa3\x04\x00", "other"),
+    (b"\x00\x01\xa3\x64", "other"),
+    (b"\x00\x02\xa3\x64", "other"),
+    (b"\x00\x03\xa3\x64", "other"),
+    (b"\x00\x04\xa3\x64", "other"),
+    (b"ALawSoundFile**", "other"),
+    (b"Extended Instrument: ", "other"),
+    (b"MATLAB 5.0 MAT-file", "other"),
+    (b"\xf0\x7e", "other"),
+)
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
+
+# What people have in the place of a recording: (offset, bytes, what it is).
+_NOT_AUDIO = (
+    (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the recording: run `git lfs pull`"),
+    (0, b"PK\x03\x04", "a zip archive, not an audio file: unpack it"),
+    (0, b"\x1f\x8b", "a gzip archive, not an audio file: unpack it"),
+    (0, b"BZh", "a bzip2 archive, not an audio file: unpack it"),
+    (0, b"\xfd7zXZ\0", "an xz archive, not an audio file: unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive, not an audio file: unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive, not an audio file: unpack it"),
+    (0, b"Rar!\x1a", "a RAR archive, not an audio file: unpack it"),
+    (257, b"ustar", "a tar archive, not an audio file: score it under a name that ends in .tar"),
+    (0, b"%PDF-", "a PDF document, not an audio file"),
+    (0, b"\x89PNG\r\n", "an image (PNG), not an audio file"),
+    (0, b"\xff\xd8\xff", "an image (JPEG), not an audio file"),
+    (0, b"GIF8", "an image (GIF), not an audio file"),
+    (8, b"WEBP", "an image (WebP), not an audio file"),
+    (0, b"II*\0", "an image (TIFF), not an audio file"),
+    (0, b"MM\0*", "an image (TIFF), not an audio file"),
+    (0, b"PAR1", "a Parquet file, not an audio file: score it under a name that ends in .parquet"),
+    (0, b"\x93NUMPY", "a NumPy array, not an audio file: `Scorer` takes arrays"),
+    (0, b"\x89HDF\r\n", "an HDF5 file, not an audio file"),
+    (0, b"SQLite format 3\0", "an SQLite database, not an audio file"),
+    (0, b"\x7fELF", "a program, not an audio file"),
+    (0, b"MThd", "MIDI: notes, not a recording"),
+    (8, b"AVI ", "an AVI video, which is not read here: extract its audio (ffmpeg -i FILE -vn OUT.wav)"),
+    (0, b"FLV\x01", "a Flash video, which is not read here: extract its audio (ffmpeg -i FILE -vn OUT.wav)"),
+    (0, b"\0\0\x01\xba", "an MPEG video, which is not read here: extract its audio (ffmpeg -i FILE -vn OUT.wav)"),
+    (0, b".RMF", "RealMedia, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"MAC ", "Monkey's Audio, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"TTA1", "True Audio, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"tBaK", "TAK, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"MPCK", "Musepack, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"DSD ", "DSD, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"FRM8", "DSD, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"\x7f\xfe\x80\x01", "DTS, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"ADIF", "AAC in ADIF, which is not read here: convert it to WAV (ffmpeg -i FILE OUT.wav)"),
+    (0, b"#!AMR_MC1.0\n", "AMR of several channels, which is not read here: convert it to WAV"),
+    (0, b"#!AMR-WB_MC1.0\n", "AMR of several channels, which is not read here: convert it to WAV"),
+)
+_TEXT_BYTES = 4096
+
+
+def identify(source: Source) -> tuple[str, int]:
+    """The kind of a recording, and where it begins: behind the tags (ID3) that some programs put before anything.
+
+    Raises:
+      AudioError: it is none, or of a kind that is not decoded here; says what it is instead.
+    """
+    start = 0
+    while length := frames.tag_bytes(source.read(start, 16)):
+        start += length
+    if start >= source.size:
+        raise AudioError("cut short: a tag (ID3) with nothing after it")
+    head = source.read(start, _TEXT_BYTES)
+    kind = _by_magic(head)
+    if kind:
+        return kind, start
+    for offset, magic, what in _NOT_AUDIO:
+        if head[offset : offset + len(magic)] == magic:
+            raise AudioError(what)
+    if text := _text(head):
+        raise AudioError(text)
+    return _by_frames(source, start)
+
+
+def _by_magic(head: bytes) -> str | None:
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return "wav"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if head[:4] == b"FORM" and head[8:12] in (b"8SVX", b"16SV"):
+        return "svx"
+    if head[4:8] in _MP4_BOXES:
+        return "mp4"
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+
+
+def _by_frames(source: Source, start: int) -> tuple[str, int]:
+    for kind, length_of, search in (
+        ("ac3", frames.ac3_frame, 0),
+        ("aac", frames.adts_frame, frames.TORN_BYTES),
+        ("mp3", frames.mp3_frame, frames.TORN_BYTES),
+    ):
+        found = frames.find_frames(source, start, length_of, search)
+        if found is not None:
+            return kind, found
+    if source.size % 33 == 0 and frames.find_frames(source, start, frames.gsm_frame) is not None:
+        return "gsm", start
+    return "unknown", start
+
+
+def _text(head: bytes) -> str | None:
+    """What kind of text a file is; None if it is none."""
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # A character that the end of what was read cuts in two is none of the text's faults.
+        if error.start < len(head) - 3:
+            return None
+        text = head[: error.start].decode()
+    if re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text):
+        return None
+    begin = text.lstrip()[:200].lower()
+    if begin.startswith(("<!doctype html", "<html", "<head", "<body")):
+        return "an HTML page, not an audio file: the download gave an error page or wants a login"
+    if begin.startswith("<"):
+        return "XML, not an audio file: often the error message of a download"
+    if begin.startswith(("{", "[{", "[]", '["')):
+        return "JSON, not an audio file: often the error message of a download"
+    if begin.startswith(("#extm3u", "[playlist]", "ffconcat", "v=0")):
+        return "a playlist, not an audio file: give the recordings that it lists"
+    return "a text file, not an audio file"

@@ -6,43 +6,31 @@ import hashlib
 import io
 import math
 import os
-import re
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from spectra_jax.audio import boxes, chunks, containers, frames, ogg
 from spectra_jax.audio.errors import AudioError
-from spectra_jax.audio.samples import describe_not_finite, to_mono
+from spectra_jax.audio.ffmpeg import FFmpegReader
+from spectra_jax.audio.libsndfile import LibsndfileReader
+from spectra_jax.audio.samples import describe_not_finite
+from spectra_jax.audio.source import Source, View
 
 # Of all channels together, so that no number of them in a header asks for much memory.
 _BLOCK_SAMPLES = 1 << 16
 # Far longer than any clip takes: an hour of MP3 takes ten.
 _DECODE_SECONDS = 300
-
-# libsndfile cuts a header's promise down to what the file holds and goes on, and tells of it in its log alone.
-_PROMISE = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-# Some writers count their own header as samples, which is no loss.
-_HEADER_BYTES = 512
-# Writers that cannot seek back (pipes) leave a length near the largest their field can hold.
-_UNKNOWN_BYTES = 0x7FFF_0000
-
-
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read to its end, whatever its header says of its length.
-
-    soundfile seeks after every read of a seekable file. In an MP3 that lands on the wrong sample, and in a FLAC that
-    came through a pipe, without a length in its header, it fails.
-    """
-
-    def seekable(self) -> bool:
-        return False
+# Suffixes of samples without a header. Their first samples may look like any kind of file.
+_HEADERLESS = frozenset({".raw", ".pcm", ".vox", ".ulaw", ".alaw", ".ul", ".al", ".sln", ".s16"})
 
 
 def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
@@ -120,33 +108,133 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
       AudioError: as in `read`, here or from the blocks; or decoding takes longer than five minutes.
     """
     name = str(path)
-    source: bytes | Path | io.BytesIO
-    if content is None:
-        _check_file(Path(path))
-        # As bytes, since soundfile fails on a file name that is not UTF-8; on Windows every name is text.
-        source = os.fsencode(path) if os.name == "posix" else Path(path)
-    elif content:
-        source = io.BytesIO(content)
-    else:
-        raise AudioError(f"{name}: empty (0 bytes)")
+    with ExitStack() as stack:
+        with _naming(name):
+            if content is None:
+                file = stack.enter_context(_open_file(Path(path)))
+            elif content:
+                file = stack.enter_context(io.BytesIO(content))
+            else:
+                raise AudioError("empty (0 bytes)")
+            readers = list(_readers(Source(file)))
+            first = readers[0]()
+            stack.callback(first.close)
+            rate = first.rate
+        yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name))
+
+
+class _Reader(Protocol):
+    rate: int
+
+    def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]: ...
+
+    def close(self) -> None: ...
+
+
+def _blocks(first: _Reader, others: list[Callable[[], _Reader]]) -> Iterator[NDArray[np.float32]]:
+    """The samples of a recording, and of those that are chained to it in the same file."""
+    yield from first.blocks(_BLOCK_SAMPLES)
+    for number, opened in enumerate(others, start=2):
+        reader = opened()
+        try:
+            if reader.rate != first.rate:
+                raise AudioError(
+                    f"its sample rate changes from {first.rate} to {reader.rate} Hz in part {number} of "
+                    f"{len(others) + 1}: cut it there into files"
+                )
+            yield from reader.blocks(_BLOCK_SAMPLES)
+        finally:
+            reader.close()
+
+
+def _readers(source: Source) -> list[Callable[[], _Reader]]:
+    """What decodes each of the recordings that are chained in a file: of nearly every file one."""
+    kind, start = containers.identify(source)
+    if kind in _CHUNKS:
+        plan = _CHUNKS[kind](source, start)
+        view = View(source, plan.pieces)
+        if plan.decoder == "libsndfile":
+            return [lambda: LibsndfileReader(view)]
+        return [lambda: FFmpegReader(view, plan.decoder)]
+    if kind == "flac":
+        total = chunks.flac_total(source, start)
+        end = source.size if total else frames.without_tags(source)
+        view = View(source, chunks.flac_without_total(source, start, end))
+        return [lambda: LibsndfileReader(view, total or None)]
+    if kind == "ogg":
+        return [partial(_open_ogg, source, link) for link in ogg.links(source, start)]
+    if kind in ("unknown", "other"):
+        return [lambda: _open_unknown(source, start)]
+    return [_framed(source, kind, start)]
+
+
+_CHUNKS = {
+    "wav": chunks.wav,
+    "w64": chunks.wave64,
+    "aiff": chunks.aiff,
+    "svx": chunks.svx,
+    "caf": chunks.caf,
+    "au": chunks.au,
+    "sphere": chunks.sphere,
+    "voc": chunks.voc,
+    "avr": chunks.avr,
+}
+# Streams of frames: the length of one, what messages call them, FFmpeg's name of the container, bytes before the first.
+_FRAMES = {
+    "aac": (frames.adts_frame, "AAC", "aac", 0),
+    "ac3": (frames.ac3_frame, "AC-3", "ac3", 0),
+    "gsm": (frames.gsm_frame, "GSM", "gsm", 0),
+    "amr": (frames.amr_frame, "AMR", "amr", 6),
+    "amr-wb": (frames.amr_wb_frame, "AMR", "amr", 9),
+}
+# The most that an MP3 can state to be no samples of the recording, at its start and its end: 12 bits for each.
+_MP3_ADDED_SAMPLES = 2 * 4095
+_CHECKS = {
+    "mp4": (boxes.check_mp4, "mov"),
+    "matroska": (boxes.check_matroska, "matroska"),
+    "asf": (boxes.check_asf, "asf"),
+}
+
+
+def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
+    if kind in _CHECKS:
+        check, container = _CHECKS[kind]
+        check(source, start)
+        return lambda: FFmpegReader(View(source, [(start, source.size)]), container)
+    if kind == "wavpack":
+        stated = boxes.wavpack_samples(source, start)
+        return lambda: FFmpegReader(View(source, [(start, source.size)]), "wv", stated)
+    if kind == "mp3":
+        pieces, num_samples = frames.mp3(source, start)
+        return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples - _MP3_ADDED_SAMPLES)
+    length_of, name, container, magic = _FRAMES[kind]
+    pieces = [source.read(start, magic), *frames.join(frames.walk(source, start + magic, length_of, name))]
+    if container == "ac3" and source.integer(start + 5, 1) >> 3 > 10:
+        container = "eac3"
+    return lambda: FFmpegReader(View(source, pieces), container)
+
+
+def _open_ogg(source: Source, link: ogg.OggStream) -> _Reader:
+    view = View(source, ogg.with_an_end(source, link))
+    return LibsndfileReader(view) if ogg.decoder(link) == "libsndfile" else FFmpegReader(view, "ogg")
+
+
+def _open_unknown(source: Source, start: int) -> _Reader:
+    """Kinds that nothing but libsndfile recognises, and few of them at all."""
+    reader = LibsndfileReader(View(source, [(start, source.size)]), trust_frames=True)
+    if reader.format == "MP3":
+        # libsndfile takes more for an MP3 than is one, and it does not decode every MP3 to its end.
+        reader.close()
+        raise AudioError("not an audio file, or one so damaged that its kind cannot be told")
+    return reader
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
     try:
-        with _Stream(source) as sound:
-            # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
-            sound.seek(0)
-            yield AudioStream(int(sound.samplerate), _bounded(_blocks(sound, name), name))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name}: {_explain(error)}") from error
-
-
-def _blocks(sound: _Stream, name: str) -> Iterator[NDArray[np.float32]]:
-    frames = max(_BLOCK_SAMPLES // sound.channels, 1)
-    while len(block := sound.read(frames, dtype="float32", always_2d=True)):
-        yield to_mono(block)
-    promise = _PROMISE.search(sound.extra_info)
-    if promise:
-        promised, held = int(promise[1]), int(promise[2])
-        if held + _HEADER_BYTES < promised < _UNKNOWN_BYTES:
-            raise AudioError(f"{name}: cut short: {held:,} of the {promised:,} bytes of samples its header promises")
+        yield
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
 
 
 def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:
@@ -154,7 +242,8 @@ def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArr
     spent = 0.0
     while True:
         begun = time.monotonic()
-        block = next(blocks, None)
+        with _naming(name):
+            block = next(blocks, None)
         spent += time.monotonic() - begun
         if block is None:
             return
@@ -201,33 +290,24 @@ def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_s
     )
 
 
-def _check_file(file: Path) -> None:
-    """Give the plain reasons their own sentence: libsndfile says "Format not recognised" to most of them."""
+def _open_file(file: Path) -> BinaryIO:
+    """Open a file, or give the plain reasons their own sentence."""
     try:
+        # Before it is opened: a pipe would be waited for.
         status = file.stat()
-        if stat.S_ISREG(status.st_mode):
-            with file.open("rb"):
-                pass
+        if stat.S_ISREG(status.st_mode) and status.st_size and file.suffix.lower() not in _HEADERLESS:
+            return file.open("rb")
     except FileNotFoundError:
-        raise AudioError(f"{file}: no such file") from None
+        raise AudioError("no such file") from None
     except PermissionError:
-        raise AudioError(f"{file}: no permission to read it") from None
+        raise AudioError("no permission to read it") from None
     # ValueError: a NUL in the path.
     except (OSError, ValueError) as error:
-        raise AudioError(f"{file}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        raise AudioError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise AudioError(f"{file}: a folder, not an audio file")
+        raise AudioError("a folder, not an audio file")
     if not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{file}: a pipe or a device, not an audio file")
+        raise AudioError("a pipe or a device, not an audio file")
     if status.st_size == 0:
-        raise AudioError(f"{file}: empty (0 bytes)")
-    if file.suffix.lower() == ".raw":
-        raise AudioError(f"{file}: headerless samples, of which neither rate nor format is known; convert it to WAV")
-
-
-def _explain(error: soundfile.LibsndfileError) -> str:
-    # 1 is "Format not recognised", and 7 what bytes get that begin like an MP3 and are none ("... possibly a pipe?").
-    if error.code in (1, 7):
-        return "not an audio file, or in a format libsndfile does not know (convert it to WAV or FLAC)"
-    reason = error.error_string.removeprefix("Error : ").rstrip(".")
-    return f"damaged or cut short ({reason})"
+        raise AudioError("empty (0 bytes)")
+    raise AudioError("headerless samples, of which neither rate nor format is known; convert it to WAV")

@@ -1,0 +1,403 @@
+"""Files of chunks, or with a header that states a length: WAV, AIFF, CAF, AU, VOC, SPHERE and their kin.
+
+What the header states is held against what the file holds, before anything is decoded. Where a writer could not know
+the length, because it wrote to a pipe, the header is replaced by one that states what there is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.frames import tag_bytes
+from spectra_jax.audio.source import Piece, Source
+
+# What writers leave in a field of 32 bits for a length that they do not know. A recording that was cut short states a
+# length of its own, which is none of these.
+_PLACEHOLDERS = (
+    0,  # Python's wave module, GStreamer 1.0 and servers that never come back to their header
+    0xFFFF_FFFF,  # FFmpeg and most speech servers
+    0x7FFF_FFFF,  # SoX of old, arecord, and most that count in signed integers
+    0x8000_0000,  # arecord of old
+    0x7FFF_F000,  # SoX, eSpeak, MPlayer
+    0x7FFF_0000,  # GStreamer's wavenc
+    0x7F00_0008,  # SoX in AIFF: the samples and the eight bytes before them
+    0x7F00_0000,
+    2_000_000_000,
+)
+# A trailer shorter than this may be anything: a newline, a tag, the padding of a disc sector.
+_TRAILING_BYTES = 1024
+# What libsndfile decodes. GSM 6.10 (0x31) is not among them: it decodes the byte of padding too.
+_LIBSNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x38, 0x40}
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+# The same with the fields of an Ambisonic WAV, which libsndfile knows too.
+_AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Attributes: its name, where its content is, and the length its header states."""
+
+    name: bytes
+    start: int
+    size: int
+
+
+def chunks(source: Source, start: int, order: str, *, id_bytes: int = 4, size_bytes: int = 4) -> Iterator[Chunk]:
+    """The chunks from `start` on, as far as they are chunks; the last may state more than the file holds."""
+    header_bytes = id_bytes + size_bytes
+    while start + header_bytes <= source.size:
+        name = source.read(start, id_bytes)
+        size = source.integer(start + id_bytes, size_bytes, order)
+        if (id_bytes == 4 and not name.isascii()) or not name[:4].strip(b"\0"):
+            return
+        # W64 counts the header of a chunk, and pads to eight bytes.
+        content = size - header_bytes if id_bytes == 16 else size
+        if content < 0:
+            return
+        yield Chunk(name, start + header_bytes, content)
+        end = start + header_bytes + content
+        start = -(-end // 8) * 8 if id_bytes == 16 else end + (end & 1 if size_bytes == 4 else 0)
+
+
+def is_placeholder(size: int, whole: int, offset: int, block: int) -> bool:
+    """Whether a length is what a writer leaves that does not know it.
+
+    Args:
+      size: of the samples, as the header states it.
+      whole: of the file, as the header states it: some writers put the placeholder there, and subtract.
+      offset: of the samples in the file.
+      block: bytes of a sample of all channels: some writers round down to it.
+    """
+    if size in _PLACEHOLDERS:
+        return True
+    for placeholder in _PLACEHOLDERS[1:]:
+        if size in (placeholder - placeholder % max(block, 1), placeholder - offset, placeholder - offset + 8):
+            return True
+        if whole in (placeholder, placeholder - 8) and size == whole + 8 - offset:
+            return True
+    return False
+
+
+def check_trailer(source: Source, end: int, stated: int) -> None:
+    """Refuse what follows the recording where it may be more of it.
+
+    Raises:
+      AudioError: another recording follows, or more bytes than a tag or padding has.
+    """
+    rest = source.read(end, _TRAILING_BYTES + 1)
+    start = rest.lstrip(b"\0")[:12]
+    if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b".snd", b"caff") or start[:4] == b"FORM":
+        raise AudioError(
+            f"several files in one: another recording begins at byte {end:,}; cut the file there, or join the samples"
+        )
+    if len(rest) > _TRAILING_BYTES and not tag_bytes(rest) and rest.strip(b"\0 \r\n"):
+        raise AudioError(
+            f"its header states {stated:,} bytes of samples, but {source.size - end:,} bytes follow them that are "
+            "neither a tag nor padding: more of the recording, which it does not state, or damage"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes: what to give the decoder, and which one that is."""
+
+    pieces: list[Piece]
+    decoder: str = "libsndfile"
+
+
+def wav(source: Source, start: int) -> Plan:
+    """WAV, in its little-endian, big-endian (RIFX) and 64-bit (RF64, BW64) kinds.
+
+    Raises:
+      AudioError: cut short, several files in one, several pieces of samples, or without samples.
+    """
+    magic = source.read(start, 4)
+    order = "big" if magic == b"RIFX" else "little"
+    whole = source.integer(start + 4, 4, order)
+    block = 0
+    tag = 0
+    sizes64: Chunk | None = None
+    data: Chunk | None = None
+    for chunk in chunks(source, start + 12, order):
+        if chunk.name == b"fmt ":
+            tag = _format_tag(source, chunk, order)
+            block = source.integer(chunk.start + 12, 2, order)
+        elif chunk.name == b"ds64":
+            sizes64 = chunk
+        elif chunk.name == b"LIST" and source.read(chunk.start, 4) == b"wavl":
+            raise AudioError("a WAV of several pieces of samples (wavl), which no decoder here reads whole")
+        elif chunk.name == b"data":
+            data = chunk
+            break
+    if data is None:
+        raise AudioError("cut short or damaged: a WAV without samples (no data chunk)")
+    if not block:
+        raise AudioError("damaged: a WAV whose fmt chunk, which describes its samples, is missing or empty")
+    size = data.size
+    field = (data.start - 4, 4)
+    if sizes64 and (magic in (b"RF64", b"BW64")) and size == 0xFFFF_FFFF:
+        size = source.integer(sizes64.start + 8, 8, order)
+        field = (sizes64.start + 8, 8)
+        whole = source.integer(sizes64.start, 8, order)
+    decoder = "libsndfile" if tag in _LIBSNDFILE_TAGS else "wav"
+    held = source.size - data.start
+    if _is_streamed(source, data, size, whole, start, block, order):
+        _check_streamed(source, data.start, held, block)
+        fields = [(start + 4, 4, source.size - start - 8), (*field, held)]
+        if field[1] == 8:
+            fields[0] = (sizes64.start if sizes64 else 0, 8, source.size - start - 8)
+        return Plan(_patched(source, start, source.size, fields, order), decoder)
+    if size == source.size - start and whole + 8 == source.size - start:
+        size = held  # A writer that counted its header as samples.
+    if size > held:
+        raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
+    _check_rest(source, data.start + size, size, order)
+    return Plan([(start, source.size)], decoder)
+
+
+def _format_tag(source: Source, chunk: Chunk, order: str) -> int:
+    tag = source.integer(chunk.start, 2, order)
+    if tag != 0xFFFE:
+        return tag
+    subformat = source.read(chunk.start + 24, 16)
+    if subformat[2:] in (_SUBFORMAT_TAIL, _AMBISONIC_TAIL):
+        return int.from_bytes(subformat[:2], "little")
+    return tag
+
+
+def _is_streamed(source: Source, data: Chunk, size: int, whole: int, start: int, block: int, order: str) -> bool:
+    held = source.size - data.start
+    if held == 0 or size >= 1 << 63:
+        return held > 0
+    if size == 0:
+        # An empty recording with chunks after it, or a length that nobody filled in.
+        end = data.start
+        for chunk in chunks(source, data.start, order):
+            end = chunk.start + chunk.size
+        return not data.start < end <= source.size + 1
+    return size > held and is_placeholder(size, whole, data.start - start, block)
+
+
+def _check_streamed(source: Source, start: int, held: int, block: int) -> None:
+    if held % block:
+        raise AudioError(f"cut short: its last sample has {held % block} of its {block} bytes")
+    overlap = b""
+    for position in range(start, source.size, 1 << 20):
+        found = re.search(rb"(?s)(RIFF|RIFX|RF64|BW64).{4}WAVE", overlap + source.read(position, 1 << 20))
+        if found:
+            raise AudioError(
+                f"several files in one: another recording begins at byte {position - len(overlap) + found.start():,}; "
+                "cut the file there, or join the samples"
+            )
+        overlap = source.read(max(position + (1 << 20) - 12, start), 12)
+
+
+def _check_rest(source: Source, end: int, size: int, order: str) -> None:
+    """Chunks may follow the samples, and a trailer those; more samples may not."""
+    rest = end + (end & 1)
+    if source.read(end, 4) in (b"LIST", b"id3 ", b"ID3 ") and end & 1:
+        rest = end  # A writer that forgot the byte of padding.
+    if source.read(rest, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        check_trailer(source, rest, size)
+    for chunk in chunks(source, rest, order):
+        if chunk.name in (b"RIFF", b"RIFX", b"RF64", b"BW64") or not chunk.name.strip().isalnum():
+            break
+        if chunk.name == b"data":
+            raise AudioError("a WAV of several pieces of samples (data chunks), of which decoders read the first alone")
+        if chunk.start + chunk.size > source.size:
+            if chunk.size > 1 << 24:
+                break
+            return  # Cut, but behind the samples.
+        rest = chunk.start + chunk.size + (chunk.start + chunk.size & 1)
+    check_trailer(source, rest, size)
+
+
+def _patched(source: Source, start: int, end: int, fields: list[tuple[int, int, int]], order: str) -> list[Piece]:
+    """The bytes from `start` to `end`, with these fields (position, length, value) replaced."""
+    pieces: list[Piece] = []
+    for position, length, value in sorted(fields):
+        pieces.append((start, position))
+        pieces.append((min(value, 256**length - 1)).to_bytes(length, "big" if order == "big" else "little"))
+        start = position + length
+    return [*pieces, (start, end)]
+
+
+def wave64(source: Source, start: int) -> Plan:
+    """Sony's Wave64: RIFF with 64-bit lengths and names of 16 bytes."""
+    whole = source.integer(start + 16, 8, "little")
+    for chunk in chunks(source, start + 40, "little", id_bytes=16, size_bytes=8):
+        if chunk.name[:4] != b"data":
+            continue
+        held = source.size - chunk.start
+        if chunk.size >= 1 << 62 or (chunk.size == 0 and held):
+            fields = [(start + 16, 8, source.size - start), (chunk.start - 8, 8, held + 24)]
+            return Plan(_patched(source, start, source.size, fields, "little"))
+        if chunk.size > held:
+            raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
+        check_trailer(source, max(min(whole, source.size), chunk.start + chunk.size), chunk.size)
+        return Plan([(start, source.size)])
+    raise AudioError("cut short or damaged: a W64 without samples (no data chunk)")
+
+
+def aiff(source: Source, start: int) -> Plan:
+    """AIFF and AIFF-C."""
+    whole = source.integer(start + 4, 4)
+    common: Chunk | None = None
+    block = 0
+    for chunk in chunks(source, start + 12, "big"):
+        if chunk.name == b"COMM":
+            common = chunk
+            channels, bits = source.integer(chunk.start, 2), source.integer(chunk.start + 6, 2)
+            kind = source.read(chunk.start + 18, 4) if source.read(start + 8, 4) == b"AIFC" else b"NONE"
+            widths = {b"NONE": bits, b"twos": bits, b"sowt": bits, b"in24": 24, b"in32": 32, b"fl32": 32, b"FL32": 32}
+            widths |= {b"fl64": 64, b"FL64": 64, b"ulaw": 8, b"alaw": 8, b"ULAW": 8, b"ALAW": 8, b"raw ": 8}
+            block = channels * -(-widths.get(kind, 0) // 8)
+        elif chunk.name == b"SSND":
+            held = source.size - chunk.start
+            streamed = held > 8 and (chunk.size in (0, 8) or chunk.size > held)
+            streamed = streamed and is_placeholder(chunk.size, whole, chunk.start - start, max(block, 1))
+            if chunk.size == 8 and held > 8 and _is_streamed(source, Chunk(b"", chunk.start + 8, 0), 0, 0, 0, 1, "big"):
+                streamed = True
+            if streamed and common and block:
+                _check_streamed(source, chunk.start + 8, held - 8, block)
+                fields = [(start + 4, 4, source.size - start - 8), (chunk.start - 4, 4, held)]
+                fields.append((common.start + 2, 4, (held - 8) // block))
+                return Plan(_patched(source, start, source.size, fields, "big"))
+            if chunk.size > held:
+                raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
+            if common and block and source.integer(common.start + 2, 4) * block > chunk.size - 8:
+                raise AudioError(
+                    f"damaged: {chunk.size - 8:,} bytes of samples, where its header states "
+                    f"{source.integer(common.start + 2, 4):,} samples of {block} bytes"
+                )
+            _check_rest(source, chunk.start + chunk.size, chunk.size, "big")
+            return Plan([(start, source.size)])
+    raise AudioError("cut short or damaged: an AIFF without samples (no SSND chunk)")
+
+
+def svx(source: Source, start: int) -> Plan:
+    """Amiga IFF: 8SVX and 16SV."""
+    for chunk in chunks(source, start + 12, "big"):
+        if chunk.name == b"BODY":
+            held = source.size - chunk.start
+            if chunk.size > held:
+                raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
+            _check_rest(source, chunk.start + chunk.size, chunk.size, "big")
+            return Plan([(start, source.size)])
+    raise AudioError("cut short or damaged: an IFF without samples (no BODY chunk)")
+
+
+def caf(source: Source, start: int) -> Plan:
+    """Apple's Core Audio Format."""
+    found = None
+    for chunk in chunks(source, start + 8, "big", size_bytes=8):
+        if chunk.name == b"data":
+            found = chunk
+            if chunk.size >= 1 << 63:  # -1: up to the end of the file.
+                return Plan([(start, source.size)])
+        if chunk.start + chunk.size > source.size:
+            held = source.size - chunk.start
+            what = "samples" if chunk.name == b"data" else f"its chunk {chunk.name.decode('ascii', 'replace')!r}"
+            raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of {what} that its header states")
+        end = chunk.start + chunk.size
+    if found is None:
+        raise AudioError("cut short or damaged: a CAF without samples (no data chunk)")
+    check_trailer(source, end, found.size)
+    return Plan([(start, source.size)])
+
+
+def au(source: Source, start: int) -> Plan:
+    """Sun's and NeXT's AU, also in its little-endian kind."""
+    order = "big" if source.read(start, 4) == b".snd" else "little"
+    offset, size, encoding = (source.integer(start + k, 4, order) for k in (4, 8, 12))
+    held = source.size - start - offset
+    if held < 0:
+        raise AudioError("cut short: it ends within its header")
+    width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0) * source.integer(start + 20, 4, order)
+    if size == 0xFFFF_FFFF or (held and (size == 0 or (size > held and is_placeholder(size, 0, offset, width)))):
+        if width and held % width:
+            raise AudioError(f"cut short: its last sample has {held % width} of its {width} bytes")
+        return Plan(_patched(source, start, source.size, [(start + 8, 4, held)], order))
+    if size > held:
+        raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
+    check_trailer(source, start + offset + size, size)
+    return Plan([(start, source.size)])
+
+
+def sphere(source: Source, start: int) -> Plan:
+    """NIST SPHERE, as TIMIT and the telephone corpora have it."""
+    head = source.read(start, 4096)
+    length = re.match(rb"NIST_1A\s+(\d+)\s", head)
+    if not length:
+        raise AudioError("damaged: a NIST SPHERE file that does not state the length of its header")
+    header = source.read(start, min(int(length[1]), 1 << 20))
+    fields = dict(re.findall(rb"^(\w+) -(?:i|s\d+) (.*?)\s*$", header, re.MULTILINE))
+    coding = fields.get(b"sample_coding", b"pcm").decode("ascii", "replace")
+    if "shorten" in coding or "," in coding:
+        raise AudioError(f"NIST SPHERE samples compressed as {coding}: decompress it with sph2pipe")
+    try:
+        stated = int(fields[b"sample_count"]) * int(fields.get(b"channel_count", b"1"))
+        stated *= int(fields.get(b"sample_n_bytes", b"1"))
+    except (KeyError, ValueError):
+        raise AudioError("damaged: a NIST SPHERE header that does not state the number of its samples") from None
+    held = source.size - start - int(length[1])
+    if stated > held:
+        raise AudioError(f"cut short: {max(held, 0):,} of the {stated:,} bytes of samples that its header states")
+    check_trailer(source, start + int(length[1]) + stated, stated)
+    return Plan([(start, source.size)])
+
+
+def voc(source: Source, start: int) -> Plan:
+    """Creative's VOC: a list of blocks. libsndfile reads the first of samples, FFmpeg all."""
+    position = start + source.integer(start + 20, 2, "little")
+    kinds: list[int] = []
+    while position < source.size:
+        kind = source.integer(position, 1)
+        if kind == 0:
+            check_trailer(source, position + 1, position - start)
+            break
+        size = source.integer(position + 1, 3, "little")
+        if position + 4 + size > source.size:
+            raise AudioError(f"cut short: its last block has {source.size - position - 4:,} of its {size:,} bytes")
+        kinds.append(kind)
+        position += 4 + size
+    else:
+        raise AudioError("cut short: it ends without the block that marks its end")
+    if unread := sorted(set(kinds) & {3, 6, 7}):
+        names = {3: "silence", 6: "the start of a repetition", 7: "the end of a repetition"}
+        raise AudioError(
+            f"a VOC with blocks of {' and '.join(names[kind] for kind in unread)}, which no decoder here reads: "
+            "convert it to WAV"
+        )
+    num_samples = sum(kind in (1, 2, 9) for kind in kinds)
+    return Plan([(start, source.size)], "libsndfile" if num_samples <= 1 else "voc")
+
+
+def avr(source: Source, start: int) -> Plan:
+    """Audio Visual Research, of the Atari."""
+    channels = 2 if source.integer(start + 12, 2) else 1
+    stated = source.integer(start + 26, 4) * channels * max(source.integer(start + 14, 2) // 8, 1)
+    held = source.size - start - 128
+    if stated > held:
+        raise AudioError(f"cut short: {max(held, 0):,} of the {stated:,} bytes of samples that its header states")
+    return Plan([(start, source.size)])
+
+
+def flac_total(source: Source, start: int) -> int:
+    """Samples per channel that a FLAC states; 0 where it does not.
+
+    Raises:
+      AudioError: it ends within its header.
+    """
+    if source.size < start + 42 or source.integer(start + 4, 1) & 127 != 0:
+        raise AudioError("cut short or damaged: a FLAC that ends within its header")
+    return source.integer(start + 21, 5) & 0xF_FFFF_FFFF
+
+
+def flac_without_total(source: Source, start: int, end: int) -> list[Piece]:
+    """The same FLAC, with a header that states no length: libFLAC then decodes all that there is."""
+    byte = source.integer(start + 21, 1)
+    return [(start, start + 21), bytes([byte & 0xF0]) + bytes(4), (start + 26, end)]

@@ -1,0 +1,98 @@
+"""Decoding by libsndfile: WAV, FLAC, AIFF, Ogg and the older formats of uncompressed samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.samples import to_mono
+from spectra_jax.audio.source import View
+
+# libsndfile limits the length in a header to what the file holds, and reports it in its log alone.
+_STATED = re.compile(r"^[^\n:]*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read from its start to its end, whatever its header says of its length.
+
+    soundfile seeks after every read of a seekable file. In a FLAC that came through a pipe, without a length in its
+    header, and in GSM 6.10 and several kinds of ADPCM that fails.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class LibsndfileReader:
+    """A recording that libsndfile decodes.
+
+    Args:
+      file: open at any position.
+      total: samples per channel that the header states, where bytes that are no audio may follow them.
+      trust_frames: whether the recording is cut short where it has fewer samples than libsndfile found in its header.
+
+    Raises:
+      AudioError: libsndfile cannot open it.
+    """
+
+    def __init__(self, file: View, total: int | None = None, *, trust_frames: bool = False) -> None:
+        try:
+            self._sound = _SoundFile(file)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(_explain(error)) from error
+        self.rate = int(self._sound.samplerate)
+        self.format = str(self._sound.format)
+        self._total = total
+        self._trust_frames = trust_frames
+
+    def close(self) -> None:
+        self._sound.close()
+
+    def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]:
+        """Mono samples, `block_samples` over all channels at a time."""
+        frames = max(block_samples // self._sound.channels, 1)
+        done = 0
+        try:
+            while len(block := self._read(frames if self._total is None else min(frames, self._total - done))):
+                yield to_mono(block)
+                done += len(block)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(_explain(error)) from error
+        if self._total is not None:
+            if done < self._total:
+                raise AudioError(f"cut short: {done:,} of the {self._total:,} samples that its header states")
+            if self._has_more():
+                raise AudioError(
+                    f"more samples than the {self._total:,} that its header states: several files in one, or damaged"
+                )
+        elif self._trust_frames and done < self._sound.frames:
+            raise AudioError(f"cut short: {done:,} of the {self._sound.frames:,} samples that its header states")
+        elif (stated := _STATED.search(self._sound.extra_info)) and self._trust_frames:
+            raise AudioError(f"cut short or damaged: {int(stated[2]):,} where its header states {int(stated[1]):,}")
+
+    def _read(self, frames: int) -> NDArray[np.float32]:
+        if frames == 0:
+            return np.zeros((0, self._sound.channels), np.float32)
+        return self._sound.read(frames, dtype="float32", always_2d=True)
+
+    def _has_more(self) -> bool:
+        """Whether samples can be decoded after the last one. Twice: the decoder reports what it cannot use once."""
+        for _ in range(2):
+            try:
+                return len(self._read(1)) > 0
+            except soundfile.LibsndfileError:
+                continue
+        return False
+
+
+def _explain(error: soundfile.LibsndfileError) -> str:
+    # 1 is "Format not recognised".
+    if error.code == 1:
+        return "not an audio file, or in a format libsndfile does not know (convert it to WAV or FLAC)"
+    reason = error.error_string.removeprefix("Error : ").rstrip(".")
+    return f"damaged or cut short ({reason})"
