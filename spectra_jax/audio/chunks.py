@@ -102,10 +102,19 @@ def check_trailer(source: Source, end: int, stated: int) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Attributes: what to give the decoder, and which one that is."""
+    """What to give a decoder, and which one that is.
+
+    Attributes:
+      pieces: of the file.
+      container: FFmpeg's name of it, where FFmpeg may have to decode it.
+      by_libsndfile: whether libsndfile decodes it, if it knows the codec.
+      codec: what messages call the codec.
+    """
 
     pieces: list[Piece]
-    decoder: str = "libsndfile"
+    container: str | None = None
+    by_libsndfile: bool = True
+    codec: str = ""
 
 
 def wav(source: Source, start: int) -> Plan:
@@ -142,20 +151,25 @@ def wav(source: Source, start: int) -> Plan:
         size = source.integer(sizes64.start + 8, 8, order)
         field = (sizes64.start + 8, 8)
         whole = source.integer(sizes64.start, 8, order)
-    decoder = "libsndfile" if tag in _LIBSNDFILE_TAGS else "wav"
+    by_libsndfile = tag in _LIBSNDFILE_TAGS
+    codec = f"WAV codec 0x{tag:04X}"
     held = source.size - data.start
     if _is_streamed(source, data, size, whole, start, block, order):
         _check_streamed(source, data.start, held, block)
         fields = [(start + 4, 4, source.size - start - 8), (*field, held)]
         if field[1] == 8:
             fields[0] = (sizes64.start if sizes64 else 0, 8, source.size - start - 8)
-        return Plan(_patched(source, start, source.size, fields, order), decoder)
+        return Plan(_patched(source, start, source.size, fields, order), "wav", by_libsndfile, codec)
     if size == source.size - start and whole + 8 == source.size - start:
         size = held  # A writer that counted its header as samples.
     if size > held:
         raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
     _check_rest(source, data.start + size, size, order)
-    return Plan([(start, source.size)], decoder)
+    pieces: list[Piece] = [(start, source.size)]
+    if not by_libsndfile and size % block == 1 and field[1] == 4:
+        # SoX counts the byte of padding, of which FFmpeg makes a block.
+        pieces = _patched(source, start, source.size, [(*field, size - 1)], order)
+    return Plan(pieces, "wav", by_libsndfile, codec)
 
 
 def _format_tag(source: Source, chunk: Chunk, order: str) -> int:
@@ -228,17 +242,21 @@ def _patched(source: Source, start: int, end: int, fields: list[tuple[int, int, 
 def wave64(source: Source, start: int) -> Plan:
     """Sony's Wave64: RIFF with 64-bit lengths and names of 16 bytes."""
     whole = source.integer(start + 16, 8, "little")
+    block = 0
     for chunk in chunks(source, start + 40, "little", id_bytes=16, size_bytes=8):
+        if chunk.name[:4] == b"fmt ":
+            block = source.integer(chunk.start + 12, 2, "little")
         if chunk.name[:4] != b"data":
             continue
         held = source.size - chunk.start
         if chunk.size >= 1 << 62 or (chunk.size == 0 and held):
+            _check_streamed(source, chunk.start, held, max(block, 1))
             fields = [(start + 16, 8, source.size - start), (chunk.start - 8, 8, held + 24)]
-            return Plan(_patched(source, start, source.size, fields, "little"))
+            return Plan(_patched(source, start, source.size, fields, "little"), "w64")
         if chunk.size > held:
             raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
         check_trailer(source, max(min(whole, source.size), chunk.start + chunk.size), chunk.size)
-        return Plan([(start, source.size)])
+        return Plan([(start, source.size)], "w64")
     raise AudioError("cut short or damaged: a W64 without samples (no data chunk)")
 
 
@@ -265,7 +283,7 @@ def aiff(source: Source, start: int) -> Plan:
                 _check_streamed(source, chunk.start + 8, held - 8, block)
                 fields = [(start + 4, 4, source.size - start - 8), (chunk.start - 4, 4, held)]
                 fields.append((common.start + 2, 4, (held - 8) // block))
-                return Plan(_patched(source, start, source.size, fields, "big"))
+                return Plan(_patched(source, start, source.size, fields, "big"), "aiff")
             if chunk.size > held:
                 raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
             if common and block and source.integer(common.start + 2, 4) * block > chunk.size - 8:
@@ -274,7 +292,7 @@ def aiff(source: Source, start: int) -> Plan:
                     f"{source.integer(common.start + 2, 4):,} samples of {block} bytes"
                 )
             _check_rest(source, chunk.start + chunk.size, chunk.size, "big")
-            return Plan([(start, source.size)])
+            return Plan([(start, source.size)], "aiff")
     raise AudioError("cut short or damaged: an AIFF without samples (no SSND chunk)")
 
 
@@ -296,8 +314,9 @@ def caf(source: Source, start: int) -> Plan:
     for chunk in chunks(source, start + 8, "big", size_bytes=8):
         if chunk.name == b"data":
             found = chunk
-            if chunk.size >= 1 << 63:  # -1: up to the end of the file.
-                return Plan([(start, source.size)])
+            if chunk.size >= 1 << 63:  # -1: up to the end of the file, which libsndfile does not know.
+                held = source.size - chunk.start
+                return Plan(_patched(source, start, source.size, [(chunk.start - 8, 8, held)], "big"), "caf")
         if chunk.start + chunk.size > source.size:
             held = source.size - chunk.start
             what = "samples" if chunk.name == b"data" else f"its chunk {chunk.name.decode('ascii', 'replace')!r}"
@@ -306,7 +325,7 @@ def caf(source: Source, start: int) -> Plan:
     if found is None:
         raise AudioError("cut short or damaged: a CAF without samples (no data chunk)")
     check_trailer(source, end, found.size)
-    return Plan([(start, source.size)])
+    return Plan([(start, source.size)], "caf")
 
 
 def au(source: Source, start: int) -> Plan:
@@ -320,11 +339,11 @@ def au(source: Source, start: int) -> Plan:
     if size == 0xFFFF_FFFF or (held and (size == 0 or (size > held and is_placeholder(size, 0, offset, width)))):
         if width and held % width:
             raise AudioError(f"cut short: its last sample has {held % width} of its {width} bytes")
-        return Plan(_patched(source, start, source.size, [(start + 8, 4, held)], order))
+        return Plan(_patched(source, start, source.size, [(start + 8, 4, held)], order), "au")
     if size > held:
         raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
     check_trailer(source, start + offset + size, size)
-    return Plan([(start, source.size)])
+    return Plan([(start, source.size)], "au")
 
 
 def sphere(source: Source, start: int) -> Plan:
@@ -360,12 +379,13 @@ def voc(source: Source, start: int) -> Plan:
             check_trailer(source, position + 1, position - start)
             break
         size = source.integer(position + 1, 3, "little")
+        if kind == 9 and source.size == position + size + 13 and source.read(source.size - 1, 1) == b"\0":
+            size += 8  # SoX counts four of the twelve bytes before the samples.
         if position + 4 + size > source.size:
             raise AudioError(f"cut short: its last block has {source.size - position - 4:,} of its {size:,} bytes")
         kinds.append(kind)
         position += 4 + size
-    else:
-        raise AudioError("cut short: it ends without the block that marks its end")
+    # Some writers leave out the block that marks the end.
     if unread := sorted(set(kinds) & {3, 6, 7}):
         names = {3: "silence", 6: "the start of a repetition", 7: "the end of a repetition"}
         raise AudioError(
@@ -373,7 +393,7 @@ def voc(source: Source, start: int) -> Plan:
             "convert it to WAV"
         )
     num_samples = sum(kind in (1, 2, 9) for kind in kinds)
-    return Plan([(start, source.size)], "libsndfile" if num_samples <= 1 else "voc")
+    return Plan([(start, source.size)], "voc", by_libsndfile=num_samples <= 1)
 
 
 def avr(source: Source, start: int) -> Plan:
@@ -383,6 +403,42 @@ def avr(source: Source, start: int) -> Plan:
     held = source.size - start - 128
     if stated > held:
         raise AudioError(f"cut short: {max(held, 0):,} of the {stated:,} bytes of samples that its header states")
+    return Plan([(start, source.size)])
+
+
+def paf(source: Source, start: int) -> Plan:
+    """Ensoniq's PARIS. Of 24 bits ten samples are a block of 32 bytes a channel."""
+    order = "big" if source.read(start, 4) == b" paf" else "little"
+    kind, channels = source.integer(start + 16, 4, order), source.integer(start + 20, 4, order)
+    return _headed(source, start, 2048, channels * {0: 2, 1: 32, 2: 1}.get(kind, 1))
+
+
+def pvf(source: Source, start: int) -> Plan:
+    """Portable Voice Format: a line of text with the numbers of channels, Hz and bits."""
+    header = re.match(rb"PVF1\n(\d+) +(\d+) +(\d+)\n", source.read(start, 64))
+    if not header:
+        raise AudioError("damaged: a PVF file without its line of numbers")
+    return _headed(source, start, header.end(), int(header[1]) * int(header[3]) // 8)
+
+
+def ircam(source: Source, start: int) -> Plan:
+    """IRCAM, BICSF, CARL."""
+    order = "little" if source.read(start, 1) == b"\x64" else "big"
+    channels, coding = source.integer(start + 8, 4, order), source.integer(start + 12, 4, order)
+    return _headed(source, start, 1024, channels * (coding & 0xFFFF))
+
+
+def htk(source: Source, start: int) -> Plan:
+    return Plan([(start, source.size)])
+
+
+def _headed(source: Source, start: int, header: int, block: int) -> Plan:
+    """Samples up to the end of the file, of a number that nothing states."""
+    held = source.size - start - header
+    if held < 0:
+        raise AudioError("cut short: it ends within its header")
+    if block and held % block:
+        raise AudioError(f"cut short: its last sample has {held % block} of its {block} bytes")
     return Plan([(start, source.size)])
 
 

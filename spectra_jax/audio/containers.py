@@ -34,22 +34,12 @@ _MAGIC = (
     (b"wvpk", "wavpack"),
     (b"#!AMR\n", "amr"),
     (b"#!AMR-WB\n", "amr-wb"),
-    # Older kinds of uncompressed samples, which state their length to libsndfile or not at all.
-    (b" paf", "other"),
-    (b"fap ", "other"),
-    (b"PVF1\n", "other"),
-    (b"\x64\xa3\x01\x00", "other"),
-    (b"\x64\xa3\x02\x00", "other"),
-    (b"\x64\xa3\x03\x00", "other"),
-    (b"\x64\xa3\x04\x00", "other"),
-    (b"\x00\x01\xa3\x64", "other"),
-    (b"\x00\x02\xa3\x64", "other"),
-    (b"\x00\x03\xa3\x64", "other"),
-    (b"\x00\x04\xa3\x64", "other"),
-    (b"ALawSoundFile**", "other"),
-    (b"Extended Instrument: ", "other"),
-    (b"MATLAB 5.0 MAT-file", "other"),
-    (b"\xf0\x7e", "other"),
+    # Older kinds of uncompressed samples, which do not state their length.
+    (b" paf", "paf"),
+    (b"fap ", "paf"),
+    (b"PVF1\n", "pvf"),
+    *((bytes((0x64, 0xA3, machine, 0)), "ircam") for machine in (1, 2, 3, 4)),
+    *((bytes((0, machine, 0xA3, 0x64)), "ircam") for machine in (1, 2, 3, 4)),
 )
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 
@@ -139,9 +129,13 @@ def _by_frames(source: Source, start: int) -> tuple[str, int]:
         found = frames.find_frames(source, start, length_of, search)
         if found is not None:
             return kind, found
-    if source.size % 33 == 0 and frames.find_frames(source, start, frames.gsm_frame) is not None:
+    # HTK has no mark of its own, but states its length: of waveforms, in samples of two bytes.
+    num_samples, _, rest = (source.integer(start + k, 4) for k in (0, 4, 8))
+    if num_samples and rest == 0x0002_0000 and start + 12 + 2 * num_samples == source.size:
+        return "htk", start
+    if (source.size - start) % 33 == 0 and frames.find_frames(source, start, frames.gsm_frame) is not None:
         return "gsm", start
-    return "unknown", start
+    raise AudioError("not an audio file, or of a kind that neither libsndfile nor FFmpeg decodes here, or damaged")
 
 
 def _text(head: bytes) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_jax.audio import boxes, chunks, containers, frames, ogg
-from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.ffmpeg import FFmpegReader
 from spectra_jax.audio.libsndfile import LibsndfileReader
 from spectra_jax.audio.samples import describe_not_finite
@@ -152,10 +152,7 @@ def _readers(source: Source) -> list[Callable[[], _Reader]]:
     kind, start = containers.identify(source)
     if kind in _CHUNKS:
         plan = _CHUNKS[kind](source, start)
-        view = View(source, plan.pieces)
-        if plan.decoder == "libsndfile":
-            return [lambda: LibsndfileReader(view)]
-        return [lambda: FFmpegReader(view, plan.decoder)]
+        return [partial(_open_plan, source, plan)]
     if kind == "flac":
         total = chunks.flac_total(source, start)
         end = source.size if total else frames.without_tags(source)
@@ -163,8 +160,6 @@ def _readers(source: Source) -> list[Callable[[], _Reader]]:
         return [lambda: LibsndfileReader(view, total or None)]
     if kind == "ogg":
         return [partial(_open_ogg, source, link) for link in ogg.links(source, start)]
-    if kind in ("unknown", "other"):
-        return [lambda: _open_unknown(source, start)]
     return [_framed(source, kind, start)]
 
 
@@ -178,6 +173,10 @@ _CHUNKS = {
     "sphere": chunks.sphere,
     "voc": chunks.voc,
     "avr": chunks.avr,
+    "paf": chunks.paf,
+    "pvf": chunks.pvf,
+    "ircam": chunks.ircam,
+    "htk": chunks.htk,
 }
 # Streams of frames: the length of one, what messages call them, FFmpeg's name of the container, bytes before the first.
 _FRAMES = {
@@ -214,19 +213,20 @@ def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
     return lambda: FFmpegReader(View(source, pieces), container)
 
 
+def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:
+    if plan.by_libsndfile:
+        try:
+            return LibsndfileReader(View(source, plan.pieces))
+        except UnsupportedCodecError:
+            if plan.container is None:
+                raise
+    assert plan.container is not None
+    return FFmpegReader(View(source, plan.pieces), plan.container, codec=plan.codec)
+
+
 def _open_ogg(source: Source, link: ogg.OggStream) -> _Reader:
     view = View(source, ogg.with_an_end(source, link))
     return LibsndfileReader(view) if ogg.decoder(link) == "libsndfile" else FFmpegReader(view, "ogg")
-
-
-def _open_unknown(source: Source, start: int) -> _Reader:
-    """Kinds that nothing but libsndfile recognises, and few of them at all."""
-    reader = LibsndfileReader(View(source, [(start, source.size)]), trust_frames=True)
-    if reader.format == "MP3":
-        # libsndfile takes more for an MP3 than is one, and it does not decode every MP3 to its end.
-        reader.close()
-        raise AudioError("not an audio file, or one so damaged that its kind cannot be told")
-    return reader
 
 
 @contextmanager

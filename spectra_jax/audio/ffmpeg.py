@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
 
@@ -31,24 +31,25 @@ class FFmpegReader:
     Args:
       file: open at any position.
       container: FFmpeg's name of it. It is never guessed: some of FFmpeg's formats are lists of other files.
+      codec: what messages call its codec, if the container names it.
       at_least: samples per channel; a decoder that returns fewer has left something out.
 
     Raises:
       AudioError: FFmpeg cannot open it, or it has no audio stream that can be decoded.
     """
 
-    def __init__(self, file: View, container: str, at_least: int = 0) -> None:
+    def __init__(self, file: View, container: str, at_least: int = 0, *, codec: str = "") -> None:
         # Here, since the libraries take a while to load, and most recordings need none of them.
         import av
 
         self._errors = (av.FFmpegError, PermissionError)
         self._at_least = at_least
         try:
-            self._container = av.open(file, "r", format=container, io_open=_open_nothing)
+            self._container = av.open(file, "r", format=container, metadata_errors="replace", io_open=_open_nothing)
         except self._errors as error:
             raise AudioError(_explain(error)) from error
         try:
-            self._stream = _choose(self._container.streams.audio)
+            self._stream = _choose(self._container.streams.audio, codec)
             self._stream.codec_context.options = _CODEC_OPTIONS
             opus = container == "matroska" and self._stream.codec_context.name == "opus"
             self._trim = _OpusTrim(self._stream) if opus else None
@@ -98,16 +99,19 @@ class FFmpegReader:
             yield self._trim(mono, frame) if self._trim else mono, channels
 
     def _decode(self) -> Iterator[AudioFrame]:
-        packets = 0
+        packets = samples = 0
         try:
             for packet in self._container.demux(self._stream):
                 if packet.is_corrupt:
                     raise AudioError("damaged or cut short (a packet of its audio is incomplete)")
                 packets += packet.size > 0
-                yield from packet.decode()
+                for frame in packet.decode():
+                    samples += frame.samples
+                    yield frame
         except self._errors as error:
             raise AudioError(_explain(error)) from error
-        if packets < self._stream.frames:
+        # Of uncompressed samples each is a frame to a header, and many are in a packet.
+        if max(packets, samples) < self._stream.frames:
             raise AudioError(f"cut short: {packets:,} of the {self._stream.frames:,} packets that its header states")
 
 
@@ -138,7 +142,7 @@ class _OpusTrim:
         return samples[begin : max(len(samples) - end, begin)]
 
 
-def _choose(streams: tuple[AudioStream, ...]) -> AudioStream:
+def _choose(streams: tuple[AudioStream, ...], codec: str) -> AudioStream:
     from av.stream import Disposition
 
     if not streams:
@@ -147,9 +151,9 @@ def _choose(streams: tuple[AudioStream, ...]) -> AudioStream:
     # The types say that a stream has a decoder; one of a codec that FFmpeg does not know has none.
     context: Any = stream.codec_context
     if context is None:
-        raise AudioError("its audio is of a codec that FFmpeg does not know")
-    if context.codec_tag in ("enca", "drms"):
-        raise AudioError("encrypted (DRM): it can only be decoded by who sold it")
+        raise UnsupportedCodecError(
+            f"its codec ({codec or 'which has no name here'}) is one that FFmpeg does not decode"
+        )
     return stream
 
 

@@ -157,7 +157,7 @@ def join(ranges: Iterable[tuple[int, int]]) -> list[Piece]:
 def without_tags(source: Source) -> int:
     """Where a file ends without the tags (ID3v1, APE) behind it."""
     end = source.size
-    if source.read(end - 128, 3) == b"TAG" and end >= 128:
+    if end >= 128 and source.read(end - 128, 3) == b"TAG":
         end -= 128
     footer = source.read(end - 32, 32) if end >= 32 else b""
     if footer[:8] == b"APETAGEX":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
 
-# libsndfile limits the length in a header to what the file holds, and reports it in its log alone.
-_STATED = re.compile(r"^[^\n:]*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+# What libsndfile calls the length of a FLAC or an Ogg stream that states none.
+_UNSUPPORTED_ENCODING = 4
+_UNKNOWN_FRAMES = 1 << 62
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -34,21 +34,20 @@ class LibsndfileReader:
     Args:
       file: open at any position.
       total: samples per channel that the header states, where bytes that are no audio may follow them.
-      trust_frames: whether the recording is cut short where it has fewer samples than libsndfile found in its header.
 
     Raises:
-      AudioError: libsndfile cannot open it.
+      UnsupportedCodecError: libsndfile lacks its codec.
+      AudioError: libsndfile cannot open it for another reason.
     """
 
-    def __init__(self, file: View, total: int | None = None, *, trust_frames: bool = False) -> None:
+    def __init__(self, file: View, total: int | None = None) -> None:
         try:
             self._sound = _SoundFile(file)
         except soundfile.LibsndfileError as error:
-            raise AudioError(_explain(error)) from error
+            kind = UnsupportedCodecError if error.code == _UNSUPPORTED_ENCODING else AudioError
+            raise kind(_explain(error)) from error
         self.rate = int(self._sound.samplerate)
-        self.format = str(self._sound.format)
         self._total = total
-        self._trust_frames = trust_frames
 
     def close(self) -> None:
         self._sound.close()
@@ -70,10 +69,8 @@ class LibsndfileReader:
                 raise AudioError(
                     f"more samples than the {self._total:,} that its header states: several files in one, or damaged"
                 )
-        elif self._trust_frames and done < self._sound.frames:
+        elif done < self._sound.frames < _UNKNOWN_FRAMES:
             raise AudioError(f"cut short: {done:,} of the {self._sound.frames:,} samples that its header states")
-        elif (stated := _STATED.search(self._sound.extra_info)) and self._trust_frames:
-            raise AudioError(f"cut short or damaged: {int(stated[2]):,} where its header states {int(stated[1]):,}")
 
     def _read(self, frames: int) -> NDArray[np.float32]:
         if frames == 0:

@@ -17,7 +17,7 @@ _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _DECODERS = {
     b"\x01vorbis": "libsndfile",
     b"OpusHead": "libsndfile",
-    b"\x7fFLAC": "libsndfile",
+    b"\x7fFLAC": "ffmpeg",  # libsndfile refuses those that FFmpeg wrote
     b"Speex   ": "ffmpeg",
 }
 
