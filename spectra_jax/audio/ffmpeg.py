@@ -44,8 +44,11 @@ class FFmpegReader:
 
         self._errors = (av.FFmpegError, PermissionError)
         self._at_least = at_least
+        self._counts_packets = container == "mov"
+        # Titles that are not UTF-8 are no reason to refuse a recording. From PyAV 19 on they are none anyway.
+        tolerant: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
         try:
-            self._container = av.open(file, "r", format=container, metadata_errors="replace", io_open=_open_nothing)
+            self._container = av.open(file, "r", format=container, io_open=_open_nothing, **tolerant)
         except self._errors as error:
             raise AudioError(_explain(error)) from error
         try:
@@ -111,7 +114,7 @@ class FFmpegReader:
         except self._errors as error:
             raise AudioError(_explain(error)) from error
         # Of uncompressed samples each is a frame to a header, and many are in a packet.
-        if max(packets, samples) < self._stream.frames:
+        if self._counts_packets and max(packets, samples) < self._stream.frames:
             raise AudioError(f"cut short: {packets:,} of the {self._stream.frames:,} packets that its header states")
 
 
