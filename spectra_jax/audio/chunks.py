@@ -31,6 +31,9 @@ _PLACEHOLDERS = (
 _TRAILING_BYTES = 1024
 # What libsndfile decodes. GSM 6.10 (0x31) is not among them: it decodes the byte of padding too.
 _LIBSNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x38, 0x40}
+# A FLAC's mark, and the header of the block that comes first in each.
+_FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_WAV_START = re.compile(rb"(?s)(RIFF|RIFX|RF64|BW64).{4}WAVE")
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 # The same with the fields of an Ambisonic WAV, which libsndfile knows too.
 _AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
@@ -90,9 +93,7 @@ def check_trailer(source: Source, end: int, stated: int) -> None:
     rest = source.read(end, _TRAILING_BYTES + 1)
     start = rest.lstrip(b"\0")[:12]
     if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b".snd", b"caff") or start[:4] == b"FORM":
-        raise AudioError(
-            f"several files in one: another recording begins at byte {end:,}; cut the file there, or join the samples"
-        )
+        raise AudioError(f"several files in one: another recording begins at byte {end:,}; cut the file there")
     if len(rest) > _TRAILING_BYTES and not tag_bytes(rest) and rest.strip(b"\0 \r\n"):
         raise AudioError(
             f"its header states {stated:,} bytes of samples, but {source.size - end:,} bytes follow them that are "
@@ -164,7 +165,7 @@ def wav(source: Source, start: int) -> Plan:
         size = held  # A writer that counted its header as samples.
     if size > held:
         raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
-    _check_rest(source, data.start + size, size, order)
+    _check_rest(source, data.start + size, size, order, start + 8 + whole)
     pieces: list[Piece] = [(start, source.size)]
     if not by_libsndfile and size % block == 1 and field[1] == 4:
         # SoX counts the byte of padding, of which FFmpeg makes a block.
@@ -198,26 +199,17 @@ def _is_streamed(source: Source, data: Chunk, size: int, whole: int, start: int,
 def _check_streamed(source: Source, start: int, held: int, block: int) -> None:
     if held % block:
         raise AudioError(f"cut short: its last sample has {held % block} of its {block} bytes")
-    overlap = b""
-    for position in range(start, source.size, 1 << 20):
-        found = re.search(rb"(?s)(RIFF|RIFX|RF64|BW64).{4}WAVE", overlap + source.read(position, 1 << 20))
-        if found:
-            raise AudioError(
-                f"several files in one: another recording begins at byte {position - len(overlap) + found.start():,}; "
-                "cut the file there, or join the samples"
-            )
-        overlap = source.read(max(position + (1 << 20) - 12, start), 12)
+    if (second := source.find(_WAV_START, start)) >= 0:
+        raise AudioError(f"several files in one: another recording begins at byte {second:,}; cut the file there")
 
 
-def _check_rest(source: Source, end: int, size: int, order: str) -> None:
-    """Chunks may follow the samples, and a trailer those; more samples may not."""
+def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int = 0) -> None:
+    """Chunks may follow the samples, to where the header has the file end, then a trailer; more samples may not."""
     rest = end + (end & 1)
     if source.read(end, 4) in (b"LIST", b"id3 ", b"ID3 ") and end & 1:
         rest = end  # A writer that forgot the byte of padding.
-    if source.read(rest, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
-        check_trailer(source, rest, size)
     for chunk in chunks(source, rest, order):
-        if chunk.name in (b"RIFF", b"RIFX", b"RF64", b"BW64") or not chunk.name.strip().isalnum():
+        if chunk.name in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") or not chunk.name.strip().isalnum():
             break
         if chunk.name == b"data":
             raise AudioError("a WAV of several pieces of samples (data chunks), of which decoders read the first alone")
@@ -226,6 +218,11 @@ def _check_rest(source: Source, end: int, size: int, order: str) -> None:
                 break
             return  # Cut, but behind the samples.
         rest = chunk.start + chunk.size + (chunk.start + chunk.size & 1)
+    if rest + 8 < whole_end <= source.size + 1 and source.read(rest, whole_end - rest).strip(b"\0"):
+        raise AudioError(
+            f"its header states {size:,} bytes of samples, and {whole_end - rest:,} bytes after them that are no chunk: "
+            "more of the recording, or damage"
+        )
     check_trailer(source, rest, size)
 
 
@@ -255,8 +252,10 @@ def wave64(source: Source, start: int) -> Plan:
             return Plan(_patched(source, start, source.size, fields, "little"), "w64")
         if chunk.size > held:
             raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
-        check_trailer(source, max(min(whole, source.size), chunk.start + chunk.size), chunk.size)
-        return Plan([(start, source.size)], "w64")
+        end = max(min(start + whole, source.size), chunk.start + chunk.size)
+        check_trailer(source, end, chunk.size)
+        # libsndfile takes what follows for samples.
+        return Plan([(start, end)], "w64")
     raise AudioError("cut short or damaged: a W64 without samples (no data chunk)")
 
 
@@ -291,7 +290,7 @@ def aiff(source: Source, start: int) -> Plan:
                     f"damaged: {chunk.size - 8:,} bytes of samples, where its header states "
                     f"{source.integer(common.start + 2, 4):,} samples of {block} bytes"
                 )
-            _check_rest(source, chunk.start + chunk.size, chunk.size, "big")
+            _check_rest(source, chunk.start + chunk.size, chunk.size, "big", start + 8 + whole)
             return Plan([(start, source.size)], "aiff")
     raise AudioError("cut short or damaged: an AIFF without samples (no SSND chunk)")
 
@@ -303,8 +302,8 @@ def svx(source: Source, start: int) -> Plan:
             held = source.size - chunk.start
             if chunk.size > held:
                 raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
-            _check_rest(source, chunk.start + chunk.size, chunk.size, "big")
-            return Plan([(start, source.size)])
+            _check_rest(source, chunk.start + chunk.size, chunk.size, "big", start + 8 + source.integer(start + 4, 4))
+            return Plan([(start, chunk.start + chunk.size)])
     raise AudioError("cut short or damaged: an IFF without samples (no BODY chunk)")
 
 
@@ -365,8 +364,9 @@ def sphere(source: Source, start: int) -> Plan:
     held = source.size - start - int(length[1])
     if stated > held:
         raise AudioError(f"cut short: {max(held, 0):,} of the {stated:,} bytes of samples that its header states")
-    check_trailer(source, start + int(length[1]) + stated, stated)
-    return Plan([(start, source.size)])
+    end = start + int(length[1]) + stated
+    check_trailer(source, end, stated)
+    return Plan([(start, end)])
 
 
 def voc(source: Source, start: int) -> Plan:
@@ -376,7 +376,8 @@ def voc(source: Source, start: int) -> Plan:
     while position < source.size:
         kind = source.integer(position, 1)
         if kind == 0:
-            check_trailer(source, position + 1, position - start)
+            position += 1
+            check_trailer(source, position, position - start)
             break
         size = source.integer(position + 1, 3, "little")
         if kind == 9 and source.size == position + size + 13 and source.read(source.size - 1, 1) == b"\0":
@@ -393,7 +394,7 @@ def voc(source: Source, start: int) -> Plan:
             "convert it to WAV"
         )
     num_samples = sum(kind in (1, 2, 9) for kind in kinds)
-    return Plan([(start, source.size)], "voc", by_libsndfile=num_samples <= 1)
+    return Plan([(start, position)], "voc", by_libsndfile=num_samples <= 1)
 
 
 def avr(source: Source, start: int) -> Plan:
@@ -403,7 +404,9 @@ def avr(source: Source, start: int) -> Plan:
     held = source.size - start - 128
     if stated > held:
         raise AudioError(f"cut short: {max(held, 0):,} of the {stated:,} bytes of samples that its header states")
-    return Plan([(start, source.size)])
+    end = start + 128 + stated
+    check_trailer(source, end, stated)
+    return Plan([(start, end)])
 
 
 def paf(source: Source, start: int) -> Plan:
@@ -442,15 +445,30 @@ def _headed(source: Source, start: int, header: int, block: int) -> Plan:
     return Plan([(start, source.size)])
 
 
-def flac_total(source: Source, start: int) -> int:
-    """Samples per channel that a FLAC states; 0 where it does not.
+@dataclass(frozen=True)
+class FlacHeader:
+    """What a FLAC states of itself.
 
-    Raises:
-      AudioError: it ends within its header.
+    Attributes:
+      total: samples per channel; None if it does not state them.
+      bits: of each sample.
+      md5: of all samples; None if it does not state it.
     """
+
+    total: int | None
+    bits: int
+    md5: bytes | None
+
+
+def flac_header(source: Source, start: int) -> FlacHeader:
+    """Raises AudioError: the FLAC ends within its header, or another one follows it."""
     if source.size < start + 42 or source.integer(start + 4, 1) & 127 != 0:
         raise AudioError("cut short or damaged: a FLAC that ends within its header")
-    return source.integer(start + 21, 5) & 0xF_FFFF_FFFF
+    if (second := source.find(_FLAC_START, start + 42)) >= 0:
+        raise AudioError(f"several files in one: another FLAC begins at byte {second:,}; cut the file there")
+    fields = source.integer(start + 18, 8)
+    md5 = source.read(start + 26, 16)
+    return FlacHeader(fields & 0xF_FFFF_FFFF or None, (fields >> 36 & 31) + 1, md5 if any(md5) else None)
 
 
 def flac_without_total(source: Source, start: int, end: int) -> list[Piece]:

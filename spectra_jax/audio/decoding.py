@@ -154,10 +154,10 @@ def _readers(source: Source) -> list[Callable[[], _Reader]]:
         plan = _CHUNKS[kind](source, start)
         return [partial(_open_plan, source, plan)]
     if kind == "flac":
-        total = chunks.flac_total(source, start)
-        end = source.size if total else frames.without_tags(source)
+        header = chunks.flac_header(source, start)
+        end = source.size if header.total else frames.without_tags(source)
         view = View(source, chunks.flac_without_total(source, start, end))
-        return [lambda: LibsndfileReader(view, total or None)]
+        return [lambda: LibsndfileReader(view, header.total, md5=header.md5, bits=header.bits)]
     if kind == "ogg":
         return [partial(_open_ogg, source, link) for link in ogg.links(source, start)]
     return [_framed(source, kind, start)]

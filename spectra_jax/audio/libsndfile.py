@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,13 +35,16 @@ class LibsndfileReader:
     Args:
       file: open at any position.
       total: samples per channel that the header states, where bytes that are no audio may follow them.
+      md5: of all samples as integers, if the header states it. libFLAC puts silence in the place of frames that are
+        missing.
+      bits: of each of these integers.
 
     Raises:
       UnsupportedCodecError: libsndfile lacks its codec.
       AudioError: libsndfile cannot open it for another reason.
     """
 
-    def __init__(self, file: View, total: int | None = None) -> None:
+    def __init__(self, file: View, total: int | None = None, *, md5: bytes | None = None, bits: int = 16) -> None:
         try:
             self._sound = _SoundFile(file)
         except soundfile.LibsndfileError as error:
@@ -48,6 +52,9 @@ class LibsndfileReader:
             raise kind(_explain(error)) from error
         self.rate = int(self._sound.samplerate)
         self._total = total
+        # Floats hold integers of 24 bits, and no more.
+        self._md5 = md5 if bits <= 24 else None
+        self._bits = bits
 
     def close(self) -> None:
         self._sound.close()
@@ -56,8 +63,11 @@ class LibsndfileReader:
         """Mono samples, `block_samples` over all channels at a time."""
         frames = max(block_samples // self._sound.channels, 1)
         done = 0
+        digest = hashlib.md5(usedforsecurity=False)
         try:
             while len(block := self._read(frames if self._total is None else min(frames, self._total - done))):
+                if self._md5:
+                    digest.update(_as_integers(block, self._bits))
                 yield to_mono(block)
                 done += len(block)
         except soundfile.LibsndfileError as error:
@@ -71,6 +81,8 @@ class LibsndfileReader:
                 )
         elif done < self._sound.frames < _UNKNOWN_FRAMES:
             raise AudioError(f"cut short: {done:,} of the {self._sound.frames:,} samples that its header states")
+        if self._md5 and digest.digest() != self._md5:
+            raise AudioError("damaged: its samples do not match the checksum (MD5) that its header states")
 
     def _read(self, frames: int) -> NDArray[np.float32]:
         if frames == 0:
@@ -85,6 +97,12 @@ class LibsndfileReader:
             except soundfile.LibsndfileError:
                 continue
         return False
+
+
+def _as_integers(block: NDArray[np.float32], bits: int) -> bytes:
+    """Samples as the bytes of which a FLAC states the checksum: little-endian, in whole bytes."""
+    integers = np.rint(block * np.float32(2 ** (bits - 1))).astype("<i4")
+    return integers.view(np.uint8).reshape(-1, 4)[:, : -(-bits // 8)].tobytes()
 
 
 def _explain(error: soundfile.LibsndfileError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -39,6 +40,13 @@ class Source:
             self._file.seek(start)
             self._start, self._bytes, offset = start, self._file.read(max(length, _READ_BYTES)), 0
         return self._bytes[offset : offset + length]
+
+    def find(self, pattern: re.Pattern[bytes], start: int) -> int:
+        """Where, from `start` on, at most 16 bytes match; -1 if none do."""
+        for position in range(start, self.size, _READ_BYTES):
+            if found := pattern.search(self.read(position, _READ_BYTES + 16)):
+                return position + found.start()
+        return -1
 
     def integer(self, start: int, length: int, order: str = "big") -> int:
         """An unsigned integer, of the bytes that there are."""
