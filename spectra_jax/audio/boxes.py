@@ -5,10 +5,11 @@ FFmpeg reads on where such a file was cut, and returns what there is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from spectra_jax.audio.errors import AudioError
-from spectra_jax.audio.frames import tag_bytes
+from spectra_jax.audio.frames import TRAILING_BYTES, tag_bytes
 from spectra_jax.audio.source import Source
 
 _TOP_LEVEL = frozenset(
@@ -19,7 +20,7 @@ _PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _ENCRYPTED = frozenset((b"enca", b"drms"))
 
 _EBML_VOID = 0xEC
-_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 # Elements of a segment: one of these ends a cluster of unknown length.
 _IN_SEGMENT = frozenset(
     (_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _EBML_VOID, 0xBF)
@@ -27,14 +28,24 @@ _IN_SEGMENT = frozenset(
 _IN_CLUSTER = frozenset((0xE7, 0x5854, 0xA7, 0xAB, 0xA0, 0xA3, 0xAF, _EBML_VOID, 0xBF))
 
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+# The flag of a block that holds the first channels: those of the others follow it.
+_WAVPACK_FIRST = 0x800
+
+_ASF_HEADER = re.compile(re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")))
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def check_mp4(source: Source, start: int) -> None:
-    """Raises AudioError: MP4 or QuickTime without its index, cut within a box, or encrypted."""
+def check_mp4(source: Source, start: int) -> int:
+    """Where an MP4 or QuickTime file ends.
+
+    Raises:
+      AudioError: without its index, cut within a box, encrypted, or several files in one.
+    """
+    file_end = start
     names = []
     for name, content, end in _mp4_boxes(source, start, source.size):
         names.append(name)
+        file_end = end
         if end > source.size:
             raise AudioError(
                 f"cut short: its last box ({name.decode('ascii', 'replace')}) has {source.size - content:,} of its "
@@ -42,31 +53,39 @@ def check_mp4(source: Source, start: int) -> None:
             )
         if name == b"moov":
             _check_encryption(source, content, end)
+    if names.count(b"moov") > 1:
+        raise AudioError("several files in one: an MP4 with more than one index (moov)")
     if b"moov" not in names:
         raise AudioError("cut short: an MP4 without its index (moov), which recorders write last")
     if b"mdat" not in names:
         raise AudioError("cut short: an MP4 without samples (mdat)")
     if names[-1] == b"moof":
         raise AudioError("cut short: its last fragment has no samples (mdat)")
+    return file_end
 
 
 def _mp4_boxes(source: Source, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start of the content and end of each box."""
     top = stop == source.size
+    seen: set[bytes] = set()
     while start + 8 <= stop:
         size, name, content = source.integer(start, 4), source.read(start + 4, 4), start + 8
         if size == 1:
             size, content = source.integer(start + 8, 8), start + 16
         elif size == 0:
             size = stop - start
-        if size < content - start:
+        if size < content - start and not (top and name not in _TOP_LEVEL):
             raise AudioError(f"damaged: the MP4 box at byte {start:,} is shorter than its header")
         if top and name not in _TOP_LEVEL:
-            if tag_bytes(source.read(start, 16)) or not source.read(start, stop - start).strip(b"\0"):
+            rest = source.read(start, stop - start)
+            if tag_bytes(rest[:16]) or not rest.strip(b"\0"):
+                return
+            if len(rest) <= TRAILING_BYTES and {b"moov", b"mdat"} <= seen:
                 return
             if start + size > stop:
                 raise AudioError(f"damaged or cut short: byte {start:,} begins no MP4 box")
         yield name, content, start + size
+        seen.add(name)
         start += size
     if top and start < stop and source.read(start, 8).strip(b"\0\r\n "):
         raise AudioError(f"cut short: its last box has {stop - start} bytes of its header")
@@ -80,21 +99,31 @@ def _check_encryption(source: Source, start: int, end: int) -> None:
             raise AudioError("encrypted (DRM): only the player it was bought for decodes it")
 
 
-def check_matroska(source: Source, start: int) -> None:
-    """Raises AudioError: Matroska or WebM that was cut within an element."""
+def check_matroska(source: Source, start: int) -> int:
+    """Where a Matroska or WebM file ends: few bytes that are none of it may follow.
+
+    Raises:
+      AudioError: cut within an element, or several files in one.
+    """
     name, content, size = _element(source, start)  # The EBML header.
     position = content + (size or 0)
+    segments = 0
     while position < source.size:
+        if segments and (source.size - position <= TRAILING_BYTES or tag_bytes(source.read(position, 16))):
+            return position
         name, content, size = _element(source, position)
+        end = source.size if size is None else content + size
         if name == _SEGMENT:
-            _check_segment(source, content, source.size if size is None else content + size)
-            position = source.size if size is None else content + size
-        elif name == _EBML_VOID and size is not None:
-            position = content + size
-        else:
-            return
-    if position > source.size:
+            _check_segment(source, content, end)
+            segments += 1
+        elif name == _EBML:
+            raise AudioError(f"several files in one: another Matroska file begins at byte {position:,}")
+        elif name != _EBML_VOID:
+            raise AudioError(f"damaged: byte {position:,} begins no Matroska segment")
+        position = end
+    if segments == 0 or position > source.size:
         raise AudioError(f"cut short: {source.size:,} of the {position:,} bytes that its header states")
+    return position
 
 
 def _check_segment(source: Source, position: int, end: int) -> None:
@@ -104,7 +133,7 @@ def _check_segment(source: Source, position: int, end: int) -> None:
     while position < end:
         name, content, size = _element(source, position)
         if name not in _IN_SEGMENT and name not in _IN_CLUSTER:
-            if name == 0x1A45DFA3:
+            if name == _EBML:
                 raise AudioError(f"several files in one: another Matroska file begins at byte {position:,}")
             raise AudioError(f"damaged: byte {position:,} begins no Matroska element")
         clusters += name == _CLUSTER
@@ -134,8 +163,12 @@ def _element(source: Source, position: int) -> tuple[int, int, int | None]:
     )
 
 
-def check_asf(source: Source, start: int) -> None:
-    """Raises AudioError: ASF (WMA, WMV) with fewer packets than its header states."""
+def check_asf(source: Source, start: int) -> int:
+    """Where an ASF file (WMA, WMV) ends.
+
+    Raises:
+      AudioError: fewer packets than its header states, or several files in one.
+    """
     header_end = start + source.integer(start + 16, 8, "little")
     packets = packet_bytes = 0
     streamed = False
@@ -160,31 +193,35 @@ def check_asf(source: Source, start: int) -> None:
             raise AudioError(f"cut short: its last packet has {held % packet_bytes:,} of its {packet_bytes:,} bytes")
     elif packets * packet_bytes > held or data_end > source.size:
         raise AudioError(f"cut short: {held // packet_bytes:,} of the {packets:,} packets that its header states")
+    elif (second := source.find(_ASF_HEADER, data_end)) >= 0:
+        raise AudioError(f"several files in one: another ASF file begins at byte {second:,}")
+    return source.size
 
 
-def wavpack_samples(source: Source, start: int) -> int:
-    """Samples per channel of a WavPack file, from its blocks.
+def wavpack(source: Source, start: int) -> tuple[int, int]:
+    """Where a WavPack file ends, and how many samples per channel its blocks hold.
 
     Raises:
       AudioError: cut short: within a block, or before as many samples as the first block states.
     """
-    position, total, held = start, None, 0
+    position, end, held, stated = start, start, 0, 0xFFFF_FFFF
     while position < source.size:
         header = source.read(position, 32)
         if header[:4] != b"wvpk":
-            if position > start and (tag_bytes(header) or source.size - position <= 1024):
-                break
-            raise AudioError(f"damaged: byte {position:,} begins no WavPack block")
-        if len(header) < 32:
-            raise AudioError("cut short: its last WavPack block is not complete")
+            tag = tag_bytes(header)
+            if not tag and (end == start or source.size - position > TRAILING_BYTES):
+                raise AudioError(f"damaged: byte {position:,} begins no WavPack block")
+            position += tag or TRAILING_BYTES
+            continue
         size = int.from_bytes(header[4:8], "little") + 8
-        if position + size > source.size:
+        if len(header) < 32 or position + size > source.size:
             raise AudioError(f"cut short: its last WavPack block has {source.size - position:,} of its {size:,} bytes")
-        if header[24] | header[25] << 8 and int.from_bytes(header[24:28], "little") & 0x800:
-            held += int.from_bytes(header[20:24], "little")
-        if total is None:
-            total = int.from_bytes(header[12:16], "little")
-        position += size
-    if total not in (None, 0xFFFF_FFFF) and total is not None and held < total:
-        raise AudioError(f"cut short: {held:,} of the {total:,} samples that its header states")
-    return held
+        total, index, number, flags = (int.from_bytes(header[k : k + 4], "little") for k in (12, 16, 20, 24))
+        if number and index < held and flags & _WAVPACK_FIRST:
+            raise AudioError(f"several files in one: another WavPack file begins at byte {position:,}")
+        stated = total if position == start else stated
+        held += number if flags & _WAVPACK_FIRST else 0
+        position = end = position + size
+    if stated != 0xFFFF_FFFF and held < stated:
+        raise AudioError(f"cut short: {held:,} of the {stated:,} samples that its header states")
+    return end, held

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spectra_jax.audio.errors import AudioError
-from spectra_jax.audio.frames import tag_bytes
+from spectra_jax.audio.frames import TRAILING_BYTES, tag_bytes
 from spectra_jax.audio.source import Piece, Source
 
 # What writers leave in a field of 32 bits for a length that they do not know. A recording that was cut short states a
@@ -27,8 +27,6 @@ _PLACEHOLDERS = (
     0x7F00_0000,
     2_000_000_000,
 )
-# A trailer shorter than this may be anything: a newline, a tag, the padding of a disc sector.
-_TRAILING_BYTES = 1024
 # What libsndfile decodes. GSM 6.10 (0x31) is not among them: it decodes the byte of padding too.
 _LIBSNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x38, 0x40}
 # A FLAC's mark, and the header of the block that comes first in each.
@@ -90,13 +88,17 @@ def check_trailer(source: Source, end: int, stated: int) -> None:
     Raises:
       AudioError: another recording follows, or more bytes than a tag or padding has.
     """
-    rest = source.read(end, _TRAILING_BYTES + 1)
-    start = rest.lstrip(b"\0")[:12]
-    if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b".snd", b"caff") or start[:4] == b"FORM":
-        raise AudioError(f"several files in one: another recording begins at byte {end:,}; cut the file there")
-    if len(rest) > _TRAILING_BYTES and not tag_bytes(rest) and rest.strip(b"\0 \r\n"):
+    position = end
+    while tag := tag_bytes(source.read(position, 16)):
+        position += tag
+    rest = source.read(position, TRAILING_BYTES + 1)
+    begin = rest.lstrip(b"\0")
+    if begin.startswith((b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"fLaC", b".snd", b"caff")):
+        position += len(rest) - len(begin)
+        raise AudioError(f"several files in one: another recording begins at byte {position:,}; cut the file there")
+    if len(rest) > TRAILING_BYTES and rest.strip(b"\0 \r\n"):
         raise AudioError(
-            f"its header states {stated:,} bytes of samples, but {source.size - end:,} bytes follow them that are "
+            f"its header states {stated:,} bytes of samples, but {source.size - position:,} bytes follow them that are "
             "neither a tag nor padding: more of the recording, which it does not state, or damage"
         )
 
@@ -220,7 +222,7 @@ def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int 
         rest = chunk.start + chunk.size + (chunk.start + chunk.size & 1)
     if rest + 8 < whole_end <= source.size + 1 and source.read(rest, whole_end - rest).strip(b"\0"):
         raise AudioError(
-            f"its header states {size:,} bytes of samples, and {whole_end - rest:,} bytes after them that are no chunk: "
+            f"its header states {size:,} bytes of samples, and {whole_end - rest:,} after them that are no chunk: "
             "more of the recording, or damage"
         )
     check_trailer(source, rest, size)

@@ -198,11 +198,11 @@ _CHECKS = {
 def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
     if kind in _CHECKS:
         check, container = _CHECKS[kind]
-        check(source, start)
-        return lambda: FFmpegReader(View(source, [(start, source.size)]), container)
+        end = check(source, start)
+        return lambda: FFmpegReader(View(source, [(start, end)]), container)
     if kind == "wavpack":
-        stated = boxes.wavpack_samples(source, start)
-        return lambda: FFmpegReader(View(source, [(start, source.size)]), "wv", stated)
+        end, num_samples = boxes.wavpack(source, start)
+        return lambda: FFmpegReader(View(source, [(start, end)]), "wv", num_samples)
     if kind == "mp3":
         pieces, num_samples = frames.mp3(source, start)
         return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples - _MP3_ADDED_SAMPLES)

@@ -12,7 +12,7 @@ from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.source import Piece, Source
 
 # The longest that may follow the last frame without being a tag: a newline, padding, the end of a page.
-_TRAILING_BYTES = 1024
+TRAILING_BYTES = 1024
 # How far the first frame is looked for.
 _SEARCH_BYTES = 65536
 # The longest frame: where a recording of a broadcast begins, the rest of one comes first.
@@ -114,6 +114,8 @@ def _follow(source: Source, position: int, length_of: FrameLength) -> int:
             # A tag or the end after the frames, or else what looked like a frame is none.
             return number if number and (tag_bytes(header) or _is_trailing(source, position)) else 0
         position += length
+        if number == 0 and position > source.size:
+            return 0
     return _IN_A_ROW
 
 
@@ -187,7 +189,7 @@ def _is_trailing(source: Source, position: int) -> bool:
         return True
     if rest.startswith(b"LYRICSBEGIN") or (not rest.strip(b"\0") and position + len(rest) >= source.size):
         return True
-    return source.size - position <= _TRAILING_BYTES and rest[0] != 0xFF and rest[:2] != b"\x0bw"
+    return source.size - position <= TRAILING_BYTES and rest[0] != 0xFF and rest[:2] != b"\x0bw"
 
 
 def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
