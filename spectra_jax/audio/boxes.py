@@ -130,15 +130,24 @@ def _check_segment(source: Source, position: int, end: int) -> None:
     if end > source.size:
         raise AudioError(f"cut short: {source.size:,} of the {end:,} bytes that its header states")
     clusters = 0
+    cluster_end: int | None = None
     while position < end:
         name, content, size = _element(source, position)
         if name not in _IN_SEGMENT and name not in _IN_CLUSTER:
             if name == _EBML:
                 raise AudioError(f"several files in one: another Matroska file begins at byte {position:,}")
             raise AudioError(f"damaged: byte {position:,} begins no Matroska element")
-        clusters += name == _CLUSTER
-        # The elements of a cluster of unknown length are walked like its neighbours.
-        position = content if size is None else content + size
+        if name == _CLUSTER:
+            clusters += 1
+            cluster_end = None if size is None else content + size
+            # Its elements are walked like its neighbours, which is where one of unknown length ends.
+            position = content
+            continue
+        if size is None:
+            raise AudioError(f"damaged: the Matroska element at byte {position:,} states no length")
+        position = content + size
+        if cluster_end is not None and name in _IN_CLUSTER and content <= cluster_end < position:
+            raise AudioError(f"damaged: the Matroska element that ends at byte {position:,} is longer than its cluster")
     if position > end:
         raise AudioError(f"cut short: its last element ends {position - end:,} bytes behind the file's end")
     if not clusters:

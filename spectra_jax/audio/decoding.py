@@ -178,16 +178,15 @@ _CHUNKS = {
     "ircam": chunks.ircam,
     "htk": chunks.htk,
 }
-# Streams of frames: the length of one, what messages call them, FFmpeg's name of the container, bytes before the first.
-_FRAMES = {
-    "aac": (frames.adts_frame, "AAC", "aac", 0),
-    "ac3": (frames.ac3_frame, "AC-3", "ac3", 0),
-    "gsm": (frames.gsm_frame, "GSM", "gsm", 0),
-    "amr": (frames.amr_frame, "AMR", "amr", 6),
-    "amr-wb": (frames.amr_wb_frame, "AMR", "amr", 9),
+# Streams of frames: the bytes and the samples of one, what messages call them, FFmpeg's name of the container, and the
+# bytes before the first.
+_FRAMES: dict[str, tuple[frames.FrameLength, Callable[[bytes], int], str, str, int]] = {
+    "aac": (frames.adts_frame, frames.adts_samples, "AAC", "aac", 0),
+    "ac3": (frames.ac3_frame, frames.ac3_samples, "AC-3", "ac3", 0),
+    "gsm": (frames.gsm_frame, lambda _: 160, "GSM", "gsm", 0),
+    "amr": (frames.amr_frame, lambda _: 160, "AMR", "amr", 6),
+    "amr-wb": (frames.amr_wb_frame, lambda _: 320, "AMR", "amr", 9),
 }
-# The most that an MP3 can state to be no samples of the recording, at its start and its end: 12 bits for each.
-_MP3_ADDED_SAMPLES = 2 * 4095
 _CHECKS = {
     "mp4": (boxes.check_mp4, "mov"),
     "matroska": (boxes.check_matroska, "matroska"),
@@ -205,12 +204,14 @@ def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
         return lambda: FFmpegReader(View(source, [(start, end)]), "wv", num_samples)
     if kind == "mp3":
         pieces, num_samples = frames.mp3(source, start)
-        return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples - _MP3_ADDED_SAMPLES)
-    length_of, name, container, magic = _FRAMES[kind]
-    pieces = [source.read(start, magic), *frames.join(frames.walk(source, start + magic, length_of, name))]
+        return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples)
+    length_of, samples_of, name, container, magic = _FRAMES[kind]
+    walked = list(frames.walk(source, start + magic, length_of, name))
+    at_least = sum(samples_of(source.read(begin, 16)) for begin, _ in walked)
     if container == "ac3" and source.integer(start + 5, 1) >> 3 > 10:
         container = "eac3"
-    return lambda: FFmpegReader(View(source, pieces), container)
+    view = View(source, [source.read(start, magic), *frames.join(walked)])
+    return lambda: FFmpegReader(view, container, at_least)
 
 
 def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
 
 # Decoders that find an error stop there: they never conceal it, nor go on behind it.
-_CODEC_OPTIONS = {"err_detect": "explode"}
+_CODEC_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
+
+
+# A header counts the samples that the encoder added before the recording, and some round to packets.
+_SECONDS_TOLERANCE = 0.15
 
 
 def _open_nothing(url: str, *_: Any) -> Any:
@@ -86,8 +90,20 @@ class FFmpegReader:
             num_pending += len(mono)
         if num_pending:
             yield np.concatenate(pending)
+        stated = self._stated_seconds()
+        if total / self.rate < stated - _SECONDS_TOLERANCE:
+            raise AudioError(
+                f"damaged or cut short: {total / self.rate:.2f} of the {stated:.2f} s that its header states"
+            )
         if total < self._at_least:
             raise AudioError(f"damaged: only {total:,} of its {self._at_least:,} samples could be decoded")
+
+    def _stated_seconds(self) -> float:
+        """Of ASF, whose damaged packets FFmpeg passes over. Other containers are checked before they are decoded."""
+        stream = self._stream
+        if "asf" not in self._container.format.name or not stream.duration or not stream.time_base:
+            return 0.0
+        return float(stream.duration * stream.time_base)
 
     def _mono(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         assert self._first is not None

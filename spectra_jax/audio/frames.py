@@ -82,6 +82,16 @@ def amr_wb_frame(header: bytes) -> int:
     return _AMR_WB_BYTES[header[0] >> 3 & 15] if header and not header[0] & 0x83 else 0
 
 
+def ac3_samples(header: bytes) -> int:
+    blocks = 6 if header[5] >> 3 <= 10 or header[4] >> 6 == 3 else (1, 2, 3, 6)[header[4] >> 4 & 3]
+    # Of E-AC-3 a dependent frame holds more channels of the same samples.
+    return 0 if header[5] >> 3 > 10 and header[2] >> 6 == 1 else 256 * blocks
+
+
+def adts_samples(header: bytes) -> int:
+    return 1024 * (1 + (header[6] & 3))
+
+
 def gsm_frame(header: bytes) -> int:
     return 33 if header and header[0] >> 4 == 13 else 0
 
@@ -99,6 +109,8 @@ def find_frames(source: Source, start: int, length_of: FrameLength, search_bytes
     first = start + len(head) - len(head.lstrip(b"\0"))
     if _follow(source, first, length_of):
         return first
+    if length_of(source.read(first, 16)):
+        return None  # A frame and no second one: damaged, if it is one at all.
     for position in range(first + 1, min(first + search_bytes, source.size)):
         if _follow(source, position, length_of) == _IN_A_ROW:
             return position
@@ -183,17 +195,14 @@ def tag_bytes(header: bytes) -> int:
 
 
 def _is_trailing(source: Source, position: int) -> bool:
-    """Whether what follows may be dropped: lyrics, zeros, or a few bytes. What looks like cut frames may not."""
-    rest = source.read(position, _SEARCH_BYTES)
-    if not rest:
-        return True
-    if rest.startswith(b"LYRICSBEGIN") or (not rest.strip(b"\0") and position + len(rest) >= source.size):
-        return True
-    return source.size - position <= TRAILING_BYTES and rest[0] != 0xFF and rest[:2] != b"\x0bw"
+    """Whether what follows may be left out: padding, lyrics or another text. What may be damaged frames may not."""
+    rest = source.read(position, _SEARCH_BYTES).strip(b"\0\t\r\n ")
+    whole = position + _SEARCH_BYTES >= source.size
+    return rest.startswith(b"LYRICSBEGIN") or (whole and (not rest or (rest.isascii() and rest.decode().isprintable())))
 
 
 def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
-    """The frames of an MP3's audio, and how many samples they hold.
+    """The frames of an MP3's audio, and how many samples at least they hold.
 
     Of joined files each may begin with a frame that describes it and holds no audio. The very first is kept, since it
     states what the encoder added before and after the samples; the others would be decoded as silence.
@@ -203,6 +212,7 @@ def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
     """
     kept: list[tuple[int, int]] = []
     stated = (0, 0)
+    num_added = _added_by_lame(source.read(start, 256))
     number = num_bytes = num_samples = 0
     for begin, end in walk(source, start, mp3_frame, "MP3"):
         header = source.read(begin, 64)
@@ -217,7 +227,7 @@ def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
         if not kept or not described:
             kept.append((begin, end))
     _check_number(stated, number, num_bytes)
-    return join(kept), num_samples
+    return join(kept), num_samples - num_added
 
 
 def _check_number(stated: tuple[int, int], number: int, num_bytes: int) -> None:
@@ -238,6 +248,16 @@ def _stated_by_xing(frame: bytes) -> tuple[int, int] | None:
     fields = [int.from_bytes(frame[offset + k : offset + k + 4], "big") for k in (8, 12)]
     number = fields.pop(0) if flags & 1 else 0
     return number, fields[0] if flags & 2 else 0
+
+
+def _added_by_lame(frame: bytes) -> int:
+    """How many samples FFmpeg leaves out, which the encoder states that it added to the recording."""
+    begin = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if begin < 0 or len(frame) < begin + 144:
+        return 0
+    fields = int.from_bytes(frame[begin + 141 : begin + 144], "big")
+    # The decoder's own delay comes on top of it.
+    return (fields >> 12) + 529 + max((fields & 4095) - 529, 0)
 
 
 def _stated_by_vbri(frame: bytes) -> tuple[int, int] | None:

@@ -72,6 +72,11 @@ def links(source: Source, start: int) -> list[OggStream]:
         headers_only = bool(page.flags & _FIRST)
         _append(serials[page.serial], page, source)
     _check_ends(serials)
+    last = max(
+        (piece[1] for stream in serials.values() for piece in stream.pieces if isinstance(piece, tuple)), default=0
+    )
+    if last < source.size and not all(stream.ended for stream in serials.values()):
+        raise AudioError(f"damaged: byte {last:,} begins no Ogg page, and no page before it is marked as the last")
     return [_audio_of(streams) for streams in found]
 
 
