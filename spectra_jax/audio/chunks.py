@@ -254,9 +254,9 @@ def wave64(source: Source, start: int) -> Plan:
             return Plan(_patched(source, start, source.size, fields, "little"), "w64")
         if chunk.size > held:
             raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
-        end = max(min(start + whole, source.size), chunk.start + chunk.size)
-        check_trailer(source, end, chunk.size)
-        # libsndfile takes what follows for samples.
+        end = chunk.start + chunk.size
+        check_trailer(source, max(min(start + whole, source.size), end), chunk.size)
+        # libsndfile takes what follows for samples, the padding to eight bytes too.
         return Plan([(start, end)], "w64")
     raise AudioError("cut short or damaged: a W64 without samples (no data chunk)")
 
