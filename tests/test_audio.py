@@ -74,9 +74,9 @@ def test_every_format_rate_and_channel_count_reads_back(tmp_path: Path, name: st
     path = save(tmp_path / f"clip{suffix}", audio, rate, format=container, subtype=subtype)
     mono, found_rate = read(path)
     assert (found_rate, mono.dtype, mono.ndim) == (rate, np.float32, 1)
-    # soundfile's own read is the oracle, to the bit.
+    # soundfile's own read is the oracle, to the bit; of MP3, which FFmpeg decodes, to its rounding.
     decoded, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    np.testing.assert_array_equal(mono, decoded.mean(axis=1))
+    np.testing.assert_allclose(mono, decoded.mean(axis=1), rtol=0, atol=1e-5 if suffix == ".mp3" else 0)
     # A coder may fade in at the start and pad at the end: the loss is judged in between.
     middle = slice(rate // 8, 3 * rate // 8)
     assert np.abs(mono[middle] - audio.mean(axis=1)[middle]).max() <= tolerance + 1e-7
@@ -98,7 +98,7 @@ def test_a_clip_longer_than_one_block_reads_like_a_short_one(tmp_path: Path, suf
     whole, _ = read(path)
     monkeypatch.setattr("spectra_jax.audio.decoding._BLOCK_SAMPLES", 3001)
     np.testing.assert_array_equal(read(path)[0], whole)
-    np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], whole)
+    np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0], whole, rtol=0, atol=1e-5 if how else 0)
 
 
 def test_a_flac_from_a_pipe_has_no_length_in_its_header_and_is_read(tmp_path: Path) -> None:
@@ -111,14 +111,16 @@ def test_a_flac_from_a_pipe_has_no_length_in_its_header_and_is_read(tmp_path: Pa
     np.testing.assert_array_equal(read(path)[0], whole)
 
 
-@pytest.mark.parametrize("length", [0xFFFF_FFFF, 0x7FFF_FFFF, 10_000 + 44])
-def test_a_wav_whose_header_knows_no_better_is_read(tmp_path: Path, length: int) -> None:
-    # From a pipe the length is the largest the field holds; some writers count their header too.
+def test_a_wav_that_counts_its_own_header_as_samples_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "clip.wav", noise(5000), subtype="PCM_16")
     data = bytearray(path.read_bytes())
-    data[40:44] = struct.pack("<I", length)
+    data[40:44] = struct.pack("<I", len(data))
     path.write_bytes(data)
     assert len(read(path)[0]) == 5000
+    # The same length in a file of which as many bytes are missing.
+    data[4:8] = struct.pack("<I", len(data) + 44 - 8)
+    path.write_bytes(data)
+    assert "cut short" in refusal(path)
 
 
 def test_a_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Two thousand damaged clips and datasets: each is read or refused, in bounded time and memory, and nothing else."""
+"""Damaged and cut clips and datasets: each is read or refused, in bounded time and memory, and nothing else."""
 
 from __future__ import annotations
 
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import soundfile
 
+from spectra_jax.audio import AudioError, decode
 from tests.test_arena import SCHEMA, row
+
+RECORDINGS = Path(__file__).parent / "recordings"
 
 # In a process of its own, which a crash of a decoder ends and whose memory can be told.
 FUZZ = r"""
@@ -74,8 +80,10 @@ NUMBER = 2000
 
 def test_two_thousand_mutants(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=8000) * 0.1
-    for suffix in ("wav", "flac", "ogg", "mp3"):
+    for suffix in ("wav", "flac", "ogg", "mp3", "caf", "w64", "aiff"):
         soundfile.write(tmp_path / f"original.{suffix}", noise, 16000)
+    for name in ("fragmented.mp4", "voice_memo.m4a", "live.webm", "old.wma", "short.amr", "adts_named.mp3", "alac.caf"):
+        shutil.copy(RECORDINGS / name, tmp_path / f"original.{name}")
     clips = [(tmp_path / f"original.{suffix}").read_bytes() for suffix in ("flac", "wav")]
     rows = [row(place, audio={"bytes": clip, "path": ""}) for place, clip in enumerate(clips)]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "original.parquet")
@@ -112,3 +120,61 @@ def test_a_header_that_promises_two_thousand_million_frames_is_not_believed(tmp_
     reason, grown = run.stdout.splitlines()
     assert "cut short: 2,000 of the 2,146,435,072 bytes" in reason
     assert float(grown) < 50
+
+
+# Where a container cannot tell that its end is missing, and how many of the cuts below it may let pass: at the end of a
+# sample in one that states no length, of a frame in a stream of frames, of a fragment, or of a page without a mark.
+CANNOT_TELL = {"PAF", "PVF", "IRCAM"}
+AT_FRAMES = {
+    "short.gsm": 8,
+    "short.amr": 8,
+    "adts_named.mp3": 3,
+    "vbr_noxing.mp3": 3,
+    "cat_mp3.mp3": 3,
+    "fragmented.mp4": 2,
+}
+# Kinds of data and of instruments that are not decoded here.
+NOT_DECODED = {"MAT4", "MAT5", "MPC2K", "RAW", "SD2", "SDS", "WVE", "XI"}
+
+
+def cuts(content: bytes) -> list[int]:
+    """Where to cut: near both ends, where headers and trailers are, and here and there."""
+    size = len(content)
+    inside = np.random.default_rng(0).integers(1, size, 40)
+    return sorted(
+        {*range(1, min(100, size), 7), *map(int, inside), *(size - k for k in (1, 2, 3, 4, 8, 44, 512) if k < size)}
+    )
+
+
+def passed(content: bytes) -> list[int]:
+    """The cuts at which a part of a recording is taken for a whole one."""
+    whole = decode("whole", content).num_samples
+    found = []
+    for cut in cuts(content):
+        try:
+            decoded = decode("cut", content[:cut])
+        except AudioError:
+            continue
+        if decoded.num_samples < whole:
+            found.append(cut)
+    return found
+
+
+@pytest.mark.parametrize("container", sorted(set(soundfile.available_formats()) - NOT_DECODED))
+def test_no_part_of_a_recording_is_taken_for_the_whole(container: str) -> None:
+    noise = np.random.default_rng(0).normal(size=3000) * 0.1
+    for subtype in soundfile.available_subtypes(container):
+        file = io.BytesIO()
+        try:
+            soundfile.write(file, noise, 16000, format=container, subtype=subtype)
+        except soundfile.LibsndfileError:
+            continue  # Named, but not written.
+        if container in CANNOT_TELL:
+            assert decode("whole", file.getvalue()).num_samples == 3000
+        else:
+            assert passed(file.getvalue()) == [], subtype
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECORDINGS.iterdir() if path.suffix != ".md"))
+def test_no_part_of_a_compressed_recording_is_taken_for_the_whole(name: str) -> None:
+    assert len(passed((RECORDINGS / name).read_bytes())) <= AT_FRAMES.get(name, 0)
