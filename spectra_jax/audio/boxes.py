@@ -15,7 +15,7 @@ from spectra_jax.audio.source import Source
 _TOP_LEVEL = frozenset(
     b"ftyp moov mdat free skip wide pnot moof mfra sidx styp uuid meta emsg ssix prft udta PICT pdin junk imda".split()
 )
-_PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
+_PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"))
 # Sample entries of encrypted audio and video.
 _ENCRYPTED = frozenset((b"enca", b"drms"))
 
@@ -26,6 +26,8 @@ _IN_SEGMENT = frozenset(
     (_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _EBML_VOID, 0xBF)
 )
 _IN_CLUSTER = frozenset((0xE7, 0x5854, 0xA7, 0xAB, 0xA0, 0xA3, 0xAF, _EBML_VOID, 0xBF))
+_IN_GROUP = frozenset((0xA1, 0xA2, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8))
+_SIMPLE_BLOCK, _GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
 
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 # The flag of a block that holds the first channels: those of the others follow it.
@@ -35,15 +37,16 @@ _ASF_HEADER = re.compile(re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def check_mp4(source: Source, start: int) -> int:
-    """Where an MP4 or QuickTime file ends.
+def check_mp4(source: Source, start: int) -> tuple[int, int]:
+    """Where an MP4 or QuickTime file ends, and how many packets its fragments state.
 
     Raises:
       AudioError: without its index, cut within a box, encrypted, or several files in one.
     """
     file_end = start
+    packets = 0
     names = []
-    for name, content, end in _mp4_boxes(source, start, source.size):
+    for name, content, end in _mp4_boxes(source, start, source.size, top=True):
         names.append(name)
         file_end = end
         if end > source.size:
@@ -51,8 +54,8 @@ def check_mp4(source: Source, start: int) -> int:
                 f"cut short: its last box ({name.decode('ascii', 'replace')}) has {source.size - content:,} of its "
                 f"{end - content:,} bytes"
             )
-        if name == b"moov":
-            _check_encryption(source, content, end)
+        if name in _PARENTS:
+            packets += _packets_of_fragments(source, content, end)
     if names.count(b"moov") > 1:
         raise AudioError("several files in one: an MP4 with more than one index (moov)")
     if b"moov" not in names:
@@ -61,12 +64,11 @@ def check_mp4(source: Source, start: int) -> int:
         raise AudioError("cut short: an MP4 without samples (mdat)")
     if names[-1] == b"moof":
         raise AudioError("cut short: its last fragment has no samples (mdat)")
-    return file_end
+    return file_end, packets
 
 
-def _mp4_boxes(source: Source, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def _mp4_boxes(source: Source, start: int, stop: int, *, top: bool) -> Iterator[tuple[bytes, int, int]]:
     """Name, start of the content and end of each box."""
-    top = stop == source.size
     seen: set[bytes] = set()
     while start + 8 <= stop:
         size, name, content = source.integer(start, 4), source.read(start + 4, 4), start + 8
@@ -82,8 +84,10 @@ def _mp4_boxes(source: Source, start: int, stop: int) -> Iterator[tuple[bytes, i
                 return
             if len(rest) <= TRAILING_BYTES and {b"moov", b"mdat"} <= seen:
                 return
-            if start + size > stop:
+            if start + size > stop or not name.isalnum():
                 raise AudioError(f"damaged or cut short: byte {start:,} begins no MP4 box")
+        if not top and start + size > stop:
+            raise AudioError(f"damaged: the MP4 box at byte {start:,} is longer than the one that it is in")
         yield name, content, start + size
         seen.add(name)
         start += size
@@ -91,16 +95,21 @@ def _mp4_boxes(source: Source, start: int, stop: int) -> Iterator[tuple[bytes, i
         raise AudioError(f"cut short: its last box has {stop - start} bytes of its header")
 
 
-def _check_encryption(source: Source, start: int, end: int) -> None:
-    for name, content, stop in _mp4_boxes(source, start, min(end, source.size - 1)):
+def _packets_of_fragments(source: Source, start: int, end: int) -> int:
+    """How many packets the fragments below a box state. Raises AudioError: the samples are encrypted."""
+    packets = 0
+    for name, content, stop in _mp4_boxes(source, start, end, top=False):
         if name in _PARENTS:
-            _check_encryption(source, content, stop)
+            packets += _packets_of_fragments(source, content, min(stop, end))
+        elif name == b"trun":
+            packets += source.integer(content + 4, 4)
         elif name == b"stsd" and source.read(content + 12, 4) in _ENCRYPTED:
             raise AudioError("encrypted (DRM): only the player it was bought for decodes it")
+    return packets
 
 
-def check_matroska(source: Source, start: int) -> int:
-    """Where a Matroska or WebM file ends: few bytes that are none of it may follow.
+def check_matroska(source: Source, start: int) -> tuple[int, int]:
+    """Where a Matroska or WebM file ends, since few bytes that are none of it may follow, and how many blocks it has.
 
     Raises:
       AudioError: cut within an element, or several files in one.
@@ -108,13 +117,14 @@ def check_matroska(source: Source, start: int) -> int:
     name, content, size = _element(source, start)  # The EBML header.
     position = content + (size or 0)
     segments = 0
+    blocks = 0
     while position < source.size:
         if segments and (source.size - position <= TRAILING_BYTES or tag_bytes(source.read(position, 16))):
-            return position
+            return position, blocks
         name, content, size = _element(source, position)
         end = source.size if size is None else content + size
         if name == _SEGMENT:
-            _check_segment(source, content, end)
+            blocks += _blocks_of_segment(source, content, end)
             segments += 1
         elif name == _EBML:
             raise AudioError(f"several files in one: another Matroska file begins at byte {position:,}")
@@ -123,17 +133,18 @@ def check_matroska(source: Source, start: int) -> int:
         position = end
     if segments == 0 or position > source.size:
         raise AudioError(f"cut short: {source.size:,} of the {position:,} bytes that its header states")
-    return position
+    return position, blocks
 
 
-def _check_segment(source: Source, position: int, end: int) -> None:
+def _blocks_of_segment(source: Source, position: int, end: int) -> int:
     if end > source.size:
         raise AudioError(f"cut short: {source.size:,} of the {end:,} bytes that its header states")
     clusters = 0
+    blocks = 0
     cluster_end: int | None = None
     while position < end:
         name, content, size = _element(source, position)
-        if name not in _IN_SEGMENT and name not in _IN_CLUSTER:
+        if name not in _IN_SEGMENT | _IN_CLUSTER | _IN_GROUP:
             if name == _EBML:
                 raise AudioError(f"several files in one: another Matroska file begins at byte {position:,}")
             raise AudioError(f"damaged: byte {position:,} begins no Matroska element")
@@ -145,13 +156,16 @@ def _check_segment(source: Source, position: int, end: int) -> None:
             continue
         if size is None:
             raise AudioError(f"damaged: the Matroska element at byte {position:,} states no length")
-        position = content + size
+        if name in (_SIMPLE_BLOCK, _BLOCK):
+            blocks += 1
+        position = content if name == _GROUP else content + size
         if cluster_end is not None and name in _IN_CLUSTER and content <= cluster_end < position:
             raise AudioError(f"damaged: the Matroska element that ends at byte {position:,} is longer than its cluster")
     if position > end:
         raise AudioError(f"cut short: its last element ends {position - end:,} bytes behind the file's end")
     if not clusters:
         raise AudioError("cut short: a Matroska file without samples (no cluster)")
+    return blocks
 
 
 def _element(source: Source, position: int) -> tuple[int, int, int | None]:
@@ -172,8 +186,8 @@ def _element(source: Source, position: int) -> tuple[int, int, int | None]:
     )
 
 
-def check_asf(source: Source, start: int) -> int:
-    """Where an ASF file (WMA, WMV) ends.
+def check_asf(source: Source, start: int) -> tuple[int, int]:
+    """Where an ASF file (WMA, WMV) ends, and 0: FFmpeg's packets are not those of the file.
 
     Raises:
       AudioError: fewer packets than its header states, or several files in one.
@@ -204,7 +218,7 @@ def check_asf(source: Source, start: int) -> int:
         raise AudioError(f"cut short: {held // packet_bytes:,} of the {packets:,} packets that its header states")
     elif (second := source.find(_ASF_HEADER, data_end)) >= 0:
         raise AudioError(f"several files in one: another ASF file begins at byte {second:,}")
-    return source.size
+    return source.size, 0
 
 
 def wavpack(source: Source, start: int) -> tuple[int, int]:

@@ -34,19 +34,36 @@ _HEADERLESS = frozenset({".raw", ".pcm", ".vox", ".ulaw", ".alaw", ".ul", ".al",
 
 
 def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
-    """Decode an audio file whole: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF and what else libsndfile knows.
+    """Decode an audio file whole, or refuse it: never a part of it.
 
-    Samples are those of `soundfile.read(path, dtype="float32")`: integer PCM divided by its full scale (16-bit samples
-    by 32768, exactly), floating-point samples as they are. Several channels are averaged.
+    A file is recognised by its content, whatever its name. libsndfile decodes WAV, FLAC, AIFF, Ogg (Vorbis, Opus) and
+    the older kinds of uncompressed samples, as `soundfile.read(path, dtype="float32")`: integer PCM divided by its full
+    scale (16-bit samples by 32768, exactly), floating-point samples as they are. FFmpeg decodes the rest, MP3 too: AAC,
+    MP4 and QuickTime, Matroska and WebM, WMA, AC-3, AMR, GSM, WavPack, Speex, and codecs in WAV, AIFF and CAF that
+    libsndfile lacks. It leaves out what an encoder says that it added before and after a recording. Several channels
+    are averaged. Of several audio streams the one marked as the default is decoded, or else the first. Chained Ogg
+    streams, and joined streams of MP3, AAC or AC-3 frames, are one recording; other files in one file are refused, as
+    is a sample rate that changes on the way.
 
-    A file that was cut short is refused where it can be told: FLAC, WAV, AIFF and AU say how long they are. A cut MP3
-    or Ogg stream is a shorter clip.
+    A recording that was cut short or damaged is refused where its container can tell. It cannot:
+
+    - in PAF, PVF and IRCAM, which do not state a length, if it was cut between two samples;
+    - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The length
+      that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the recording's;
+    - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two frames;
+    - in Ogg, if it was cut between two pages: not every writer marks the last one;
+    - in fragmented MP4 and in Matroska without lengths, if it was cut between two fragments or blocks;
+    - in a VOC, if it was cut between two of its blocks;
+    - in FLAC without a length, if it was cut between two frames.
+
+    Nor can uncompressed samples, nor most of the lossy codecs, tell when values within them were changed.
 
     Returns:
       The samples, (samples,) float32, and the sample rate in Hz. Neither resampled nor checked for NaN: see `prepare`.
 
     Raises:
-      AudioError: no such file, a folder, no permission, not audio, damaged, cut short, or without samples.
+      AudioError: no such file, a folder, no permission, not audio, of a codec that is not decoded here, encrypted,
+        damaged, cut short, or without samples.
     """
     decoded = decode(path)
     return decoded.samples, decoded.rate
@@ -197,8 +214,8 @@ _CHECKS = {
 def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
     if kind in _CHECKS:
         check, container = _CHECKS[kind]
-        end = check(source, start)
-        return lambda: FFmpegReader(View(source, [(start, end)]), container)
+        end, packets = check(source, start)
+        return lambda: FFmpegReader(View(source, [(start, end)]), container, packets=packets)
     if kind == "wavpack":
         end, num_samples = boxes.wavpack(source, start)
         return lambda: FFmpegReader(View(source, [(start, end)]), "wv", num_samples)

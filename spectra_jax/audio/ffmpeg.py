@@ -35,6 +35,7 @@ class FFmpegReader:
     Args:
       file: open at any position.
       container: FFmpeg's name of it. It is never guessed: some of FFmpeg's formats are lists of other files.
+      packets: how many there are at least, of all streams together.
       codec: what messages call its codec, if the container names it.
       at_least: samples per channel; a decoder that returns fewer has left something out.
 
@@ -42,13 +43,22 @@ class FFmpegReader:
       AudioError: FFmpeg cannot open it, or it has no audio stream that can be decoded.
     """
 
-    def __init__(self, file: View, container: str, at_least: int = 0, *, codec: str = "") -> None:
+    def __init__(
+        self,
+        file: View,
+        container: str,
+        at_least: int = 0,
+        *,
+        codec: str = "",
+        packets: int = 0,
+    ) -> None:
         # Here, since the libraries take a while to load, and most recordings need none of them.
         import av
 
         self._errors = (av.FFmpegError, PermissionError)
         self._at_least = at_least
         self._counts_packets = container == "mov"
+        self._packets = packets
         # Titles that are not UTF-8 are no reason to refuse a recording. From PyAV 19 on they are none anyway.
         tolerant: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
         try:
@@ -129,6 +139,9 @@ class FFmpegReader:
                     yield frame
         except self._errors as error:
             raise AudioError(_explain(error)) from error
+        # Where there is more than audio, a packet that is missing may be of the other streams.
+        if packets < self._packets and len(self._container.streams) == 1:
+            raise AudioError(f"damaged: only {packets:,} of its {self._packets:,} packets can be read")
         # Of uncompressed samples each is a frame to a header, and many are in a packet.
         if self._counts_packets and max(packets, samples) < self._stream.frames:
             raise AudioError(f"cut short: {packets:,} of the {self._stream.frames:,} packets that its header states")
