@@ -9,12 +9,13 @@ Everything here is numpy on the host, and on purpose: pre-emphasis must round it
 compiler that fuses the two into one instruction does not. There is no waveform normalisation: loudness is kept.
 """
 
-from spectra_jax.audio.decoding import Decoded, decode, read
+from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read
 from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE, TARGET_RATE, resample
 from spectra_jax.audio.samples import MAX_CHANNELS, is_silent, to_mono
-from spectra_jax.audio.windows import NUM_SAMPLES, prepare, window
+from spectra_jax.audio.windows import NUM_SAMPLES, prepare, prepare_windows, window
 
 __all__ = [
     "MAX_CHANNELS",
@@ -24,11 +25,15 @@ __all__ = [
     "PREEMPHASIS",
     "TARGET_RATE",
     "AudioError",
+    "AudioStream",
     "Decoded",
+    "InspectedBlocks",
     "decode",
     "is_silent",
+    "open_stream",
     "pre_emphasis",
     "prepare",
+    "prepare_windows",
     "read",
     "resample",
     "to_mono",
