@@ -9,6 +9,8 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,8 +87,84 @@ class Decoded:
         return self.num_samples / self.rate
 
 
+@dataclass(frozen=True)
+class AudioStream:
+    """A recording that is being decoded. Iterate over it once.
+
+    Attributes:
+      rate: in Hz.
+      blocks: mono float32 samples, at most 65,536 over all channels at a time, until the recording's end. They raise an
+        `AudioError` as soon as the recording is known to be cut short or damaged: at its end at the latest.
+    """
+
+    rate: int
+    blocks: Iterator[NDArray[np.float32]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self.blocks
+
+
+@contextmanager
+def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> Iterator[AudioStream]:
+    """Decode an audio file block by block: see `read`.
+
+        with open_stream("clip.flac") as stream:
+            for block in stream:
+                ...
+
+    Args:
+      path: of the file, or, with `content`, what messages call it.
+      content: the file's bytes, where it is not to be read from its path.
+
+    Raises:
+      AudioError: as in `read`, here or from the blocks; or decoding takes longer than five minutes.
+    """
+    name = str(path)
+    source: bytes | Path | io.BytesIO
+    if content is None:
+        _check_file(Path(path))
+        # As bytes, since soundfile fails on a file name that is not UTF-8; on Windows every name is text.
+        source = os.fsencode(path) if os.name == "posix" else Path(path)
+    elif content:
+        source = io.BytesIO(content)
+    else:
+        raise AudioError(f"{name}: empty (0 bytes)")
+    try:
+        with _Stream(source) as sound:
+            # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
+            sound.seek(0)
+            yield AudioStream(int(sound.samplerate), _bounded(_blocks(sound, name), name))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: {_explain(error)}") from error
+
+
+def _blocks(sound: _Stream, name: str) -> Iterator[NDArray[np.float32]]:
+    frames = max(_BLOCK_SAMPLES // sound.channels, 1)
+    while len(block := sound.read(frames, dtype="float32", always_2d=True)):
+        yield to_mono(block)
+    promise = _PROMISE.search(sound.extra_info)
+    if promise:
+        promised, held = int(promise[1]), int(promise[2])
+        if held + _HEADER_BYTES < promised < _UNKNOWN_BYTES:
+            raise AudioError(f"{name}: cut short: {held:,} of the {promised:,} bytes of samples its header promises")
+
+
+def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:
+    """The same blocks, in bounded time, of which what is done between the blocks is no part."""
+    spent = 0.0
+    while True:
+        begun = time.monotonic()
+        block = next(blocks, None)
+        spent += time.monotonic() - begun
+        if block is None:
+            return
+        if spent > _DECODE_SECONDS:
+            raise AudioError(f"{name}: not decoded after {_DECODE_SECONDS} s; cut it into shorter files")
+        yield block
+
+
 def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_seconds: float = math.inf) -> Decoded:
-    """Decode an audio file to its end, a megabyte at a time, keeping its start: see `read`.
+    """Decode an audio file to its end, a block at a time, keeping its start: see `read`.
 
     Args:
       path: of the file, or, with `content`, what messages call it.
@@ -96,54 +174,30 @@ def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_s
     Raises:
       AudioError: as in `read`; or decoding takes longer than five minutes.
     """
-    if content is not None:
-        name = str(path)
-        if not content:
-            raise AudioError(f"{name}: empty (0 bytes)")
-        return _decode(io.BytesIO(content), name, keep_seconds)
-    file = Path(path)
-    _check_file(file)
-    # As bytes, since soundfile fails on a file name that is not UTF-8; on Windows every name is text.
-    return _decode(os.fsencode(file) if os.name == "posix" else file, str(file), keep_seconds)
-
-
-def _decode(source: bytes | Path | io.BytesIO, file: str, keep_seconds: float) -> Decoded:
-    begun = time.monotonic()
     digest = hashlib.sha256()
     blocks: list[NDArray[np.float32]] = []
     num_samples = num_broken = 0
     first_broken = ""
-    try:
-        with _Stream(source) as sound:
-            # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
-            sound.seek(0)
-            rate = int(sound.samplerate)
-            keep = keep_seconds * rate
-            frames = max(_BLOCK_SAMPLES // sound.channels, 1)
-            while len(block := sound.read(frames, dtype="float32", always_2d=True)):
-                mono = to_mono(block)
-                digest.update(np.ascontiguousarray(mono, "<f4").data)
-                if len(broken := np.flatnonzero(~np.isfinite(mono))):
-                    if not num_broken:
-                        first_broken = f"sample {num_samples + broken[0]} ({mono[broken[0]]})"
-                    num_broken += len(broken)
-                if num_samples < keep:
-                    blocks.append(mono[: math.ceil(min(keep - num_samples, len(mono)))])
-                num_samples += len(mono)
-                if time.monotonic() - begun > _DECODE_SECONDS:
-                    raise AudioError(f"{file}: not decoded after {_DECODE_SECONDS} s; cut it into shorter files")
-            promise = _PROMISE.search(sound.extra_info)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{file}: {_explain(error)}") from error
-    if promise:
-        promised, held = int(promise[1]), int(promise[2])
-        if held + _HEADER_BYTES < promised < _UNKNOWN_BYTES:
-            raise AudioError(f"{file}: cut short: {held:,} of the {promised:,} bytes of samples its header promises")
-    if not blocks:
-        raise AudioError(f"{file}: holds no samples")
-    samples = np.concatenate(blocks)
+    with open_stream(path, content) as stream:
+        keep = keep_seconds * stream.rate
+        for block in stream:
+            digest.update(np.ascontiguousarray(block, "<f4").data)
+            if len(broken := np.flatnonzero(~np.isfinite(block))):
+                if not num_broken:
+                    first_broken = f"sample {num_samples + broken[0]} ({block[broken[0]]})"
+                num_broken += len(broken)
+            if num_samples < keep:
+                blocks.append(block[: math.ceil(min(keep - num_samples, len(block)))])
+            num_samples += len(block)
+    if not num_samples:
+        raise AudioError(f"{path}: holds no samples")
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     return Decoded(
-        samples, rate, num_samples, digest.hexdigest(), describe_not_finite(num_broken, num_samples, first_broken)
+        samples,
+        stream.rate,
+        num_samples,
+        digest.hexdigest(),
+        describe_not_finite(num_broken, num_samples, first_broken),
     )
 
 
