@@ -8,37 +8,49 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.samples import describe_not_finite
 
 
 class InspectedBlocks:
-    """The blocks of a recording, and what all of its samples have in common once the last block was taken.
+    """The blocks of a recording, which are hashed, counted and checked as they pass. Iterate over it once.
+
+    From the first sample on that is NaN or infinite, blocks are inspected all the same, but not passed on.
+
+    Args:
+      blocks: mono float32 samples.
+      name: of the recording, for messages.
 
     Attributes:
       num_samples: of the blocks so far.
-      not_finite: how many samples are NaN or infinite, of how many, and the first of them; None where none is.
-      sha256: of all samples, mono, as little-endian float32; None before the last block was taken.
+      sha256: of all samples, as little-endian float32; None before the last block was inspected.
+
+    Raises:
+      AudioError: after the last block: samples were NaN or infinite, or there were none; and what `blocks` raise.
     """
 
-    def __init__(self, blocks: Iterable[NDArray[np.float32]]):
-        self._blocks = blocks
-        self._digest = hashlib.sha256()
-        self._num_not_finite = 0
-        self._first = ""
+    def __init__(self, blocks: Iterable[NDArray[np.float32]], name: str):
         self.num_samples = 0
         self.sha256: str | None = None
+        self._name = name
+        self._passing = self._inspected(blocks)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        for block in self._blocks:
-            self._digest.update(np.ascontiguousarray(block, "<f4").data)
-            if len(found := np.flatnonzero(~np.isfinite(block))):
-                if not self._num_not_finite:
-                    self._first = f"sample {self.num_samples + found[0]} ({block[found[0]]})"
-                self._num_not_finite += len(found)
-            self.num_samples += len(block)
-            yield block
-        self.sha256 = self._digest.hexdigest()
+        return self._passing
 
-    @property
-    def not_finite(self) -> str | None:
-        return describe_not_finite(self._num_not_finite, self.num_samples, self._first)
+    def _inspected(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        digest = hashlib.sha256()
+        num_broken, first = 0, ""
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block, "<f4").data)
+            if len(broken := np.flatnonzero(~np.isfinite(block))):
+                first = first or f"sample {self.num_samples + broken[0]} ({block[broken[0]]})"
+                num_broken += len(broken)
+            self.num_samples += len(block)
+            if not num_broken:
+                yield block
+        if not self.num_samples:
+            raise AudioError(f"{self._name}: holds no samples")
+        self.sha256 = digest.hexdigest()
+        if description := describe_not_finite(num_broken, self.num_samples, first):
+            raise AudioError(description)

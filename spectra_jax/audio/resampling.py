@@ -70,6 +70,11 @@ def resample_blocks(
 
     slower = max(up, down)
     taps = signal.firwin(2 * _REACH * slower + 1, 1 / slower, window=_WINDOW).astype(np.float32)
+
+    def filtered(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        # scipy's documentation has arrays as windows, its stubs have not.
+        return signal.resample_poly(samples, up, down, window=taps)  # type: ignore[call-overload]
+
     # Every piece begins at a multiple of `down` samples, where an output sample lies on an input sample. So each output
     # sample is the sum of the same products in the same order, whichever piece it comes from.
     context = math.ceil((_REACH * slower / up + 1) / down) * down
@@ -85,12 +90,12 @@ def resample_blocks(
         joined = np.concatenate(held)
         ready = (num_held - past - context) // down * down
         first = past // down * up
-        yield signal.resample_poly(joined, up, down, window=taps)[first : first + ready // down * up]
+        yield filtered(joined)[first : first + ready // down * up]
         start = max(past + ready - context, 0)
         past += ready - start
         held, num_held = [joined[start:].copy()], num_held - start
     if num_held:
-        yield signal.resample_poly(np.concatenate(held), up, down, window=taps)[past // down * up :]
+        yield filtered(np.concatenate(held))[past // down * up :]
 
 
 def _factors(rate: int, target: int) -> tuple[int, int]:
