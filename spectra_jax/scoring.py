@@ -72,6 +72,19 @@ class Listening:
 FIRST_WINDOW = Listening()
 
 
+class ScoringProgress(NamedTuple):
+    """How far `Scorer.score_trials` has come.
+
+    Attributes:
+      trials: scored or refused so far. A recording of which some windows are scored counts as their share of all that
+        its header leads to expect, or not at all where its header does not state its length.
+      windows: scored so far.
+    """
+
+    trials: float
+    windows: int
+
+
 class Scorer:
     """Scores speech clips: higher = more bona fide, that is, more likely a person's own speech.
 
@@ -351,7 +364,7 @@ class Scorer:
         listening: Listening = FIRST_WINDOW,
         flush_every: int | None = None,
         waited: Waited | None = None,
-        on_windows: Callable[[int], None] | None = None,
+        on_progress: Callable[[ScoringProgress], None] | None = None,
     ) -> Generator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
 
@@ -367,8 +380,8 @@ class Scorer:
           flush_every: no batch has clips from both sides of a multiple of so many trials: what comes after it does not
             change the scores of what was before, not by rounding either.
           waited: counts the seconds that were spent waiting, and for what.
-          on_windows: called with the number of windows of each batch once it is scored, before its results are yielded:
-            it is called many times while one long recording is scored.
+          on_progress: called after each batch, before its results are yielded: while one long recording is scored, many
+            times.
         """
         network = self._loaded()
         size, config = network.batch_size, network.model.config
@@ -381,16 +394,20 @@ class Scorer:
             pieces = (piece for clip in decoding for piece in clip.pieces())
             groups = _groups(waited.timed("decoding", pieces, without="listing"), size, flush_every)
             begun_groups = ((group, *self._begin_group(group)) for group in groups)
+            num_windows = num_trials = 0
             for group, windows, answer in ahead(begun_groups, 1):
                 with waited.for_("device"):
                     answers = iter(() if answer is None else zip(*self._end(windows, answer), strict=True))
-                if on_windows is not None and len(windows):
-                    on_windows(len(windows))
                 for piece in group:
                     if piece.window is not None:
                         piece.clip.answers.append(next(answers))
-                    if piece.last:
-                        yield piece.clip.result(listening)
+                finished = [piece.clip for piece in group if piece.last]
+                num_windows += len(windows)
+                num_trials += len(finished)
+                if on_progress is not None:
+                    share = 0.0 if group[-1].last else group[-1].clip.share
+                    on_progress(ScoringProgress(num_trials + share, num_windows))
+                yield from (clip.result(listening) for clip in finished)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -511,6 +528,9 @@ def _first_window(clip: Heard, content: bytes | None, config: SpectraConfig) -> 
 def _all_windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
     with audio.open_stream(clip.trial.path, content) as stream:
         blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
+        if stream.expected_samples is not None:
+            left = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
+            clip.expected_windows = 1 + max(int(left / hop), 0)
         try:
             yield from audio.prepare_windows(
                 blocks,
@@ -585,11 +605,18 @@ class Heard:
     """The first one (num_samples,), where `hear` made it and the clip can be scored."""
     seconds: float | None = None
     sha256: str | None = None
+    expected_windows: int | None = None
+    """Where all are scored, as the header has it, which may be wrong."""
     silent: list[bool] = field(default_factory=list)
     """For each window whether it is digital silence."""
     error: str | None = None
     answers: list[tuple[np.ndarray, bool]] = field(default_factory=list)
     """For each window its logits (and rank gaps), and whether they are certified."""
+
+    @property
+    def share(self) -> float:
+        """How much of it is scored, from 0 to 1, as far as that is known."""
+        return min(len(self.answers) / self.expected_windows, 1.0) if self.expected_windows else 0.0
 
     def result(self, listening: Listening = FIRST_WINDOW) -> Result:
         def refused(error: str) -> Result:

@@ -23,7 +23,7 @@ from spectra_jax import audio
 from spectra_jax.audio import AudioError
 from spectra_jax.checkpoint import Checkpoint, CheckpointError, filled, held_model, load_model
 from spectra_jax.model.spectra import SpectraAASIST3, split
-from spectra_jax.scoring import Listening, Scorer, Waited
+from spectra_jax.scoring import Listening, Scorer, ScoringProgress, Waited
 from spectra_jax.trials import Trial
 from tests.conftest import GOLDEN
 from tests.golden import recipe
@@ -474,14 +474,19 @@ def test_windows_that_cannot_be() -> None:
 Blocks = Callable[[], Iterator[np.ndarray]]
 
 
-def stream(monkeypatch: pytest.MonkeyPatch, recordings: dict[str, Blocks], rate: int = RATE) -> list[str]:
+def stream(
+    monkeypatch: pytest.MonkeyPatch,
+    recordings: dict[str, Blocks],
+    rate: int = RATE,
+    expected_samples: int | None = None,
+) -> list[str]:
     """Have `open_stream` give these recordings' blocks. Returns the names of those that were closed, as they are."""
     closed: list[str] = []
 
     @contextmanager
     def open_stream(path: Path, content: bytes | None = None) -> Iterator[audio.AudioStream]:
         try:
-            yield audio.AudioStream(rate, recordings[path.stem]())
+            yield audio.AudioStream(rate, recordings[path.stem](), expected_samples)
         finally:
             closed.append(path.stem)
 
@@ -581,7 +586,10 @@ def test_batches_fill_across_recordings(
     progress: list[int] = []
     results = list(
         scorer.score_trials(
-            trials_of(recordings), listening=Listening(0.5), flush_every=flush_every, on_windows=progress.append
+            trials_of(recordings),
+            listening=Listening(0.5),
+            flush_every=flush_every,
+            on_progress=lambda done: progress.append(done.windows),
         )
     )
     assert [len(result.window_scores or ()) for result in results] == [0 if i == 4 else n for i, n in enumerate(counts)]
@@ -596,7 +604,28 @@ def test_batches_fill_across_recordings(
             groups.append([])
     wanted = [[row for row in group if row is not None] for group in groups]
     assert begun == [group for group in wanted if group]
-    assert progress == [len(group) for group in begun]
+    assert sorted(set(progress)) == list(np.cumsum([len(group) for group in begun]))
+
+
+@pytest.mark.parametrize(
+    ("stated", "shares"),
+    [
+        (64_600 + 8 * RATE, [3 / 9, 6 / 9, 1, 2]),
+        (None, [0, 0, 1, 2]),
+        (0, [1, 1, 1, 2]),  # wrong
+        (64_600 + 89 * RATE, [3 / 90, 6 / 90, 1, 2]),  # wrong
+    ],
+)
+def test_progress_moves_while_a_long_recording_is_scored(
+    stated: int | None, shares: list[float], scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = {"long": in_blocks(np.ones(64_600 + 8 * RATE)), "missing": in_blocks(np.ones(0))}
+    stream(monkeypatch, recordings, expected_samples=stated)
+    monkeypatch.setattr(scorer, "_begin", levels)
+    found: list[ScoringProgress] = []
+    list(scorer.score_trials(trials_of(recordings), listening=Listening(1.0), on_progress=found.append))
+    assert [done.windows for done in found] == [3, 6, 9, 9]
+    assert [done.trials for done in found] == pytest.approx(shares)
 
 
 def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
@@ -621,14 +650,13 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
     hold = threading.Event()
     monkeypatch.setattr(scorer, "_begin", lambda windows: Answer())
     told: list[int] = []
-    results = scorer.score_trials(
-        trials_of(["endless", "next"]), listening=Listening(1.0), on_windows=lambda n: told.append(n) or stop(told)
-    )
 
-    def stop(told: list[int]) -> None:
+    def stop(done: ScoringProgress) -> None:
+        told.append(done.windows)
         if len(told) == 5:
             raise KeyboardInterrupt
 
+    results = scorer.score_trials(trials_of(["endless", "next"]), listening=Listening(1.0), on_progress=stop)
     consumer = ThreadPoolExecutor(1)
     stopped = consumer.submit(next, results)
     assert scored.wait(60)
@@ -639,7 +667,7 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
     hold.set()
     with pytest.raises(KeyboardInterrupt):
         stopped.result(60)
-    assert told == [scorer.batch_size] * 5
+    assert told == [scorer.batch_size * number for number in range(1, 6)]
     consumer.shutdown()
     wait_until(lambda: decoders() == [])
     del results, stopped

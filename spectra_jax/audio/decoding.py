@@ -95,10 +95,12 @@ class AudioStream:
       rate: in Hz.
       blocks: mono float32 samples, at most 65,536 over all channels at a time, until the recording's end. They raise an
         `AudioError` as soon as the recording is known to be cut short or damaged: at its end at the latest.
+      expected_samples: how many its header states, for progress alone: it may be wrong; None where it states none.
     """
 
     rate: int
     blocks: Iterator[NDArray[np.float32]]
+    expected_samples: int | None = None
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self.blocks
@@ -133,7 +135,7 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
         with _Stream(source) as sound:
             # From the first sample, as soundfile.read does: libsndfile decodes an MP3 with other last bits without it.
             sound.seek(0)
-            yield AudioStream(int(sound.samplerate), _bounded(_blocks(sound, name), name))
+            yield AudioStream(int(sound.samplerate), _bounded(_blocks(sound, name), name), sound.frames or None)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: {_explain(error)}") from error
 
