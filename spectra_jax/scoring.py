@@ -530,7 +530,7 @@ def _all_windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop:
         blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
         if stream.expected_samples is not None:
             left = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
-            clip.expected_windows = 1 + max(int(left / hop), 0)
+            clip.expected_windows = 1 + max(int(left / max(hop, 1 / config.sample_rate)), 0)
         try:
             yield from audio.prepare_windows(
                 blocks,
