@@ -8,10 +8,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -69,6 +70,19 @@ class Listening:
 
 
 FIRST_WINDOW = Listening()
+
+
+class ScoringProgress(NamedTuple):
+    """How far `Scorer.score_trials` has come.
+
+    Attributes:
+      trials: scored or refused so far. A recording of which some windows are scored counts as their share of all that
+        its header leads to expect, or not at all where its header does not state its length.
+      windows: scored so far.
+    """
+
+    trials: float
+    windows: int
 
 
 class Scorer:
@@ -350,12 +364,15 @@ class Scorer:
         listening: Listening = FIRST_WINDOW,
         flush_every: int | None = None,
         waited: Waited | None = None,
+        on_progress: Callable[[ScoringProgress], None] | None = None,
     ) -> Generator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
 
         Threads decode ahead while the devices compute. At most two batches are with the devices, and at most one more
         (or, where batches are small, two clips a thread) is decoded; no more trials than that are taken before the
-        results of the first are handed on. Closing the iterator stops the threads, each after its present clip.
+        results of the first are handed on. Where every window is scored, a clip is decoded as its windows are scored,
+        so that memory does not grow with its length. Closing the iterator stops the threads, each after its present
+        clip or its next windows.
 
         Args:
           trials: what to score.
@@ -363,26 +380,34 @@ class Scorer:
           flush_every: no batch has clips from both sides of a multiple of so many trials: what comes after it does not
             change the scores of what was before, not by rounding either.
           waited: counts the seconds that were spent waiting, and for what.
+          on_progress: called after each batch, before its results are yielded: while one long recording is scored, many
+            times.
         """
         network = self._loaded()
         size, config = network.batch_size, network.model.config
         waited = Waited() if waited is None else waited
         pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="spectra-jax-decode")
         try:
-            begun = (pool.submit(hear, trial, config, listening) for trial in waited.timed("listing", trials))
-            # Long recordings are in memory whole, and each keeps the devices busy for a while.
-            hearing = ahead(begun, max(size, 2 * _DECODERS) if listening.hop is None else 2)
-            heard = (future.result() for future in hearing)
-            groups = _groups(waited.timed("decoding", heard, without="listing"), size, flush_every)
+            begun = (_Decoding(pool, trial, config, listening.hop) for trial in waited.timed("listing", trials))
+            # Of a clip of which every window is scored many windows are decoded, whatever the batch size.
+            decoding = ahead(begun, 2 * _DECODERS if listening.hop is not None else max(size, 2 * _DECODERS))
+            pieces = (piece for clip in decoding for piece in clip.pieces())
+            groups = _groups(waited.timed("decoding", pieces, without="listing"), size, flush_every)
             begun_groups = ((group, *self._begin_group(group)) for group in groups)
+            num_windows = num_trials = 0
             for group, windows, answer in ahead(begun_groups, 1):
                 with waited.for_("device"):
                     answers = iter(() if answer is None else zip(*self._end(windows, answer), strict=True))
                 for piece in group:
                     if piece.window is not None:
                         piece.clip.answers.append(next(answers))
-                    if piece.last:
-                        yield piece.clip.result(listening)
+                finished = [piece.clip for piece in group if piece.last]
+                num_windows += len(windows)
+                num_trials += len(finished)
+                if on_progress is not None:
+                    share = 0.0 if group[-1].last else group[-1].clip.share
+                    on_progress(ScoringProgress(num_trials + share, num_windows))
+                yield from (clip.result(listening) for clip in finished)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -460,51 +485,102 @@ def _prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> np.nd
     )
 
 
-# Of a clip of which every window is scored: it is in memory whole, 230 MB for an hour.
-_MAX_SECONDS = 3600.0
-
-
-def hear(trial: Trial, config: SpectraConfig, listening: Listening = FIRST_WINDOW) -> Heard:
-    """Decode a trial and make its windows; a clip that cannot be scored is refused with its reason."""
-    decoded = None
-    # Its bytes are needed no longer than this, and results are kept.
-    plain = replace(trial, content=None)
-    try:
-        content = trial.content
-        if isinstance(trial.path, str) and content is None:
-            content = _fetch(trial.path)
-        window = config.num_samples / config.sample_rate
-        keep = window + _FILTER_SECONDS if listening.hop is None else _MAX_SECONDS
-        decoded = audio.decode(trial.path, content, keep_seconds=keep)
-        if decoded.broken:
-            raise audio.AudioError(decoded.broken)
-        if listening.hop is None:
-            windows = _prepare(decoded.samples, decoded.rate, config)[None]
-        else:
-            windows = _windows(decoded, config, listening.hop)
-        return Heard(plain, decoded, windows, [audio.is_silent(window) for window in windows])
-    except audio.AudioError as error:
-        return Heard(plain, decoded, error=str(error))
-
-
 # The filter that resamples looks so far ahead at most: ten samples of the slowest rate there is.
 _FILTER_SECONDS = 20 / audio.MIN_RATE
+# Windows of a clip that a thread decodes at a time: 4 MB.
+_DECODED_AT_ONCE = 16
 
 
-def _windows(decoded: audio.Decoded, config: SpectraConfig, hop: float) -> np.ndarray:
-    """Windows (n, num_samples) of a whole clip, each cut after pre-emphasis of the whole: views of one array."""
-    if decoded.seconds > _MAX_SECONDS:
-        raise audio.AudioError(
-            f"{decoded.seconds / 60:.0f} minutes; every window is scored of clips up to {_MAX_SECONDS / 60:.0f} "
-            "minutes: cut it into shorter files"
-        )
-    samples = audio.resample(decoded.samples, decoded.rate, config.sample_rate)
-    if len(samples) <= config.num_samples:
-        return _prepare(decoded.samples, decoded.rate, config)[None]
-    samples = audio.pre_emphasis(samples, config.preemphasis)
-    return np.lib.stride_tricks.sliding_window_view(samples, config.num_samples)[
-        :: max(round(hop * config.sample_rate), 1)
-    ]
+def hear(trial: Trial, config: SpectraConfig) -> Heard:
+    """Decode a trial and make its first window; a clip that cannot be scored is refused with its reason."""
+    # Its bytes are needed no longer than this, and results are kept.
+    clip = Heard(replace(trial, content=None))
+    clip.window = next(_windows(clip, trial.content, config, None), None)
+    return clip
+
+
+def _windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: float | None) -> Iterator[np.ndarray]:
+    """Windows (num_samples,) of a clip, made as they are asked for.
+
+    Whether the clip is refused, by `clip.error`, is known only after the last of them.
+    """
+    path = clip.trial.path
+    try:
+        if isinstance(path, str) and content is None:
+            content = _fetch(path)
+        windows = _first_window(clip, content, config) if hop is None else _all_windows(clip, content, config, hop)
+        for window in windows:
+            clip.silent.append(audio.is_silent(window))
+            yield window
+    except audio.AudioError as error:
+        clip.error = str(error)
+
+
+def _first_window(clip: Heard, content: bytes | None, config: SpectraConfig) -> Iterator[np.ndarray]:
+    keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
+    decoded = audio.decode(clip.trial.path, content, keep_seconds=keep)
+    clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
+    if decoded.broken:
+        raise audio.AudioError(decoded.broken)
+    yield _prepare(decoded.samples, decoded.rate, config)
+
+
+def _all_windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
+    with audio.open_stream(clip.trial.path, content) as stream:
+        blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
+        if stream.expected_samples is not None:
+            left = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
+            clip.expected_windows = 1 + max(int(left / max(hop, 1 / config.sample_rate)), 0)
+        try:
+            yield from audio.prepare_windows(
+                blocks,
+                stream.rate,
+                hop=hop,
+                num_samples=config.num_samples,
+                preemphasis=config.preemphasis,
+                target_rate=config.sample_rate,
+            )
+        except audio.AudioError:
+            # To its end all the same, for its length and digest; what is wrong with its samples is the better reason.
+            for _ in blocks:
+                pass
+            raise
+        finally:
+            if blocks.sha256 is not None:
+                clip.seconds, clip.sha256 = blocks.num_samples / stream.rate, blocks.sha256
+
+
+class _Decoding:
+    """A trial that threads decode: some of its windows at a time, the next ones while those before are scored.
+
+    What is decoded is bounded without any thread waiting for room.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, trial: Trial, config: SpectraConfig, hop: float | None):
+        # Without its bytes: they are needed while it is decoded, and results are kept.
+        self._clip = Heard(replace(trial, content=None))
+        self._windows = _windows(self._clip, trial.content, config, hop)
+        self._pool = pool
+        self._next = self._submit()
+
+    def _submit(self) -> Future[list[np.ndarray]]:
+        return self._pool.submit(lambda: list(islice(self._windows, _DECODED_AT_ONCE)))
+
+    def pieces(self) -> Iterator[_Piece]:
+        """Its windows, or one piece without a window where it is refused."""
+        held: np.ndarray | None = None
+        while windows := self._next.result():
+            # Fewer than were asked for are the last.
+            more = len(windows) == _DECODED_AT_ONCE
+            if more:
+                self._next = self._submit()
+            for window in windows:
+                if held is not None:
+                    yield _Piece(self._clip, held, False)
+                held = window
+            if not more:
+                break
+        yield _Piece(self._clip, held if self._clip.error is None else None, True)
 
 
 def _fetch(url: str) -> bytes:
@@ -522,28 +598,29 @@ def _no_answer(logits: np.ndarray) -> str:
 
 @dataclass
 class Heard:
-    """A trial as decoded: its windows (n, num_samples) and then the answers to them, or why it is refused."""
+    """A trial as decoded, and the answers to its windows, or why it is refused."""
 
     trial: Trial
-    decoded: audio.Decoded | None
-    windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    silent: Sequence[bool] = ()
+    window: np.ndarray | None = None
+    """The first one (num_samples,), where `hear` made it and the clip can be scored."""
+    seconds: float | None = None
+    sha256: str | None = None
+    expected_windows: int | None = None
+    """Where all are scored, as the header has it, which may be wrong."""
+    silent: list[bool] = field(default_factory=list)
     """For each window whether it is digital silence."""
     error: str | None = None
     answers: list[tuple[np.ndarray, bool]] = field(default_factory=list)
     """For each window its logits (and rank gaps), and whether they are certified."""
 
     @property
-    def window(self) -> np.ndarray | None:
-        """The first one, where the clip can be scored."""
-        return self.windows[0] if len(self.windows) else None
+    def share(self) -> float:
+        """How much of it is scored, from 0 to 1, as far as that is known."""
+        return min(len(self.answers) / self.expected_windows, 1.0) if self.expected_windows else 0.0
 
     def result(self, listening: Listening = FIRST_WINDOW) -> Result:
-        seconds = None if self.decoded is None else self.decoded.seconds
-        sha256 = None if self.decoded is None else self.decoded.sha256
-
         def refused(error: str) -> Result:
-            return Result(self.trial, None, seconds, error=error, sha256=sha256)
+            return Result(self.trial, None, self.seconds, error=error, sha256=self.sha256)
 
         if self.error is not None:
             return refused(self.error)
@@ -559,9 +636,9 @@ class Heard:
         result = Result(
             self.trial,
             (float(logits[0]), float(logits[1])),
-            seconds,
+            self.seconds,
             flags=tuple(name for name, holds in remarks.items() if holds),
-            sha256=sha256,
+            sha256=self.sha256,
             window_scores=None if listening.hop is None else tuple(map(float, answers[:, 1])),
         )
         # A gap is infinite where pools have one node and rank nothing.
@@ -593,17 +670,14 @@ class _Piece(NamedTuple):
     last: bool
 
 
-def _groups(heard: Iterable[Heard], size: int, flush_every: int | None) -> Iterator[list[_Piece]]:
+def _groups(pieces: Iterable[_Piece], size: int, flush_every: int | None) -> Iterator[list[_Piece]]:
     """What goes through the network together: `size` windows, or clips that have none."""
     group: list[_Piece] = []
-    for number, clip in enumerate(heard, start=1):
-        windows = clip.windows if len(clip.windows) else [None]
-        for place, window in enumerate(windows, start=1):
-            group.append(_Piece(clip, window, place == len(windows)))
-            if len(group) == size:
-                yield group
-                group = []
-        if group and flush_every and number % flush_every == 0:
+    clips = 0
+    for piece in pieces:
+        group.append(piece)
+        clips += piece.last
+        if len(group) == size or (flush_every and piece.last and clips % flush_every == 0):
             yield group
             group = []
     if group:

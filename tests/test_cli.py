@@ -258,6 +258,25 @@ def test_progress_bar_on_a_terminal_only(no_network: None, monkeypatch: pytest.M
         assert ("scoring" in stream.getvalue()) == shown
 
 
+def test_the_progress_bar_counts_the_windows_of_one_long_recording(
+    no_network: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(64_600 + 3 * 16_000), 16_000)
+    monkeypatch.setenv("TERM", "xterm")
+    begin, stream = Scorer._begin, Terminal()
+
+    def slowly(self: Scorer, windows: np.ndarray) -> object:
+        time.sleep(0.25)  # the bar is drawn ten times a second
+        return begin(self, windows)
+
+    monkeypatch.setattr(Scorer, "_begin", slowly)
+    monkeypatch.setattr(sys.modules["spectra_jax.cli.score"], "stderr", Console(file=stream))
+    command = ("score", "--model", "demo", "--batch-size", 1, "--windows", "hop=1", tmp_path / "long.wav")
+    assert spectra(monkeypatch, *command) == 0
+    assert "scoring, 1 window " in stream.getvalue()
+    assert "scoring, 3 windows " in stream.getvalue()
+
+
 @pytest.mark.parametrize("width", [20, 40, 60])
 def test_ids_and_scores_are_whole_on_any_terminal(width: int) -> None:
     error = "/corpus/sub/folder/broken.wav: not an audio file, or in a format libsndfile does not know"

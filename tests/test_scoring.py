@@ -6,9 +6,11 @@ import gc
 import itertools
 import threading
 import time
+import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -21,7 +23,7 @@ from spectra_jax import audio
 from spectra_jax.audio import AudioError
 from spectra_jax.checkpoint import Checkpoint, CheckpointError, filled, held_model, load_model
 from spectra_jax.model.spectra import SpectraAASIST3, split
-from spectra_jax.scoring import Listening, Scorer, Waited
+from spectra_jax.scoring import Listening, Scorer, ScoringProgress, Waited
 from spectra_jax.trials import Trial
 from tests.conftest import GOLDEN
 from tests.golden import recipe
@@ -469,13 +471,219 @@ def test_windows_that_cannot_be() -> None:
         Listening(1.0, "max")  # type: ignore[arg-type]
 
 
-def test_a_recording_too_long_for_windows_is_refused(
-    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+Blocks = Callable[[], Iterator[np.ndarray]]
+
+
+def stream(
+    monkeypatch: pytest.MonkeyPatch,
+    recordings: dict[str, Blocks],
+    rate: int = RATE,
+    expected_samples: int | None = None,
+) -> list[str]:
+    """Have `open_stream` give these recordings' blocks. Returns the names of those that were closed, as they are."""
+    closed: list[str] = []
+
+    @contextmanager
+    def open_stream(path: Path, content: bytes | None = None) -> Iterator[audio.AudioStream]:
+        try:
+            yield audio.AudioStream(rate, recordings[path.stem](), expected_samples)
+        finally:
+            closed.append(path.stem)
+
+    monkeypatch.setattr("spectra_jax.audio.open_stream", open_stream)
+    return closed
+
+
+def in_blocks(samples: np.ndarray, then: Exception | None = None) -> Blocks:
+    def blocks() -> Iterator[np.ndarray]:
+        yield from np.split(samples.astype(np.float32), range(10_000, len(samples), 10_000))
+        if then is not None:
+            raise then
+
+    return blocks
+
+
+def trials_of(names: Iterable[str]) -> list[Trial]:
+    return [Trial(name, Path(f"{name}.wav")) for name in names]
+
+
+def levels(windows: np.ndarray) -> np.ndarray:
+    """Stands in for the network: answers a window of constant samples with their level, before pre-emphasis."""
+    assert np.isfinite(windows).all()
+    return np.stack([windows[:, -1], windows[:, -1]], axis=1).astype(np.float64) / np.float32(0.03)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_memory_does_not_grow_with_a_recording(scorer: Scorer, monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
+    """Half an hour is 115 MB of samples at 16 kHz, and its windows, which overlap, are 230 MB."""
+    seconds, block = 1800, np.random.default_rng(0).standard_normal(32_768, np.float32)
+    audio.resample(block, rate)  # imports scipy, which is no part of what is measured
+    stream(monkeypatch, {"long": lambda: itertools.repeat(block, seconds * rate // len(block))}, rate)
+    monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
+    tracemalloc.start()
+    try:
+        (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(2.0, "min"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.error is None
+    assert result.seconds == pytest.approx(seconds, abs=3)
+    assert len(result.window_scores or ()) in (897, 898)
+    assert peak < 40e6
+
+
+@pytest.mark.parametrize(
+    ("recording", "error", "seconds"),
+    [
+        (in_blocks(np.append(np.ones(300_000), np.nan)), "1 of 300,001 samples are NaN or infinite", 300_001 / RATE),
+        (in_blocks(np.ones(300_000), AudioError("cut short")), "cut short", None),
+        (in_blocks(np.append(np.ones(300_000), [3e38, -3e38] * 900)), "values too large for float32", 301_800 / RATE),
+        (in_blocks(np.append(np.nan, np.ones(300_000))), "the first is sample 0 (nan)", 300_001 / RATE),
+        (in_blocks(np.ones(100), AudioError("cut short")), "cut short", None),
+        (in_blocks(np.ones(0)), "long.wav: holds no samples", None),
+    ],
+)
+def test_what_is_wrong_at_the_end_refuses_the_whole_recording(
+    recording: Blocks, error: str, seconds: float | None, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectra_jax.scoring._MAX_SECONDS", 3.0)
-    soundfile.write(tmp_path / "long.wav", np.ones(4 * RATE), RATE)
-    (result,) = scorer.score_trials([Trial("long", tmp_path / "long.wav")], listening=Listening(1.0))
-    assert result.error is not None and "cut it into shorter files" in result.error
+    """Although its first windows were scored by then. No window with NaN in it goes to the network."""
+    closed = stream(monkeypatch, {"a": in_blocks(np.ones(200_000)), "long": recording, "b": in_blocks(np.ones(9))})
+    monkeypatch.setattr(scorer, "_begin", levels)
+    before, refused, after = scorer.score_trials(trials_of(["a", "long", "b"]), listening=Listening(0.1))
+    assert error in (refused.error or "")
+    assert refused.logits is refused.window_scores is None
+    assert refused.seconds == (seconds if seconds is None else pytest.approx(seconds))
+    assert (refused.sha256 is None) == (seconds is None)
+    assert before.window_scores == pytest.approx([1] * 85)
+    assert after.window_scores == pytest.approx([1])
+    assert sorted(closed) == ["a", "b", "long"]
+
+
+def test_an_impossible_rate_refuses_a_recording(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream(monkeypatch, {"long": in_blocks(np.ones(300_000))}, rate=999)
+    (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(1.0))
+    assert "sample rate 999 is no whole number" in (result.error or "")
+    assert result.seconds == pytest.approx(300_000 / 999)
+
+
+@pytest.mark.parametrize("flush_every", [None, 1, 2, 3])
+def test_batches_fill_across_recordings(
+    flush_every: int | None, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The composition of batches goes by the trials alone: scores may depend on it by rounding."""
+    counts = [1, 40, 2, 3, 16, 17, 1, 1, 33, 15]
+    length = {count: 64_600 + (count - 1) * 8000 for count in counts}
+    recordings = {str(place): in_blocks(np.full(length[count], place + 1)) for place, count in enumerate(counts)}
+    stream(monkeypatch, recordings | {"4": in_blocks(np.full(100, np.nan))})
+    begun: list[list[int]] = []
+
+    def begin(windows: np.ndarray) -> np.ndarray:
+        answers = levels(windows)
+        begun.append([round(level) - 1 for level in answers[:, 0]])
+        return answers
+
+    monkeypatch.setattr(scorer, "_begin", begin)
+    progress: list[int] = []
+    results = list(
+        scorer.score_trials(
+            trials_of(recordings),
+            listening=Listening(0.5),
+            flush_every=flush_every,
+            on_progress=lambda done: progress.append(done.windows),
+        )
+    )
+    assert [len(result.window_scores or ()) for result in results] == [0 if i == 4 else n for i, n in enumerate(counts)]
+    groups: list[list[int | None]] = [[]]
+    for place, count in enumerate(counts):
+        # One that is refused takes a row that stays empty.
+        for row in [None] if place == 4 else [place] * count:
+            groups[-1].append(row)
+            if len(groups[-1]) == scorer.batch_size:
+                groups.append([])
+        if flush_every and (place + 1) % flush_every == 0 and groups[-1]:
+            groups.append([])
+    wanted = [[row for row in group if row is not None] for group in groups]
+    assert begun == [group for group in wanted if group]
+    assert sorted(set(progress)) == list(np.cumsum([len(group) for group in begun]))
+
+
+@pytest.mark.parametrize(
+    ("stated", "shares"),
+    [
+        (64_600 + 8 * RATE, [3 / 9, 6 / 9, 1, 2]),
+        (None, [0, 0, 1, 2]),
+        (0, [1, 1, 1, 2]),  # wrong
+        (64_600 + 89 * RATE, [3 / 90, 6 / 90, 1, 2]),  # wrong
+    ],
+)
+def test_progress_moves_while_a_long_recording_is_scored(
+    stated: int | None, shares: list[float], scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = {"long": in_blocks(np.ones(64_600 + 8 * RATE)), "missing": in_blocks(np.ones(0))}
+    stream(monkeypatch, recordings, expected_samples=stated)
+    monkeypatch.setattr(scorer, "_begin", levels)
+    found: list[ScoringProgress] = []
+    list(scorer.score_trials(trials_of(recordings), listening=Listening(1.0), on_progress=found.append))
+    assert [done.windows for done in found] == [3, 6, 9, 9]
+    assert [done.trials for done in found] == pytest.approx(shares)
+
+
+def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
+    scorer: Scorer, few_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled: list[int] = []
+
+    def endless_blocks() -> Iterator[np.ndarray]:
+        for place in itertools.count():
+            pulled.append(place)
+            yield np.ones(RATE, np.float32)
+
+    closed = stream(monkeypatch, {"endless": endless_blocks, "next": endless_blocks})
+    scored = threading.Event()
+
+    class Answer:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            scored.set()
+            assert hold.wait(60)
+            return np.zeros((scorer.batch_size, 2))
+
+    hold = threading.Event()
+    monkeypatch.setattr(scorer, "_begin", lambda windows: Answer())
+    told: list[int] = []
+
+    def stop(done: ScoringProgress) -> None:
+        told.append(done.windows)
+        if len(told) == 5:
+            raise KeyboardInterrupt
+
+    results = scorer.score_trials(trials_of(["endless", "next"]), listening=Listening(1.0), on_progress=stop)
+    consumer = ThreadPoolExecutor(1)
+    stopped = consumer.submit(next, results)
+    assert scored.wait(60)
+    # Two batches with the device, the windows decoded together with them, and the next ones, of two recordings.
+    wait_until(lambda: len(pulled) >= 3 * 16)
+    time.sleep(0.1)
+    assert len(pulled) <= 4 * 16 + 10
+    hold.set()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.result(60)
+    assert told == [scorer.batch_size * number for number in range(1, 6)]
+    consumer.shutdown()
+    wait_until(lambda: decoders() == [])
+    del results, stopped
+    gc.collect()
+    assert sorted(closed) == ["endless", "next"]
+
+
+def test_what_fails_in_a_decoding_thread_is_raised(
+    scorer: Scorer, few_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = stream(monkeypatch, {"a": in_blocks(np.ones(10**6), MemoryError("no memory")), "b": in_blocks(np.ones(9))})
+    monkeypatch.setattr(scorer, "_begin", levels)
+    with pytest.raises(MemoryError, match="no memory"):
+        list(scorer.score_trials(trials_of(["a", "b"] * 20), listening=Listening(1.0)))
+    wait_until(lambda: decoders() == [])
+    assert "a" in closed
 
 
 def test_groups_are_flushed(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ compiler that fuses the two into one instruction does not. There is no waveform 
 
 from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read
 from spectra_jax.audio.errors import AudioError
+from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE, TARGET_RATE, resample
 from spectra_jax.audio.samples import MAX_CHANNELS, is_silent, to_mono
-from spectra_jax.audio.windows import NUM_SAMPLES, prepare, window
+from spectra_jax.audio.windows import NUM_SAMPLES, prepare, prepare_windows, window
 
 __all__ = [
     "MAX_CHANNELS",
@@ -26,11 +27,13 @@ __all__ = [
     "AudioError",
     "AudioStream",
     "Decoded",
+    "InspectedBlocks",
     "decode",
     "is_silent",
     "open_stream",
     "pre_emphasis",
     "prepare",
+    "prepare_windows",
     "read",
     "resample",
     "to_mono",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,3 +26,14 @@ def pre_emphasis(audio: NDArray[np.float32], coefficient: float = PREEMPHASIS) -
         product = np.float32(coefficient) * emphasised[:-1]
         emphasised[1:] -= product
     return emphasised
+
+
+def pre_emphasise_blocks(
+    blocks: Iterable[NDArray[np.float32]], coefficient: float = PREEMPHASIS
+) -> Iterator[NDArray[np.float32]]:
+    """`pre_emphasis` of a clip that comes in blocks (samples,) of any lengths: joined, the same to the bit."""
+    last: NDArray[np.float32] = np.empty(0, np.float32)
+    for block in blocks:
+        emphasised = pre_emphasis(np.concatenate([last, block]), coefficient)[len(last) :]
+        last = block[-1:].copy() if len(block) else last
+        yield emphasised

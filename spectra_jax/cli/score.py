@@ -138,7 +138,7 @@ def score(
     del debug  # acted on as it is read
     from spectra_jax import results, sources
     from spectra_jax.cli import bulk
-    from spectra_jax.trials import InputError
+    from spectra_jax.trials import InputError, count
 
     folder = output if output is not None and bulk.is_folder(output) else None
     file = Path(output) if output is not None and folder is None else None
@@ -177,7 +177,7 @@ def score(
     import jax
 
     from spectra_jax import compile_cache
-    from spectra_jax.scoring import Listening, Scorer
+    from spectra_jax.scoring import Listening, Scorer, ScoringProgress
 
     listening = Listening(_hop(windows), aggregate)
     if folder is not None:
@@ -223,7 +223,7 @@ def score(
 
     def scored() -> Iterator[results.Result]:
         with Progress(
-            TextColumn("scoring"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -231,7 +231,14 @@ def score(
             disable=not stderr.is_terminal,
             transient=True,
         ) as progress:
-            for result in progress.track(scorer.score_trials(listed, listening=listening), total=len(listed)):
+            task = progress.add_task("scoring", total=len(listed))
+
+            def show(done: ScoringProgress) -> None:
+                # One recording may have hours of windows.
+                windows = "" if listening.hop is None else f", {count(done.windows, 'window')}"
+                progress.update(task, completed=done.trials, description=f"scoring{windows}")
+
+            for result in scorer.score_trials(listed, listening=listening, on_progress=show):
                 if result.error is not None or result.flags:
                     remarkable.append(result)
                 yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)
