@@ -3,10 +3,14 @@
     fetched = fetch_model("lab260/Spectra-AASIST3")     # the published model, at the revision pinned below
     fetched.weights, fetched.config, fetched.revision, fetched.sha256
 
-Of a model two files are ever asked for, `model.safetensors` and `config.json`: no pickle, and nothing else but what
-`fetch_file` is told by name. The client's own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
-...), and so does its cache, which other programs on the machine share. Whatever goes wrong arrives as a `HubError` that
-says what happened and what to do.
+Of a model only its weights (`model.safetensors`, or the shards that `model.safetensors.index.json` names) and
+`config.json` are ever asked for: no pickle, and nothing else but what `fetch_file` is asked for by name. The client's
+own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...; it waits `HF_HUB_ETAG_TIMEOUT` seconds
+for an answer and `HF_HUB_DOWNLOAD_TIMEOUT` for the next bytes of a file, 10 each), and so does its cache, which other
+programs on the machine share. Whatever goes wrong arrives as a `HubError` that says what happened and what to do.
+
+The client makes file names of headers that the server sends (ETag, commit), which could lead out of its cache. So
+every answer is checked before the client sees it, in a hook of the session that the client uses.
 
 `huggingface_hub` is imported when something is fetched and not before.
 """
@@ -17,11 +21,17 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 
 PUBLISHED = "lab260/Spectra-AASIST3"
@@ -52,11 +62,11 @@ class Fetched:
     """A model on disk, as `fetch_model` leaves it.
 
     Attributes:
-        weights: the `model.safetensors`, in the client's cache.
+        weights: the `model.safetensors`, in the client's cache; of weights in several files, their index.
         config: the `config.json` beside it, or None where the repository has none.
         repo: `org/name`.
         revision: the commit that the asked revision stood for, 40 hex digits.
-        sha256: of the weights as they lie on disk, 64 hex digits.
+        sha256: of the weights as they lie on disk, 64 hex digits; of several files, see `tensor_file.combined_sha256`.
     """
 
     weights: Path
@@ -118,17 +128,36 @@ def fetch_model(name: str) -> Fetched:
         )
     repo, revision = parsed
     weights = _fetch(repo, revision or "main", WEIGHTS)
-    if weights is None:
+    index = None if weights else _fetch(repo, revision or "main", WEIGHTS_INDEX)
+    file = weights or index
+    if file is None:
         raise HubError(
             f"{repo} has no {WEIGHTS} at revision {revision or 'main'}, and only safetensors weights are read, never "
             "pickles such as pytorch_model.bin. Name a repository or revision that has one, or give a local path as "
             "the model."
         )
-    commit = weights.path.parent.name  # the cache keeps a file as snapshots/<commit>/<file>
-    sha256 = _verify(weights, repo, commit)
-    # By commit, so that both files come from the same one even if the branch moves in between.
+    commit = file.path.parent.name  # the cache keeps a file as snapshots/<commit>/<file>
+    # What follows is fetched by commit, so that all files come from the same one even if the branch moves in between.
+    sha256 = _verify(file, repo, commit) if weights else _fetch_shards(file.path, repo, commit)
     config = _fetch(repo, commit, CONFIG)
-    return Fetched(weights.path, config.path if config else None, repo, commit, sha256)
+    return Fetched(file.path, config.path if config else None, repo, commit, sha256)
+
+
+def _fetch_shards(index: Path, repo: str, commit: str) -> str:
+    """Fetch and verify the files that an index names, to lie beside it; their combined sha256."""
+    from spectra_jax.tensor_file import TensorFileError, combined_sha256, read_index
+
+    try:
+        names = sorted(set(read_index(index).values()))
+    except TensorFileError as error:
+        raise HubError(f"{repo} at revision {commit}: {error}. Name a revision with a sound one.") from error
+    digests = {}
+    for name in names:
+        shard = _fetch(repo, commit, name)
+        if shard is None:
+            raise HubError(f"{repo} has no {name} at revision {commit}, which {WEIGHTS_INDEX} names. Name another one.")
+        digests[name] = _verify(shard, repo, commit, name)
+    return combined_sha256(digests)
 
 
 def fetch_file(repo: str, revision: str, filename: str, kind: Kind = "model") -> Path:
@@ -168,14 +197,30 @@ def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
         # The client waits for ever otherwise.
         timeout = client.constants.HF_HUB_ETAG_TIMEOUT
         info = client.HfApi(endpoint=_endpoint()).dataset_info(repo, revision=revision, timeout=timeout)
+        commit, files = str(info.sha), [file.rfilename for file in info.siblings or ()]
     except Exception as error:
         # A commit never changes, so what is in the cache is part of it.
         if _COMMIT.fullmatch(revision) and cached.is_dir():
             return revision, sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*.*"))
         if isinstance(error, HfHubHTTPError):
             raise _refused(error, repo, revision) from error
+        if isinstance(error, HubError):
+            raise
         raise _unreachable(repo, "list of files", revision, _reason(error)) from error
-    return str(info.sha), [file.rfilename for file in info.siblings or ()]
+    # Paths are made of these.
+    if not _COMMIT.fullmatch(commit):
+        raise _no_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
+    for file in files:
+        if not _is_plain(file):
+            raise _no_hub(repo, f"a file named {file!r:.100}, not a path inside the repository")
+    return commit, files
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a file's name leads nowhere but into the folder that it is joined to, on any system."""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or ":" in name:
+        return False
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _snapshots(repo: str, kind: Kind) -> Path:
@@ -184,6 +229,11 @@ def _snapshots(repo: str, kind: Kind) -> Path:
 
 def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _File | None:
     """One file of a repository through the client's cache; None where the repository does not have it."""
+    with _checked_answers(repo, revision):
+        return _fetch_unchecked(repo, revision, filename, kind)
+
+
+def _fetch_unchecked(repo: str, revision: str, filename: str, kind: Kind) -> _File | None:
     import huggingface_hub as client
     from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RevisionNotFoundError
 
@@ -191,7 +241,7 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         cached = client.try_to_load_from_cache(repo, filename, revision=revision, repo_type=kind)
     except OSError as error:
         raise HubError(
-            f"Cannot read the cache ({_cache()}): {error.strerror}. Mend its permissions, or set HF_HOME to another "
+            f"Cannot read the cache ({_cache()}): {error.strerror}. Fix its permissions, or set HF_HOME to another "
             "folder."
         ) from error
     at_hand = _File(Path(cached), _name_in_cache(Path(cached))) if isinstance(cached, str) else None
@@ -221,8 +271,10 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         raise _refused(error, repo, revision) from error
     except Exception as error:
         # Anything else is the network's failure or the server's, and neither makes the cached file worse.
-        if at_hand is not None:
+        if at_hand is not None or absent:
             return at_hand
+        if isinstance(error, HubError):
+            raise
         if isinstance(error, HfHubHTTPError):
             raise _refused(error, repo, revision) from error
         raise _unreachable(repo, filename, revision, _reason(error)) from error
@@ -236,10 +288,77 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         path = Path(client.hf_hub_download(repo, filename, revision=revision, repo_type=kind, endpoint=endpoint))
     except RemoteEntryNotFoundError:
         return None
+    except HubError:
+        raise
     except Exception as error:
         raise _interrupted(error, repo, revision, filename, metadata.size if metadata else None) from error
     etag = metadata.etag if metadata else None
     return _File(path, _name_in_cache(path) or _if_sha256(etag or ""))
+
+
+# The repository and the revision that are asked for, where answers are checked.
+_asked: ContextVar[tuple[str, str] | None] = ContextVar("asked", default=None)
+_installing = Lock()
+
+
+@contextmanager
+def _checked_answers(repo: str, revision: str) -> Iterator[None]:
+    """Have all answers checked by `_check_answer` inside."""
+    import huggingface_hub as client
+    from huggingface_hub.utils import _http
+
+    with _installing:
+        # The client makes a new session whenever a connection fails, so the hook belongs to what makes them.
+        factory = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
+        if not isinstance(factory, _CheckingSessions):
+            client.set_client_factory(_CheckingSessions(factory))
+    asked = _asked.set((repo, revision))
+    try:
+        yield
+    finally:
+        _asked.reset(asked)
+
+
+@dataclass(frozen=True)
+class _CheckingSessions:
+    """Makes the client's sessions as `factory` does, with our check of each answer."""
+
+    factory: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        session = self.factory()
+        hooks = session.event_hooks
+        session.event_hooks = {**hooks, "response": [_check_answer, *hooks.get("response", ())]}
+        return session
+
+
+def _check_answer(response: Any) -> None:
+    """Refuse an answer whose headers, of which the client makes file names, are not what a Hub sends."""
+    asked = _asked.get()
+    commit = response.headers.get("X-Repo-Commit")
+    # The client makes names of a HEAD request's answer only, and of none without a commit.
+    if asked is None or response.request.method != "HEAD" or commit is None:
+        return
+    repo, revision = asked
+    if not _COMMIT.fullmatch(commit):
+        raise _no_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
+    if _COMMIT.fullmatch(revision) and commit != revision:
+        raise _no_hub(repo, f"a file of commit {commit}, where {revision} was asked for")
+    # The client puts no name together from an error's ETag.
+    etag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag") or ""
+    digest = etag.removeprefix("W/").strip('"')
+    if response.status_code < 400 and etag and not (_COMMIT.fullmatch(digest) or _SHA256.fullmatch(digest)):
+        raise _no_hub(repo, f"the ETag {etag!r:.100}, not a sha1 or sha256 in hexadecimal digits")
+    xet = response.headers.get("X-Xet-Hash")
+    if xet is not None and not _SHA256.fullmatch(xet):
+        raise _no_hub(repo, f"the xet hash {xet!r:.100}, not 64 hexadecimal digits")
+
+
+def _no_hub(repo: str, answer: str) -> HubError:
+    return HubError(
+        f"{_endpoint()} answered the request for {repo} with {answer}. That is not a Hub's answer, and nothing was "
+        "written; check HF_ENDPOINT."
+    )
 
 
 def _verify(weights: _File, repo: str, commit: str, filename: str = WEIGHTS) -> str:
@@ -253,7 +372,7 @@ def _verify(weights: _File, repo: str, commit: str, filename: str = WEIGHTS) -> 
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise HubError(
-            f"Cannot read {weights.path}: {error.strerror}. Mend its permissions, or remove the file to have it "
+            f"Cannot read {weights.path}: {error.strerror}. Fix its permissions, or remove the file to have it "
             "fetched again."
         ) from error
     if expected is not None and found != expected:
@@ -301,10 +420,26 @@ def _remove(path: Path) -> bool:
 
 
 def _endpoint() -> str:
-    """The Hub's address: `HF_ENDPOINT` as it is now (the client reads it once, at import), else the client's own."""
+    """The Hub's address: `HF_ENDPOINT` as it is now (the client reads it once, at import), else the client's own.
+
+    Raises:
+        HubError: it is no address.
+    """
     from huggingface_hub import constants
 
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or "https://huggingface.co").rstrip("/")
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port  # checked when it is asked for
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"[\s\0?#]", endpoint)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise HubError(
+            f"HF_ENDPOINT is {endpoint!r:.100}, which is not the address of a Hub. Set it to one such as "
+            f"https://huggingface.co, or unset it, or {_ALTERNATIVES}."
+        )
+    return endpoint
 
 
 def _cache() -> Path:
@@ -383,7 +518,7 @@ def _interrupted(error: Exception, repo: str, revision: str, filename: str, size
         )
     if isinstance(error, OSError) and number is not None:
         return HubError(
-            f"Cannot write {filename} of {repo} into the cache ({_cache()}): {error.strerror}. Mend that, or set "
+            f"Cannot write {filename} of {repo} into the cache ({_cache()}): {error.strerror}. Fix that, or set "
             "HF_HOME to a folder that can be written."
         )
     return HubError(
