@@ -280,8 +280,8 @@ class SpectraConfig(Section):
 
     def _validate_channels(self) -> None:
         rule = (
-            f"a chain of 1 to {_MOST_BLOCKS} [in, out] pairs that starts at 1 channel, each pair starting where the one "
-            "before ends"
+            f"a chain of 1 to {_MOST_BLOCKS} [in, out] pairs that starts at 1 channel, each pair starting where the "
+            "one before ends"
         )
         pairs = self.residual_channels
         require(isinstance(pairs, tuple) and 0 < len(pairs) <= _MOST_BLOCKS, "residual_channels", pairs, rule)
@@ -303,7 +303,10 @@ class SpectraConfig(Section):
         """As of every section. Another model is named as such, and not by all its fields, which are unknown here."""
         if isinstance(values, dict) and "model_type" in values:
             _require_detector(values["model_type"])
-        return super().from_dict(values)
+        try:
+            return super().from_dict(values)
+        except RecursionError:
+            raise ConfigError("config: lists nested too deeply") from None
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
