@@ -33,7 +33,6 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
     from spectra_jax.checkpoint import write_native
     from spectra_jax.hub import CONFIG, WEIGHTS
     from spectra_jax.pretrained import open_checkpoint
-    from spectra_jax.tensor_file import TensorFile
 
     if to not in ("native", "torch"):
         raise ValueError(f"to = {to!r}, but a format is native or torch")
@@ -49,5 +48,5 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
             write_pytorch(checkpoint, partial / WEIGHTS)
     else:
         provenance = {**checkpoint.provenance, "converter_version": spectra_jax.__version__}
-        provenance.setdefault("source_sha256", TensorFile(checkpoint.weights).sha256())
+        provenance.setdefault("source_sha256", checkpoint.sha256())
         write_native(checkpoint, destination, provenance)
