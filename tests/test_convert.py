@@ -37,7 +37,7 @@ from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, 
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.tensor_file import TensorFileError
-from tests.conftest import GOLDEN, expected, golden_windows
+from tests.conftest import GOLDEN, expected, golden_windows, spectra
 from tests.golden import recipe
 
 TINY = GOLDEN / "tiny"
@@ -695,14 +695,19 @@ def test_an_encoder_with_its_own_configuration(tiny: Tensors, tmp_path: Path) ->
 
 
 def test_names_below_module_are_the_same_model(
-    tiny: Tensors, tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tensors,
+    tiny_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As PyTorch's data parallelism saves it."""
     source = save(tmp_path / "source", {f"module.{name}": array for name, array in tiny.items()})
     checkpoint = open_checkpoint(source)
     assert_same(dict(checkpoint), dict(tiny_checkpoint))
     assert checkpoint.provenance["names_without"] == "module."
-    convert(source, tmp_path / "native")
+    assert spectra(monkeypatch, "convert", source, tmp_path / "native") == 0
+    assert f"All names in {source} begin with module., as PyTorch's data parallelism" in capsys.readouterr().err
     assert open_checkpoint(tmp_path / "native").provenance["names_without"] == "module."
 
 
@@ -836,11 +841,59 @@ def test_a_destination_in_use_is_left_alone(to: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 3
 
 
+@pytest.mark.parametrize(("name", "to"), [("native", "native"), ("torch", "torch"), ("model.safetensors", "torch")])
+def test_missing_parents_are_made(name: str, to: str, tmp_path: Path) -> None:
+    destination = tmp_path / "none" / "yet" / name
+    convert("demo", destination, to)
+    assert destination.is_file() if destination.suffix else (destination / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("name", ["native", "model.safetensors"])
-def test_a_destination_without_a_place(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none: no such directory, so"):
-        convert(TINY, tmp_path / "none" / name, "torch")
+def test_a_destination_below_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    destination = tmp_path / "file" / "none" / name
+    with pytest.raises(NotADirectoryError) as raised:
+        convert(TINY, destination, "torch")
+    assert str(raised.value) == f"{destination} cannot be made, because {tmp_path / 'file'} is a file"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_destination_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known before the source is opened, which may be a download of a gigabyte."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError) as raised:
+        convert(tmp_path / "no source", tmp_path / "new" / "native")
+    assert (
+        str(raised.value) == f"{tmp_path / 'new' / 'native'} cannot be made, because {tmp_path} is not yours to write"
+    )
+
+
+def test_a_destination_that_is_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="link exists already"):
+        convert("demo", tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("to", ["native", "torch"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.PT", "model.bin", "model.h5", "model.npz", "model.ckpt"])
+def test_a_directory_is_not_named_like_a_file(name: str, to: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as raised:
+        convert("demo", tmp_path / name, to)
+    assert str(raised.value) == (
+        f"{tmp_path / name}: {Path(name).suffix.lower()} is the ending of a file, and the {to} format is a directory "
+        "of config.json and model.safetensors. Name a directory, or write one file for PyTorch with --to torch and a "
+        "name that ends in .safetensors; no other format can be written"
+    )
     assert not any(tmp_path.iterdir())
+
+
+def test_a_file_of_safetensors_is_not_native(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"\.safetensors is the ending of a file, and the native format is a directory"
+    ):
+        convert("demo", tmp_path / "model.safetensors")
+    convert("demo", tmp_path / "model.v1.2")  # a dot alone is no ending
 
 
 def test_the_destination_is_looked_at_before_the_source(tmp_path: Path) -> None:

@@ -576,11 +576,16 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
         require_free(tmp_path / name)
 
 
-@pytest.mark.parametrize("place", ["none/model", "file/model"])
-def test_a_directory_without_a_place(place: str, tmp_path: Path) -> None:
+def test_a_directory_whose_parents_are_missing(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "none" / "yet" / "model") as partial:
+        (partial / "a.txt").write_bytes(b"new")
+    assert (tmp_path / "none" / "yet" / "model" / "a.txt").read_bytes() == b"new"
+
+
+def test_a_directory_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    parent = (tmp_path / place).parent
-    with pytest.raises(FileNotFoundError, match=f"{parent}: no such directory"), atomic_directory(tmp_path / place):
+    said = re.escape(f"{tmp_path / 'file' / 'model'} cannot be made, because {tmp_path / 'file'} is a file")
+    with pytest.raises(NotADirectoryError, match=said), atomic_directory(tmp_path / "file" / "model"):
         pytest.fail("nothing may be written")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 

@@ -176,7 +176,7 @@ class Run:
         file = self.output / RUN
         if not file.exists():
             require_free(self.output)
-            self.output.mkdir(exist_ok=True)
+            self.output.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as new:
                 new.write((json.dumps(self._identity, indent=2) + "\n").encode())
             return
