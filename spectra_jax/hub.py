@@ -57,6 +57,14 @@ class HubError(Exception):
     """A model that could not be fetched: one sentence on what happened, then what to do about it."""
 
 
+class UnreachableError(HubError):
+    """The Hub cannot be asked, and the cache lacks the file. `reason` is what holds for every other file as well."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A model on disk, as `fetch_model` leaves it.
@@ -251,9 +259,11 @@ def _fetch_unchecked(repo: str, revision: str, filename: str, kind: Kind) -> _Fi
     if (offline or _COMMIT.fullmatch(revision)) and (at_hand is not None or absent):
         return at_hand
     if offline:
-        raise HubError(
-            f"The Hub client is offline (HF_HUB_OFFLINE is set), and the cache ({_cache()}) has no {filename} of "
-            f"{repo} at revision {revision}. Unset HF_HUB_OFFLINE to fetch it{_or_else(filename)}."
+        reason = "the Hub client is offline (HF_HUB_OFFLINE is set)"
+        raise UnreachableError(
+            f"T{reason[1:]}, and the cache ({_cache()}) has no {filename} of {repo} at revision {revision}. Unset "
+            f"HF_HUB_OFFLINE to fetch it{_or_else(filename)}.",
+            f"{reason}, and the cache ({_cache()}) does not have their files. Unset HF_HUB_OFFLINE to fetch them",
         )
 
     # Ask for the file's metadata once and without retries. `hf_hub_download` asks too, but where the Hub is out of
@@ -494,9 +504,11 @@ def _or_else(filename: str) -> str:
 
 
 def _unreachable(repo: str, filename: str, revision: str, reason: str) -> HubError:
-    return HubError(
+    return UnreachableError(
         f"Cannot reach {_endpoint()} ({reason}), and the cache ({_cache()}) has no {filename} of {repo} at revision "
-        f"{revision}. Connect to the network and run the same command again{_or_else(filename)}."
+        f"{revision}. Connect to the network and run the same command again{_or_else(filename)}.",
+        f"{_endpoint()} cannot be reached ({reason}), and the cache ({_cache()}) does not have their files. Connect to "
+        "the network and run the same command again",
     )
 
 
