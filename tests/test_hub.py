@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from huggingface_hub import constants as client
 from safetensors.numpy import load_file, save
 
 from spectra_jax import hub
+from spectra_jax.tensor_file import combined_sha256
 from tests.hub_stand_in import HubStandIn
 
 WEIGHTS = save({"weight": np.arange(4096, dtype=np.float32)})
@@ -393,6 +395,65 @@ def test_offline_with_half_of_it(stand_in: HubStandIn, monkeypatch: pytest.Monke
     fetched.config.unlink()
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
     assert "has no config.json of org/model" in refusal("org/model")
+
+
+# Weights in several files
+
+INDEX = "model.safetensors.index.json"
+
+
+def put_shards(stand_in: HubStandIn, **weight_map: str) -> dict[str, bytes]:
+    """A repository whose weights are in two files, with this map or the right one."""
+    # Other than in any other file, since the stand-in's CDN finds a file by its digest.
+    shards = {f"{name}.safetensors": save({name: np.full(99, n)}) for n, name in enumerate(("one", "two"))}
+    weight_map = weight_map or {"a": "one.safetensors", "b": "two.safetensors"}
+    index = json.dumps({"weight_map": weight_map}).encode()
+    stand_in.repos["org/shards"] = {"main": {"config.json": b"{}", INDEX: index, **shards}}
+    return shards
+
+
+@pytest.mark.parametrize("without_a_hub", ["offline", "down"])
+def test_weights_in_several_files(
+    stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch, no_network: Callable[[], str], without_a_hub: str
+) -> None:
+    shards = put_shards(stand_in)
+    fetched = hub.fetch_model("org/shards")
+    assert fetched.weights.name == INDEX and fetched.config is not None
+    for name, content in shards.items():
+        assert (fetched.weights.parent / name).read_bytes() == content
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in shards.items()}
+    assert fetched.sha256 == combined_sha256(digests)
+    # What is cached serves without the Hub, which has no model.safetensors, as the cache knows.
+    if without_a_hub == "offline":
+        monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
+    else:
+        no_network()
+    assert hub.fetch_model("org/shards") == fetched
+
+
+def test_each_of_several_files_is_verified(stand_in: HubStandIn) -> None:
+    put_shards(stand_in)
+    stand_in.garble("two.safetensors")
+    text = refusal("org/shards")
+    assert text.startswith("two.safetensors of org/shards at revision ") and "It has been removed from" in text
+    stand_in.heal()
+    hub.fetch_model("org/shards")
+
+
+@pytest.mark.parametrize(
+    ("shard", "said"),
+    [
+        (
+            "../../../outside.safetensors",
+            "weight_map has '../../../outside.safetensors' for a, which is not",
+        ),
+        ("three.safetensors", "org/shards has no three.safetensors at revision "),
+    ],
+)
+def test_an_index_that_names_no_file_of_the_repository(stand_in: HubStandIn, shard: str, said: str) -> None:
+    put_shards(stand_in, a=shard)
+    assert said in refusal("org/shards")
+    assert not any("outside" in request.path for request in stand_in.requests)
 
 
 # Answers that no Hub gives
