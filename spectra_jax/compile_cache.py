@@ -186,7 +186,7 @@ class CompiledNetworks:
         """The program in an entry of this name; ValueError where the entry was not written with this folder's key."""
         signature, packed = entry[:_SIGNATURE_BYTES], entry[_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._signature(name, packed)):
-            raise ValueError("its signature is wrong: it is damaged, or was not written by this account")
+            raise ValueError("its signature is wrong: it is damaged, or was not written with this folder's key")
         decompressor = zlib.decompressobj()
         content = decompressor.decompress(packed, _LARGEST_PROGRAM)
         if not decompressor.eof:

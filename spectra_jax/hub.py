@@ -50,6 +50,9 @@ _REVISION = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+# Seconds that a server may make the client wait until it asks again.
+_LONGEST_WAIT = 300
+
 _ALTERNATIVES = "give a local path as the model, or `--model demo`"
 
 
@@ -287,6 +290,11 @@ def _fetch_unchecked(repo: str, revision: str, filename: str, kind: Kind) -> _Fi
             raise
         if isinstance(error, HfHubHTTPError):
             raise _refused(error, repo, revision) from error
+        if isinstance(error, OSError) and error.filename is not None:  # a file of the client's own, such as its token
+            raise HubError(
+                f"Cannot read {error.filename}: {error.strerror}. Fix that, or set HF_HOME to a folder that can be "
+                "read and written."
+            ) from error
         raise _unreachable(repo, filename, revision, _reason(error)) from error
     if metadata is not None and (metadata.commit_hash is None or metadata.etag is None):
         if at_hand is not None:
@@ -345,11 +353,24 @@ class _CheckingSessions:
 def _check_answer(response: Any) -> None:
     """Refuse an answer whose headers, of which the client makes file names, are not what a Hub sends."""
     asked = _asked.get()
-    commit = response.headers.get("X-Repo-Commit")
-    # The client makes names of a HEAD request's answer only, and of none without a commit.
-    if asked is None or response.request.method != "HEAD" or commit is None:
+    if asked is None:
         return
     repo, revision = asked
+    # The client sleeps for as long as it is asked to, be it a century.
+    waits = [
+        response.headers.get("Retry-After", ""),
+        *re.findall(r"\bt\s*=\s*(\d+)", response.headers.get("RateLimit", "")),
+    ]
+    wait = max(int(text[:18]) if text.isdecimal() else 0 for text in waits)
+    if response.status_code >= 400 and wait > _LONGEST_WAIT:
+        raise HubError(
+            f"{_endpoint()} does not serve {repo} for another {wait:,} seconds. Run the same command again then, or "
+            f"{_ALTERNATIVES}."
+        )
+    commit = response.headers.get("X-Repo-Commit")
+    # The client makes names of a HEAD request's answer only, and of none without a commit.
+    if response.request.method != "HEAD" or commit is None:
+        return
     if not _COMMIT.fullmatch(commit):
         raise _no_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
     if _COMMIT.fullmatch(revision) and commit != revision:

@@ -21,6 +21,8 @@ def open_regular(path: str | Path, *, follow_symlinks: bool = True) -> BinaryIO:
     # Without O_NONBLOCK, opening a FIFO waits for its writer. Windows has none of these flags.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_CLOEXEC", 0) | (0 if follow_symlinks else getattr(os, "O_NOFOLLOW", 0))
+    if not follow_symlinks and Path(path).is_symlink():
+        raise OSError(f"{path} is a symbolic link")
     if Path(path).is_dir():  # Windows says "permission denied" otherwise
         raise IsADirectoryError(f"{path} is a directory, not a file")
     descriptor = os.open(path, flags)

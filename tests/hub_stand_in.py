@@ -88,6 +88,7 @@ class HubStandIn:
         self.status: int | None = None
         self.alter: Callable[[str, dict[str, str]], object] | None = None
         self.listed: list[object] = []
+        self._denied: dict[str, _Answer] = {}
         self._hanging: set[str] = set()
         self._healed = threading.Event()
         self._drops: dict[str, _Drop] = {}
@@ -108,6 +109,10 @@ class HubStandIn:
         """
         self._drops[filename] = _Drop(after, times, reset)
 
+    def deny(self, filename: str, status: int, headers: dict[str, str]) -> None:
+        """From now on, let the CDN answer with this status and headers where it should send `filename`."""
+        self._denied[filename] = _Answer(status, headers)
+
     def hang(self, filename: str) -> None:
         """From now on, send no more than the first byte of `filename`, and leave the connection open."""
         self._hanging.add(filename)
@@ -120,6 +125,7 @@ class HubStandIn:
         """Switch every fault off."""
         self._drops.clear()
         self._garbled.clear()
+        self._denied.clear()
         self._hanging.clear()
         self._healed.set()
         self.status = self.alter = None
@@ -231,6 +237,8 @@ class HubStandIn:
             for files in revisions.values():
                 for name, content in files.items():
                     if path == f"/lfs/{hashlib.sha256(content).hexdigest()}":
+                        if name in self._denied:
+                            return self._denied[name]
                         return _Answer(200, {"Accept-Ranges": "bytes"}, self._body(name, content), name)
         return _Answer(404)
 

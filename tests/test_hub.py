@@ -551,6 +551,28 @@ def test_a_listed_name_that_would_be_a_path(stand_in: HubStandIn, name: object) 
     assert f"a file named {name!r}, not a path inside the repository" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("header", "value"), [("Retry-After", "301"), ("RateLimit", '"resolvers";r=0;t=301'), ("Retry-After", "9" * 30)]
+)
+def test_a_wait_that_is_too_long_is_not_waited(
+    stand_in: HubStandIn, no_sleep: list[float], header: str, value: str
+) -> None:
+    stand_in.deny("model.safetensors", 429, {header: value})
+    text = refusal("org/model")
+    seconds = 301 if "301" in value else int("9" * 18)
+    assert text.startswith(f"{stand_in.url} does not serve org/model for another {seconds:,} seconds. Run the same")
+    assert no_sleep == []
+
+
+def test_a_token_that_cannot_be_read(stand_in: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    token = tmp_path / "file" / "token"
+    monkeypatch.setattr(client, "HF_TOKEN_PATH", str(token))
+    assert refusal("org/model") == (
+        f"Cannot read {token}: Not a directory. Fix that, or set HF_HOME to a folder that can be read and written."
+    )
+
+
 def test_a_download_that_hangs_ends(
     stand_in: HubStandIn, no_sleep: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
