@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
+from spectra_jax.checkpoint import Checkpoint
 from spectra_jax.convert.pytorch import read_pytorch, write_pytorch
 from spectra_jax.convert.table import TABLE, Entry, expand
 
 __all__ = ["TABLE", "Entry", "convert", "expand", "read_pytorch", "write_pytorch"]
 
+# Endings of the files in which other programs keep models.
+_OF_FILES = re.compile(
+    r"\.(bin|ckpt|engine|gguf|h5|hdf5|joblib|json|keras|mlmodel|msgpack|np[yz]|onnx|pb|pickle|pkl|pth?|safetensors|tar|"
+    r"tflite|torchscript|zip)"
+)
 
-def convert(source: str | Path, destination: str | Path, to: Literal["native", "torch"] = "native") -> None:
+
+def convert(source: str | Path, destination: str | Path, to: Literal["native", "torch"] = "native") -> Checkpoint:
     """Convert a model of any form to the native format, or to the one that the PyTorch reference loads strictly.
 
     One tensor is in memory at a time. The destination appears when it is whole, or not at all.
 
     Args:
       source: whatever `spectra_jax.load` takes.
-      destination: a directory that does not exist yet or is empty; for `torch` also a new file `*.safetensors`.
+      destination: a directory that does not exist yet or is empty; for `torch` also a new file `*.safetensors`. Its
+        missing parents are made.
       to: the format to write.
+
+    Returns:
+      What was converted. Its provenance says how it was read.
 
     Raises:
       FileExistsError: the destination exists.
-      FileNotFoundError: no such source, or the destination's parent does not exist.
-      ValueError: no such format.
+      FileNotFoundError: no such source.
+      ValueError: no such format, or the destination has the name of a file of another one.
       CheckpointError, ConfigError, TensorFileError, HubError, OSError: see `spectra_jax.pretrained.open_checkpoint`.
     """
     # Here, for these import the readers of this package.
@@ -33,15 +45,17 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
     from spectra_jax.checkpoint import write_native
     from spectra_jax.hub import CONFIG, WEIGHTS
     from spectra_jax.pretrained import open_checkpoint
-    from spectra_jax.tensor_file import TensorFile
 
     if to not in ("native", "torch"):
         raise ValueError(f"to = {to!r}, but a format is native or torch")
     destination = Path(destination)
     as_file = to == "torch" and destination.suffix == ".safetensors"
     require_free(destination)
+    if not as_file:
+        _require_directory_name(destination, to)
     checkpoint = open_checkpoint(source)
     if as_file:
+        destination.parent.mkdir(parents=True, exist_ok=True)
         write_pytorch(checkpoint, destination)
     elif to == "torch":
         with atomic_directory(destination) as partial:
@@ -49,5 +63,17 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
             write_pytorch(checkpoint, partial / WEIGHTS)
     else:
         provenance = {**checkpoint.provenance, "converter_version": spectra_jax.__version__}
-        provenance.setdefault("source_sha256", TensorFile(checkpoint.weights).sha256())
+        provenance.setdefault("source_sha256", checkpoint.sha256())
         write_native(checkpoint, destination, provenance)
+    return checkpoint
+
+
+def _require_directory_name(destination: Path, to: str) -> None:
+    """See that a directory to be is not named like a file, which somebody wants instead."""
+    ending = destination.suffix.lower()
+    if _OF_FILES.fullmatch(ending):
+        raise ValueError(
+            f"{destination}: {ending} is the ending of a file, and the {to} format is a directory of config.json and "
+            "model.safetensors. Name a directory, or write one file for PyTorch with --to torch and a name that ends "
+            "in .safetensors; no other format can be written"
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -10,10 +11,10 @@ import numpy as np
 
 from spectra_jax.atomic import atomic_file
 from spectra_jax.checkpoint import Checkpoint, CheckpointError, leaf_shapes
-from spectra_jax.config import SpectraConfig
+from spectra_jax.config import ENCODER_ALONE, SpectraConfig
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
 from spectra_jax.model.kan import knots
-from spectra_jax.tensor_file import TensorFile, TensorSpec, header_problems, write_tensors
+from spectra_jax.tensor_file import TensorSpec, header_problems, open_tensors, write_tensors
 
 
 def _network(config: SpectraConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:
@@ -48,10 +49,13 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     """Open a PyTorch checkpoint of the network in safetensors form.
 
     Strict: every tensor of the file is used exactly once, every leaf is filled exactly once, shapes and dtypes agree,
-    each `grid` holds the configuration's knots. The names found in a wrong file are all reported together.
+    each `grid` holds the configuration's knots. The names found in a wrong file are all reported together. Three
+    differences are no others, and the last two are recorded in the provenance: the older names of weight normalization;
+    a prefix `module.` of all names, as PyTorch's data parallelism leaves it (`names_without`); and all weights in
+    float16 or bfloat16 (`source_dtype`), whose values float32 holds exactly.
 
     Args:
-      path: the `.safetensors` file.
+      path: the `.safetensors` file, or the index of several.
       config: the architecture, which such files do not carry themselves.
       name: what to call the file in messages and provenance; its path otherwise.
 
@@ -59,27 +63,29 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
       CheckpointError: not the configuration's network. Values are checked as the leaves are read.
       TensorFileError, OSError: not a whole safetensors file, or not readable.
     """
-    file = TensorFile(path)
+    file = open_tensors(path)
     name = name or str(path)
     entries, specs = _network(config)
-    # The older names stand for the newer only where there is none of those, so that no two tensors become one.
-    renamed = {} if set(WEIGHT_NORM) & set(file.specs) else dict(zip(WEIGHT_NORM_OLD, WEIGHT_NORM, strict=True))
-    names = {renamed.get(tensor, tensor): tensor for tensor in file.specs}  # canonical name -> the name in the file
-    _check_header(name, {canonical: file.specs[tensor] for canonical, tensor in names.items()}, specs)
+    names = _canonical(file.specs)
+    dtype = _dtype_of_all(file.specs)
+    _check_header(name, {canonical: file.specs[tensor] for canonical, tensor in names.items()}, specs, dtype)
+
+    def floats(tensor: str) -> np.ndarray:
+        return file.read(names[tensor]).astype(np.float32, copy=False)
 
     def reader(entry: Entry) -> Callable[[], np.ndarray]:
         if entry.source == f"{POSITIONAL}.weight":
-            return lambda: _fold(*(file.read(names[part]) for part in WEIGHT_NORM)).transpose(entry.axes)
+            return lambda: _fold(*(floats(part) for part in WEIGHT_NORM)).transpose(entry.axes)
         if specs[entry.source].dtype == "I64":
             return lambda: file.read(names[entry.source]).astype(np.int32)
-        return lambda: file.read(names[entry.source]).transpose(entry.axes)
+        return lambda: floats(entry.source).transpose(entry.axes)
 
     expected = knots(config.kan)
 
     def grid_check(tensor: str) -> Callable[[], str | None]:
         def check() -> str | None:
             grid = file.read(names[tensor])
-            if np.array_equal(grid, np.broadcast_to(expected, grid.shape)):
+            if np.array_equal(grid, np.broadcast_to(expected.astype(grid.dtype), grid.shape)):
                 return None
             return f"{tensor} holds other knots than the configuration's ({expected[0]} to {expected[-1]})"
 
@@ -105,15 +111,51 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
         {entry.target: reader(entry) for entry in entries},
         name,
         file.path,
-        provenance={"source": name, "source_format": "pytorch"},
+        provenance={
+            "source": name,
+            "source_format": "pytorch",
+            **({"names_without": _PARALLEL} if _is_parallel(file.specs) else {}),
+            **({"source_dtype": _HALVES[dtype]} if dtype in _HALVES else {}),
+        },
         checks=checks,
     )
 
 
-def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec]) -> None:
+# What torch.nn.DataParallel and DistributedDataParallel put before the names of what they wrap.
+_PARALLEL = "module."
+_HALVES = {"F16": "float16", "BF16": "bfloat16"}
+
+
+def _is_parallel(names: Iterable[str]) -> bool:
+    return all(name.startswith(_PARALLEL) for name in names)
+
+
+def _canonical(names: Iterable[str]) -> dict[str, str]:
+    """The names in a file by those that the network's tensors have: today's weight norm, no data parallelism."""
+    names = list(names)
+    cut = len(_PARALLEL) if _is_parallel(names) else 0
+    bare = {name[cut:]: name for name in names}
+    # The older names stand for the newer only where there is none of those, so that no two tensors become one.
+    renamed = {} if set(WEIGHT_NORM) & set(bare) else dict(zip(WEIGHT_NORM_OLD, WEIGHT_NORM, strict=True))
+    return {renamed.get(name, name): original for name, original in bare.items()}
+
+
+def _dtype_of_all(specs: Mapping[str, TensorSpec]) -> str:
+    """The dtype that all of a file's tensors of real numbers have: F16 or BF16 where that is so, else F32."""
+    dtypes = {spec.dtype for spec in specs.values() if spec.dtype not in ("I64", "I32")}
+    return dtypes.pop() if len(dtypes) == 1 and dtypes <= set(_HALVES) else "F32"
+
+
+def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec], dtype: str) -> None:
+    """See that a file has the expected tensors, those of real numbers in one dtype."""
+    expected = {
+        tensor: TensorSpec(dtype, spec.shape) if spec.dtype == "F32" else spec for tensor, spec in expected.items()
+    }
     problems = header_problems(found, expected, "tensor")
     if not problems:
         return
+    if _is_encoder(found):
+        raise CheckpointError(f"{name}: {ENCODER_ALONE}")
     common = len(set(expected) & set(found))
     if common < len(expected) / 2:
         summary = f"{name}: a checkpoint of another model: {common:,} of the {len(expected):,} tensors are there"
@@ -129,6 +171,17 @@ def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, T
             f"{name}: the right tensors, but not of the sizes that the configuration says; is its config.json there?"
         )
     raise CheckpointError(summary, problems)
+
+
+# A layer of the encoder, as transformers and as fairseq name it.
+_ENCODER_LAYER = re.compile(r"(.*\.)?encoder\.layers\.\d+\.(attention|self_attn)\..+")
+_BACK_END = re.compile(r"(.*\.)?(aasist|bridge)\..+")
+
+
+def _is_encoder(names: Iterable[str]) -> bool:
+    """Whether a file's tensors are those of a speech encoder, and none are of the detector's back-end."""
+    names = list(names)
+    return any(map(_ENCODER_LAYER.fullmatch, names)) and not any(map(_BACK_END.fullmatch, names))
 
 
 def _fold(g: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -46,14 +46,14 @@ def atomic_file(path: str | Path, *, on_disk: bool = True) -> Iterator[BinaryIO]
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """A directory to fill that takes the name `path` once everything in it is on the disk.
+    """A directory to fill that takes the name `path` once everything in it is on the disk. Missing parents are made.
 
     Raises:
-      FileExistsError: something not empty has the name already.
-      FileNotFoundError: its parent does not exist.
+      FileExistsError, NotADirectoryError, PermissionError: see `require_free`.
     """
     require_free(path)
     final = Path(path).resolve()
+    final.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(final)
     partial.mkdir()
     try:
@@ -68,14 +68,18 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def require_free(path: str | Path) -> None:
-    """See that `path` does not exist, or is an empty directory, and that it can come to be.
+    """See that `path` does not exist, or is an empty directory, and that it and its missing parents can be made.
 
     Raises:
       FileExistsError: it is there.
-      FileNotFoundError: its parent does not exist.
+      NotADirectoryError: what should be a directory above it is a file.
+      PermissionError: nothing can be made there.
     """
     path = Path(path)
-    if not path.resolve().parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such directory, so {path.name} cannot be written there")
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists already; choose another name or remove it first")
+    above = next(parent for parent in path.resolve().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made, because {above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be made, because {above} is not yours to write")

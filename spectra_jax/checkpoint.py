@@ -22,7 +22,7 @@ from spectra_jax.config import SpectraConfig
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.precision import Precision
-from spectra_jax.tensor_file import TensorFile, TensorSpec, header_problems, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorSpec, header_problems, open_tensors, write_tensors
 
 FORMAT = "spectra-jax"
 FORMAT_VERSION = "1"
@@ -72,10 +72,14 @@ class Checkpoint:
     name: str
     """What the person called it."""
     weights: Path
-    """The file that the leaves are read from."""
+    """The file that the leaves are read from; of several, their index."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     checks: Iterable[Callable[[], str | None]] = ()
     """Further checks of the file's contents, each returning a problem or nothing."""
+
+    def sha256(self) -> str:
+        """The digest of the weights' file; of several, see `tensor_file.combined_sha256`."""
+        return open_tensors(self.weights).sha256()
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         problems = []

@@ -2,19 +2,36 @@
 
 `SpectraConfig()` is the published architecture, and so is the empty JSON object `{}`
 that the published checkpoint carries. Every field may be left out; an unknown field is refused,
-since a misspelt one would otherwise build another network without a word.
+since a misspelt one would otherwise build another network without a word. Sizes have upper limits, many times those
+of the largest published encoders, so that a file that anybody may have written builds no endless network.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
+from spectra_jax.untrusted import read_json
+
 MODEL_TYPE = "spectra_aasist3"
+ENCODER_ALONE = (
+    "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that tells bona fide from "
+    "spoof: name a checkpoint of the whole detector, such as lab260/Spectra-AASIST3"
+)
+
+
+# What is read of a `config.json`; it has about one kilobyte.
+_LARGEST_FILE = 2**20
+_LONGEST_VALUE = 100
+_MAX_NAMED = 5
+_MOST_LAYERS = 200
+_MOST_BLOCKS = 64
+_WIDEST = 16_384
+_LARGEST_NUMBER = 1e6
 
 
 class ConfigError(ValueError):
@@ -23,18 +40,25 @@ class ConfigError(ValueError):
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise ConfigError(f"config: {name} = {json.dumps(value, default=str)}, but it must be {rule}")
+        raise ConfigError(f"config: {name} = {_shown(value)}, but it must be {rule}")
 
 
-def check_integer(name: str, value: Any, minimum: int = 1) -> None:
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def check_integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> None:
     # True and False are integers to Python; as a size they are a mistake.
     whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= minimum, name, value, f"a whole number of at least {minimum}")
+    rule = f"a whole number of at least {minimum}" + ("" if maximum is None else f" and at most {maximum:,}")
+    require(whole and value >= minimum and (maximum is None or value <= maximum), name, value, rule)
 
 
 def check_number(name: str, value: object, holds: Any, rule: str) -> None:
-    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    require(finite and holds(value), name, value, rule)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A comparison, since an integer that no float can hold has no finite counterpart to ask about.
+    require(number and abs(value) <= sys.float_info.max and holds(value), name, value, rule)  # type: ignore[arg-type]
 
 
 def _freeze(value: object) -> object:
@@ -62,12 +86,14 @@ class Section:
           ConfigError: an unknown field, or a value that breaks a rule.
         """
         if not isinstance(values, dict):
-            raise ConfigError(f"config: expected a JSON object, found {json.dumps(values, default=str)[:80]}")
+            raise ConfigError(f"config: expected a JSON object, found {_shown(values)}")
         known = {item.name for item in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
+            named = ", ".join(f"{name!r:.{_LONGEST_VALUE}}" for name in unknown[:_MAX_NAMED])
+            more = f" and {len(unknown) - _MAX_NAMED:,} more" if len(unknown) > _MAX_NAMED else ""
             raise ConfigError(
-                f"config: unknown field{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))}; "
+                f"config: unknown field{'s' if len(unknown) > 1 else ''} {named}{more}; "
                 f"known here: {', '.join(sorted(known))}"
             )
         types = get_type_hints(cls)
@@ -106,15 +132,15 @@ class EncoderConfig(Section):
     num_conv_pos_embedding_groups: int = 16
 
     def _validate(self) -> None:
-        for name in (
-            "hidden_size",
-            "num_attention_heads",
-            "intermediate_size",
-            "num_conv_pos_embeddings",
-            "num_conv_pos_embedding_groups",
+        for name, maximum in (
+            ("hidden_size", _WIDEST),
+            ("num_attention_heads", _WIDEST),
+            ("intermediate_size", 4 * _WIDEST),
+            ("num_conv_pos_embeddings", _WIDEST),
+            ("num_conv_pos_embedding_groups", _WIDEST),
+            ("num_hidden_layers", _MOST_LAYERS),
         ):
-            check_integer(f"encoder.{name}", getattr(self, name))
-        check_integer("encoder.num_hidden_layers", self.num_hidden_layers)
+            check_integer(f"encoder.{name}", getattr(self, name), maximum=maximum)
         for divisor in ("num_attention_heads", "num_conv_pos_embedding_groups"):
             require(
                 self.hidden_size % getattr(self, divisor) == 0,
@@ -129,12 +155,15 @@ class EncoderConfig(Section):
         require(self.feat_extract_norm == "layer", "encoder.feat_extract_norm", self.feat_extract_norm, '"layer"')
         require(self.do_stable_layer_norm is True, "encoder.do_stable_layer_norm", self.do_stable_layer_norm, "true")
         require(isinstance(self.conv_bias, bool), "encoder.conv_bias", self.conv_bias, "true or false")
-        check_number("encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: eps > 0, "a number above 0")
+        check_number(
+            "encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: 0 < eps <= 1, "a number above 0 and at most 1"
+        )
         for name in ("conv_dim", "conv_kernel", "conv_stride"):
             values = getattr(self, name)
-            require(isinstance(values, tuple) and len(values) > 0, f"encoder.{name}", values, "a list of whole numbers")
+            rule = f"a list of 1 to {_MOST_BLOCKS} whole numbers"
+            require(isinstance(values, tuple) and 0 < len(values) <= _MOST_BLOCKS, f"encoder.{name}", values, rule)
             for value in values:
-                check_integer(f"encoder.{name}", value)
+                check_integer(f"encoder.{name}", value, maximum=_WIDEST)
             require(
                 len(values) == len(self.conv_dim),
                 f"encoder.{name}",
@@ -170,12 +199,13 @@ class KANConfig(Section):
     grid_range: tuple[float, float] = (-1.0, 1.0)
 
     def _validate(self) -> None:
-        check_integer("kan.grid_size", self.grid_size)
-        check_integer("kan.spline_order", self.spline_order)
+        check_integer("kan.grid_size", self.grid_size, maximum=1024)
+        check_integer("kan.spline_order", self.spline_order, maximum=16)
         ends = self.grid_range
         require(isinstance(ends, tuple) and len(ends) == 2, "kan.grid_range", ends, "a pair of numbers")
         for end in ends:
-            check_number("kan.grid_range", end, lambda _: True, "a pair of finite numbers")
+            within = f"a pair of numbers from {-_LARGEST_NUMBER:,.0f} to {_LARGEST_NUMBER:,.0f}"
+            check_number("kan.grid_range", end, lambda value: abs(value) <= _LARGEST_NUMBER, within)
         require(ends[0] < ends[1], "kan.grid_range", ends, "a pair of numbers, the lower one first")
         object.__setattr__(self, "grid_range", (float(ends[0]), float(ends[1])))
 
@@ -183,6 +213,13 @@ class KANConfig(Section):
     def num_bases(self) -> int:
         """Basis functions per input feature: 20 in the published architecture."""
         return self.grid_size + self.spline_order
+
+
+def _require_detector(model_type: object) -> None:
+    rule = f'"{MODEL_TYPE}"'
+    if isinstance(model_type, str) and model_type.startswith(("wav2vec2", "wavlm", "hubert")):
+        rule += f". {ENCODER_ALONE}"
+    require(model_type == MODEL_TYPE, "model_type", model_type, rule)
 
 
 @dataclass(frozen=True)
@@ -206,10 +243,13 @@ class SpectraConfig(Section):
     kan: KANConfig = field(default_factory=KANConfig)
 
     def _validate(self) -> None:
-        require(self.model_type == MODEL_TYPE, "model_type", self.model_type, f'"{MODEL_TYPE}"')
-        for name in ("sample_rate", "num_samples", "max_frames"):
-            check_integer(name, getattr(self, name))
-        check_integer("bridge_dim", self.bridge_dim, minimum=3)  # the 3x3 max-pool leaves at least one spectral row
+        _require_detector(self.model_type)
+        # Ten minutes and more, in one window.
+        for name, maximum in (("sample_rate", 1_000_000), ("num_samples", 10_000_000), ("max_frames", 100_000)):
+            check_integer(name, getattr(self, name), maximum=maximum)
+        check_integer(
+            "bridge_dim", self.bridge_dim, minimum=3, maximum=_WIDEST
+        )  # the 3x3 max-pool leaves at least one spectral row
         check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
         require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
         require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
@@ -217,10 +257,14 @@ class SpectraConfig(Section):
         self._validate_channels()
         require(isinstance(self.gat_dims, tuple) and len(self.gat_dims) == 2, "gat_dims", self.gat_dims, "two widths")
         for width in self.gat_dims:
-            check_integer("gat_dims", width)
+            check_integer("gat_dims", width, maximum=_WIDEST)
         for name, holds, rule in (
             ("pool_ratios", lambda value: 0 < value <= 1, "four numbers above 0 and at most 1"),
-            ("temperatures", lambda value: value > 0, "four numbers above 0"),
+            (
+                "temperatures",
+                lambda value: 0 < value <= _LARGEST_NUMBER,
+                f"four numbers above 0 and at most {_LARGEST_NUMBER:,.0f}",
+            ),
         ):
             values = getattr(self, name)
             require(isinstance(values, tuple) and len(values) == 4, name, values, rule)
@@ -235,14 +279,17 @@ class SpectraConfig(Section):
         )
 
     def _validate_channels(self) -> None:
-        rule = "a chain of [in, out] pairs that starts at 1 channel, each pair starting where the one before ends"
+        rule = (
+            f"a chain of 1 to {_MOST_BLOCKS} [in, out] pairs that starts at 1 channel, each pair starting where the "
+            "one before ends"
+        )
         pairs = self.residual_channels
-        require(isinstance(pairs, tuple) and len(pairs) > 0, "residual_channels", pairs, rule)
+        require(isinstance(pairs, tuple) and 0 < len(pairs) <= _MOST_BLOCKS, "residual_channels", pairs, rule)
         before = 1
         for pair in pairs:
             require(isinstance(pair, tuple) and len(pair) == 2, "residual_channels", pairs, rule)
             for channels in pair:
-                check_integer("residual_channels", channels)
+                check_integer("residual_channels", channels, maximum=_WIDEST)
             require(pair[0] == before, "residual_channels", pairs, rule)
             before = pair[1]
 
@@ -252,17 +299,27 @@ class SpectraConfig(Section):
         return self.bridge_dim // 3
 
     @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """As of every section. Another model is named as such, and not by all its fields, which are unknown here."""
+        if isinstance(values, dict) and "model_type" in values:
+            _require_detector(values["model_type"])
+        try:
+            return super().from_dict(values)
+        except RecursionError:
+            raise ConfigError("config: lists nested too deeply") from None
+
+    @classmethod
     def from_json(cls, path: str | Path) -> Self:
         """Read a `config.json`.
 
         Raises:
           ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
-          OSError: the file cannot be read.
+          OSError: the file cannot be read, or is a device or pipe.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_json(path, _LARGEST_FILE)
         except ValueError as error:
-            raise ConfigError(f"{path}: not a JSON file ({error})") from error
+            raise ConfigError(f"{path}: not a JSON file of a configuration ({error})") from error
         try:
             return cls.from_dict(values)
         except ConfigError as error:

@@ -3,10 +3,14 @@
     fetched = fetch_model("lab260/Spectra-AASIST3")     # the published model, at the revision pinned below
     fetched.weights, fetched.config, fetched.revision, fetched.sha256
 
-Of a model two files are ever asked for, `model.safetensors` and `config.json`: no pickle, and nothing else but what
-`fetch_file` is told by name. The client's own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
-...), and so does its cache, which other programs on the machine share. Whatever goes wrong arrives as a `HubError` that
-says what happened and what to do.
+Of a model only its weights (`model.safetensors`, or the shards that `model.safetensors.index.json` names) and
+`config.json` are ever asked for: no pickle, and nothing else but what `fetch_file` is asked for by name. The client's
+own settings hold (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...; it waits `HF_HUB_ETAG_TIMEOUT` seconds
+for an answer and `HF_HUB_DOWNLOAD_TIMEOUT` for the next bytes of a file, 10 each), and so does its cache, which other
+programs on the machine share. Whatever goes wrong arrives as a `HubError` that says what happened and what to do.
+
+The client makes file names of headers that the server sends (ETag, commit), which could lead out of its cache. So
+every answer is checked before the client sees it, in a hook of the session that the client uses.
 
 `huggingface_hub` is imported when something is fetched and not before.
 """
@@ -17,11 +21,17 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 
 PUBLISHED = "lab260/Spectra-AASIST3"
@@ -40,6 +50,9 @@ _REVISION = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+# Seconds that a server may make the client wait until it asks again.
+_LONGEST_WAIT = 300
+
 _ALTERNATIVES = "give a local path as the model, or `--model demo`"
 
 
@@ -47,16 +60,24 @@ class HubError(Exception):
     """A model that could not be fetched: one sentence on what happened, then what to do about it."""
 
 
+class UnreachableError(HubError):
+    """The Hub cannot be asked, and the cache lacks the file. `reason` is what holds for every other file as well."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A model on disk, as `fetch_model` leaves it.
 
     Attributes:
-        weights: the `model.safetensors`, in the client's cache.
+        weights: the `model.safetensors`, in the client's cache; of weights in several files, their index.
         config: the `config.json` beside it, or None where the repository has none.
         repo: `org/name`.
         revision: the commit that the asked revision stood for, 40 hex digits.
-        sha256: of the weights as they lie on disk, 64 hex digits.
+        sha256: of the weights as they lie on disk, 64 hex digits; of several files, see `tensor_file.combined_sha256`.
     """
 
     weights: Path
@@ -118,17 +139,36 @@ def fetch_model(name: str) -> Fetched:
         )
     repo, revision = parsed
     weights = _fetch(repo, revision or "main", WEIGHTS)
-    if weights is None:
+    index = None if weights else _fetch(repo, revision or "main", WEIGHTS_INDEX)
+    file = weights or index
+    if file is None:
         raise HubError(
             f"{repo} has no {WEIGHTS} at revision {revision or 'main'}, and only safetensors weights are read, never "
             "pickles such as pytorch_model.bin. Name a repository or revision that has one, or give a local path as "
             "the model."
         )
-    commit = weights.path.parent.name  # the cache keeps a file as snapshots/<commit>/<file>
-    sha256 = _verify(weights, repo, commit)
-    # By commit, so that both files come from the same one even if the branch moves in between.
+    commit = file.path.parent.name  # the cache keeps a file as snapshots/<commit>/<file>
+    # What follows is fetched by commit, so that all files come from the same one even if the branch moves in between.
+    sha256 = _verify(file, repo, commit) if weights else _fetch_shards(file.path, repo, commit)
     config = _fetch(repo, commit, CONFIG)
-    return Fetched(weights.path, config.path if config else None, repo, commit, sha256)
+    return Fetched(file.path, config.path if config else None, repo, commit, sha256)
+
+
+def _fetch_shards(index: Path, repo: str, commit: str) -> str:
+    """Fetch and verify the files that an index names, to lie beside it; their combined sha256."""
+    from spectra_jax.tensor_file import TensorFileError, combined_sha256, read_index
+
+    try:
+        names = sorted(set(read_index(index).values()))
+    except TensorFileError as error:
+        raise HubError(f"{repo} at revision {commit}: {error}. Name a revision with a sound one.") from error
+    digests = {}
+    for name in names:
+        shard = _fetch(repo, commit, name)
+        if shard is None:
+            raise HubError(f"{repo} has no {name} at revision {commit}, which {WEIGHTS_INDEX} names. Name another one.")
+        digests[name] = _verify(shard, repo, commit, name)
+    return combined_sha256(digests)
 
 
 def fetch_file(repo: str, revision: str, filename: str, kind: Kind = "model") -> Path:
@@ -168,14 +208,30 @@ def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
         # The client waits for ever otherwise.
         timeout = client.constants.HF_HUB_ETAG_TIMEOUT
         info = client.HfApi(endpoint=_endpoint()).dataset_info(repo, revision=revision, timeout=timeout)
+        commit, files = str(info.sha), [file.rfilename for file in info.siblings or ()]
     except Exception as error:
         # A commit never changes, so what is in the cache is part of it.
         if _COMMIT.fullmatch(revision) and cached.is_dir():
             return revision, sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*.*"))
         if isinstance(error, HfHubHTTPError):
             raise _refused(error, repo, revision) from error
+        if isinstance(error, HubError):
+            raise
         raise _unreachable(repo, "list of files", revision, _reason(error)) from error
-    return str(info.sha), [file.rfilename for file in info.siblings or ()]
+    # Paths are made of these.
+    if not _COMMIT.fullmatch(commit):
+        raise _no_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
+    for file in files:
+        if not _is_plain(file):
+            raise _no_hub(repo, f"a file named {file!r:.100}, not a path inside the repository")
+    return commit, files
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a file's name leads nowhere but into the folder that it is joined to, on any system."""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or ":" in name:
+        return False
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _snapshots(repo: str, kind: Kind) -> Path:
@@ -184,6 +240,11 @@ def _snapshots(repo: str, kind: Kind) -> Path:
 
 def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _File | None:
     """One file of a repository through the client's cache; None where the repository does not have it."""
+    with _checked_answers(repo, revision):
+        return _fetch_unchecked(repo, revision, filename, kind)
+
+
+def _fetch_unchecked(repo: str, revision: str, filename: str, kind: Kind) -> _File | None:
     import huggingface_hub as client
     from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RevisionNotFoundError
 
@@ -191,7 +252,7 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         cached = client.try_to_load_from_cache(repo, filename, revision=revision, repo_type=kind)
     except OSError as error:
         raise HubError(
-            f"Cannot read the cache ({_cache()}): {error.strerror}. Mend its permissions, or set HF_HOME to another "
+            f"Cannot read the cache ({_cache()}): {error.strerror}. Fix its permissions, or set HF_HOME to another "
             "folder."
         ) from error
     at_hand = _File(Path(cached), _name_in_cache(Path(cached))) if isinstance(cached, str) else None
@@ -201,9 +262,11 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
     if (offline or _COMMIT.fullmatch(revision)) and (at_hand is not None or absent):
         return at_hand
     if offline:
-        raise HubError(
-            f"The Hub client is offline (HF_HUB_OFFLINE is set), and the cache ({_cache()}) has no {filename} of "
-            f"{repo} at revision {revision}. Unset HF_HUB_OFFLINE to fetch it{_or_else(filename)}."
+        reason = "the Hub client is offline (HF_HUB_OFFLINE is set)"
+        raise UnreachableError(
+            f"T{reason[1:]}, and the cache ({_cache()}) has no {filename} of {repo} at revision {revision}. Unset "
+            f"HF_HUB_OFFLINE to fetch it{_or_else(filename)}.",
+            f"{reason}, and the cache ({_cache()}) does not have their files. Unset HF_HUB_OFFLINE to fetch them",
         )
 
     # Ask for the file's metadata once and without retries. `hf_hub_download` asks too, but where the Hub is out of
@@ -221,10 +284,17 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         raise _refused(error, repo, revision) from error
     except Exception as error:
         # Anything else is the network's failure or the server's, and neither makes the cached file worse.
-        if at_hand is not None:
+        if at_hand is not None or absent:
             return at_hand
+        if isinstance(error, HubError):
+            raise
         if isinstance(error, HfHubHTTPError):
             raise _refused(error, repo, revision) from error
+        if isinstance(error, OSError) and error.filename is not None:  # a file of the client's own, such as its token
+            raise HubError(
+                f"Cannot read {error.filename}: {error.strerror}. Fix that, or set HF_HOME to a folder that can be "
+                "read and written."
+            ) from error
         raise _unreachable(repo, filename, revision, _reason(error)) from error
     if metadata is not None and (metadata.commit_hash is None or metadata.etag is None):
         if at_hand is not None:
@@ -236,10 +306,90 @@ def _fetch(repo: str, revision: str, filename: str, kind: Kind = "model") -> _Fi
         path = Path(client.hf_hub_download(repo, filename, revision=revision, repo_type=kind, endpoint=endpoint))
     except RemoteEntryNotFoundError:
         return None
+    except HubError:
+        raise
     except Exception as error:
         raise _interrupted(error, repo, revision, filename, metadata.size if metadata else None) from error
     etag = metadata.etag if metadata else None
     return _File(path, _name_in_cache(path) or _if_sha256(etag or ""))
+
+
+# The repository and the revision that are asked for, where answers are checked.
+_asked: ContextVar[tuple[str, str] | None] = ContextVar("asked", default=None)
+_installing = Lock()
+
+
+@contextmanager
+def _checked_answers(repo: str, revision: str) -> Iterator[None]:
+    """Have all answers checked by `_check_answer` inside."""
+    import huggingface_hub as client
+    from huggingface_hub.utils import _http
+
+    with _installing:
+        # The client makes a new session whenever a connection fails, so the hook belongs to what makes them.
+        factory = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
+        if not isinstance(factory, _CheckingSessions):
+            client.set_client_factory(_CheckingSessions(factory))
+    asked = _asked.set((repo, revision))
+    try:
+        yield
+    finally:
+        _asked.reset(asked)
+
+
+@dataclass(frozen=True)
+class _CheckingSessions:
+    """Makes the client's sessions as `factory` does, with our check of each answer."""
+
+    factory: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        session = self.factory()
+        hooks = session.event_hooks
+        session.event_hooks = {**hooks, "response": [_check_answer, *hooks.get("response", ())]}
+        return session
+
+
+def _check_answer(response: Any) -> None:
+    """Refuse an answer whose headers, of which the client makes file names, are not what a Hub sends."""
+    asked = _asked.get()
+    if asked is None:
+        return
+    repo, revision = asked
+    # The client sleeps for as long as it is asked to, be it a century.
+    waits = [
+        response.headers.get("Retry-After", ""),
+        *re.findall(r"\bt\s*=\s*(\d+)", response.headers.get("RateLimit", "")),
+    ]
+    wait = max(int(text[:18]) if text.isdecimal() else 0 for text in waits)
+    if response.status_code >= 400 and wait > _LONGEST_WAIT:
+        raise HubError(
+            f"{_endpoint()} does not serve {repo} for another {wait:,} seconds. Run the same command again then, or "
+            f"{_ALTERNATIVES}."
+        )
+    commit = response.headers.get("X-Repo-Commit")
+    # The client makes names of a HEAD request's answer only, and of none without a commit.
+    if response.request.method != "HEAD" or commit is None:
+        return
+    if not _COMMIT.fullmatch(commit):
+        raise _no_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
+    if _COMMIT.fullmatch(revision) and commit != revision:
+        raise _no_hub(repo, f"a file of commit {commit}, where {revision} was asked for")
+    # The client puts no name together from an error's ETag.
+    etag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag") or ""
+    digest = etag.removeprefix("W/").strip('"')
+    if response.status_code < 400 and etag and not (_COMMIT.fullmatch(digest) or _SHA256.fullmatch(digest)):
+        raise _no_hub(repo, f"the ETag {etag!r:.100}, not a sha1 or sha256 in hexadecimal digits")
+    xet = response.headers.get("X-Xet-Hash")
+    if xet is not None and not _SHA256.fullmatch(xet):
+        raise _no_hub(repo, f"the xet hash {xet!r:.100}, not 64 hexadecimal digits")
+
+
+def _no_hub(repo: str, answer: str) -> HubError:
+    return HubError(
+        f"{_endpoint()} answered the request for {repo} with {answer}. That is not a Hub's answer, and nothing was "
+        "written; check HF_ENDPOINT."
+    )
 
 
 def _verify(weights: _File, repo: str, commit: str, filename: str = WEIGHTS) -> str:
@@ -253,7 +403,7 @@ def _verify(weights: _File, repo: str, commit: str, filename: str = WEIGHTS) -> 
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise HubError(
-            f"Cannot read {weights.path}: {error.strerror}. Mend its permissions, or remove the file to have it "
+            f"Cannot read {weights.path}: {error.strerror}. Fix its permissions, or remove the file to have it "
             "fetched again."
         ) from error
     if expected is not None and found != expected:
@@ -301,10 +451,26 @@ def _remove(path: Path) -> bool:
 
 
 def _endpoint() -> str:
-    """The Hub's address: `HF_ENDPOINT` as it is now (the client reads it once, at import), else the client's own."""
+    """The Hub's address: `HF_ENDPOINT` as it is now (the client reads it once, at import), else the client's own.
+
+    Raises:
+        HubError: it is no address.
+    """
     from huggingface_hub import constants
 
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or "https://huggingface.co").rstrip("/")
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port  # checked when it is asked for
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"[\s\0?#]", endpoint)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise HubError(
+            f"HF_ENDPOINT is {endpoint!r:.100}, which is not the address of a Hub. Set it to one such as "
+            f"https://huggingface.co, or unset it, or {_ALTERNATIVES}."
+        )
+    return endpoint
 
 
 def _cache() -> Path:
@@ -359,9 +525,11 @@ def _or_else(filename: str) -> str:
 
 
 def _unreachable(repo: str, filename: str, revision: str, reason: str) -> HubError:
-    return HubError(
+    return UnreachableError(
         f"Cannot reach {_endpoint()} ({reason}), and the cache ({_cache()}) has no {filename} of {repo} at revision "
-        f"{revision}. Connect to the network and run the same command again{_or_else(filename)}."
+        f"{revision}. Connect to the network and run the same command again{_or_else(filename)}.",
+        f"{_endpoint()} cannot be reached ({reason}), and the cache ({_cache()}) does not have their files. Connect to "
+        "the network and run the same command again",
     )
 
 
@@ -383,7 +551,7 @@ def _interrupted(error: Exception, repo: str, revision: str, filename: str, size
         )
     if isinstance(error, OSError) and number is not None:
         return HubError(
-            f"Cannot write {filename} of {repo} into the cache ({_cache()}): {error.strerror}. Mend that, or set "
+            f"Cannot write {filename} of {repo} into the cache ({_cache()}): {error.strerror}. Fix that, or set "
             "HF_HOME to a folder that can be written."
         )
     return HubError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +11,14 @@ from spectra_jax import hub
 from spectra_jax.checkpoint import FORMAT, Checkpoint, CheckpointError, load_model, read_native
 from spectra_jax.config import SpectraConfig
 from spectra_jax.convert.pytorch import read_pytorch
-from spectra_jax.hub import CONFIG, WEIGHTS
+from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
-from spectra_jax.tensor_file import TensorFile
+from spectra_jax.tensor_file import open_tensors
 
 DEMO = "demo"
+_SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
@@ -22,7 +26,8 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
 
     Args:
       model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
-        published architecture) or a directory with `model.safetensors`; a Hub id `organisation/name` or
+        published architecture) or a directory with `model.safetensors`, or with several files and their
+        `model.safetensors.index.json`; a Hub id `organisation/name` or
         `organisation/name@revision`; or `demo`, the small checkpoint inside this package. What exists on this machine
         goes before the Hub; the name `demo` before both.
 
@@ -36,9 +41,12 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
         return read_native(Path(__file__).parent / DEMO, DEMO)
     path = Path(model)
     if path.is_dir():
-        if not (path / WEIGHTS).exists():
-            raise FileNotFoundError(f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only")
-        return _open_file(path / WEIGHTS, name)
+        weights = next((path / file for file in (WEIGHTS, WEIGHTS_INDEX) if (path / file).exists()), None)
+        if weights is None:
+            raise FileNotFoundError(
+                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only{_instead(path)}"
+            )
+        return _open_file(weights, name)
     if path.exists():
         return _open_file(path, name)
     looks_like_file = path.suffix == ".safetensors" or name.startswith((".", "/", "~"))
@@ -59,14 +67,32 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
     return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
 
 
+def _instead(directory: Path) -> str:
+    """What else a directory holds that may be meant, and what to do with it."""
+    pickles = sorted(file.name for file in directory.iterdir() if file.suffix in _PICKLES)
+    if not pickles:
+        return ""
+    return (
+        f". Its {pickles[0]} is a pickle, which is never loaded because it can run code: load it with PyTorch where "
+        f"you trust it, and save the tensors as {WEIGHTS} with `safetensors.torch.save_file`"
+    )
+
+
 def _open_file(path: Path, name: str) -> Checkpoint:
-    metadata = TensorFile(path).metadata
+    metadata = open_tensors(path).metadata
     if metadata.get("format") == FORMAT:
         if path.name != WEIGHTS:
             raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
         return read_native(path.parent, name)
+    if _SHARD.fullmatch(path.name):
+        raise CheckpointError(
+            f"{name}: one of the files of a checkpoint in several; name their directory, which must hold "
+            f"{WEIGHTS_INDEX} as well"
+        )
     config = path.parent / CONFIG
-    return read_pytorch(path, SpectraConfig.from_json(config) if config.exists() else SpectraConfig(), name)
+    # A link that leads nowhere is not the same as no file, which stands for the published architecture.
+    there = os.path.lexists(config)
+    return read_pytorch(path, SpectraConfig.from_json(config) if there else SpectraConfig(), name)
 
 
 def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float32") -> SpectraAASIST3:

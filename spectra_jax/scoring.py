@@ -33,7 +33,6 @@ from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.results import CERTIFIED, Result
-from spectra_jax.tensor_file import TensorFile
 from spectra_jax.trials import InputError, Trial
 
 T = TypeVar("T")
@@ -434,7 +433,7 @@ def identity(
         weights_sha256 = digest.hexdigest()
     else:
         checkpoint = open_checkpoint(source)
-        config, weights_sha256 = checkpoint.config, TensorFile(checkpoint.weights).sha256()
+        config, weights_sha256 = checkpoint.config, checkpoint.sha256()
     return {
         "weights_sha256": weights_sha256,
         "config": asdict(config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import mmap
 import os
@@ -13,13 +14,18 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
+
+from spectra_jax.untrusted import open_regular, parse_json, read_json
 
 # The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
 }
@@ -27,8 +33,9 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # The data, and every tensor of a multiple of this many bytes, start at a multiple of it, so that a mapped file can be
 # used in place by any device.
 _ALIGNMENT = 64
-# What the library allows.
-_LONGEST_HEADER = 100_000_000
+# A header has about a hundred bytes for each tensor, of which a checkpoint of this network has about a thousand.
+_LONGEST_HEADER = 16 * 2**20
+_MOST_SHARDS = 1000
 
 
 class TensorFileError(ValueError):
@@ -70,12 +77,13 @@ class TensorFile:
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as opening any file does.
+      OSError: a device or pipe.
       TensorFileError: not a safetensors file, or a cut one.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             try:
                 # The library checks everything: sizes, offsets, overlaps, holes, the file's end.
                 with safe_open(self.path, framework="np"):
@@ -84,7 +92,12 @@ class TensorFile:
                 raise TensorFileError(f"{path}: {_diagnose(file)} ({error})") from error
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            if length > _LONGEST_HEADER:
+                raise TensorFileError(f"{path}: a header of {length:,} bytes, where {_LONGEST_HEADER:,} are the most")
+            try:
+                header = parse_json(file.read(length))
+            except ValueError as error:
+                raise TensorFileError(f"{path}: a damaged safetensors file; its header: {error}") from error
             # What is mapped is in memory once, however many processes read it, and a CPU computes with it in place.
             self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._data_start = 8 + length
@@ -114,6 +127,86 @@ class TensorFile:
         """The digest of the whole file, as the Hub publishes it."""
         with self.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.path.stat().st_size
+
+
+class ShardedTensorFile:
+    """Several safetensors files that an index names, read as one.
+
+    Raises:
+      OSError: one of the files cannot be read.
+      TensorFileError: not an index, or the files do not hold the tensors that it states, each once.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._shard_of = read_index(path)
+        self._shards = {name: TensorFile(self.path.parent / name) for name in sorted(set(self._shard_of.values()))}
+        for shard, file in self._shards.items():
+            stated = {name for name, of in self._shard_of.items() if of == shard}
+            for difference, what in (
+                (stated - set(file.specs), "lacks {}, which the index states"),
+                (set(file.specs) - stated, "has {}, which the index does not state"),
+            ):
+                if difference:
+                    more = f" and {len(difference) - 1:,} more tensors" if len(difference) > 1 else ""
+                    raise TensorFileError(f"{path}: {shard} {what.format(f'tensor {min(difference)}{more}')}")
+        self.metadata: dict[str, str] = {}
+        self.specs = {name: spec for file in self._shards.values() for name, spec in file.specs.items()}
+        """Every tensor's dtype and shape, in the order of the files."""
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as `TensorFile.read` gives it."""
+        return self._shards[self._shard_of[name]].read(name)
+
+    def sha256(self) -> str:
+        """The `combined_sha256` of the files."""
+        return combined_sha256({name: file.sha256() for name, file in self._shards.items()})
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, without the index."""
+        return sum(file.size for file in self._shards.values())
+
+
+def open_tensors(path: str | Path) -> TensorFile | ShardedTensorFile:
+    """Open a safetensors file, or the index (`*.safetensors.index.json`) of several; raises as either class does."""
+    return (ShardedTensorFile if str(path).endswith(".index.json") else TensorFile)(path)
+
+
+def combined_sha256(digests: Mapping[str, str]) -> str:
+    """One digest for several files: the sha256 of what `sha256sum` prints for them, sorted by name."""
+    return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
+
+
+def read_index(path: str | Path) -> dict[str, str]:
+    """The file that holds each tensor, by the index of a checkpoint in several files, which lie beside their index.
+
+    Raises:
+      OSError: the index cannot be read.
+      TensorFileError: not an index, or one that names files elsewhere.
+    """
+    try:
+        index = read_json(path)
+    except ValueError as error:
+        raise TensorFileError(f"{path}: not an index of safetensors files ({error})") from error
+    shard_of = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise TensorFileError(f"{path}: not an index of safetensors files: it has no weight_map of tensors to files")
+    for name, shard in shard_of.items():
+        # Nothing but a name, on any system: a path could lead anywhere.
+        if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", shard):
+            raise TensorFileError(
+                f"{path}: weight_map has {shard!r:.100} for {name:.100}, which is not the name of a .safetensors file "
+                "beside the index"
+            )
+    if len(shards := set(shard_of.values())) > _MOST_SHARDS:
+        raise TensorFileError(f"{path}: {len(shards):,} files, where {_MOST_SHARDS:,} are the most")
+    return shard_of
 
 
 def _diagnose(file: BinaryIO) -> str:

@@ -75,6 +75,8 @@ class HubStandIn:
         gated: for a gated repository, the tokens that may read it.
         private: for a private repository, the tokens that may see it.
         status: if set, the answer to everything that is asked of the hub (503 for a Hub that is down).
+        alter: if set, changes the headers of each answer of the hub about a file: `alter(file name, headers)`.
+        listed: names that the hub lists among a repository's files besides those that are there.
     """
 
     def __init__(self, repos: dict[str, dict[str, dict[str, bytes]]]) -> None:
@@ -84,6 +86,11 @@ class HubStandIn:
         self.gated: dict[str, set[str]] = {}
         self.private: dict[str, set[str]] = {}
         self.status: int | None = None
+        self.alter: Callable[[str, dict[str, str]], object] | None = None
+        self.listed: list[object] = []
+        self._denied: dict[str, _Answer] = {}
+        self._hanging: set[str] = set()
+        self._healed = threading.Event()
         self._drops: dict[str, _Drop] = {}
         self._garbled: set[str] = set()
         self._lock = threading.Lock()
@@ -102,6 +109,14 @@ class HubStandIn:
         """
         self._drops[filename] = _Drop(after, times, reset)
 
+    def deny(self, filename: str, status: int, headers: dict[str, str]) -> None:
+        """From now on, let the CDN answer with this status and headers where it should send `filename`."""
+        self._denied[filename] = _Answer(status, headers)
+
+    def hang(self, filename: str) -> None:
+        """From now on, send no more than the first byte of `filename`, and leave the connection open."""
+        self._hanging.add(filename)
+
     def garble(self, filename: str) -> None:
         """From now on, send `filename` with its last byte inverted, under its right size and digest."""
         self._garbled.add(filename)
@@ -110,7 +125,11 @@ class HubStandIn:
         """Switch every fault off."""
         self._drops.clear()
         self._garbled.clear()
-        self.status = None
+        self._denied.clear()
+        self._hanging.clear()
+        self._healed.set()
+        self.status = self.alter = None
+        self.listed.clear()
 
     def asked(self, method: str, server: str | None = None) -> list[str]:
         """The paths asked for with `method`, of `server` or of both, in order."""
@@ -135,6 +154,7 @@ class HubStandIn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.heal()
         self._hub.stop()
         self._cdn.stop()
 
@@ -143,6 +163,13 @@ class HubStandIn:
     def log(self, request: Request) -> None:
         with self._lock:
             self.requests.append(request)
+
+    def hangs(self, filename: str) -> bool:
+        """Whether an answer with this file is to hang."""
+        return filename in self._hanging
+
+    def wait_until_healed(self) -> None:
+        self._healed.wait()
 
     def next_drop(self, filename: str) -> _Drop | None:
         """The fault to apply to this answer, counted down."""
@@ -164,7 +191,10 @@ class HubStandIn:
                 return found
             if repo in self.gated and token not in self.gated[repo]:  # its files are gated, its description is not
                 return _Answer(401 if token is None else 403, _error("GatedRepo", f"Access to {repo} is restricted."))
-            return self._resolve(*found, name)
+            answer = self._resolve(*found, name)
+            if self.alter is not None:
+                self.alter(name, answer.headers)
+            return answer
         if api := _API.fullmatch(path):
             repo = unquote(api["repo"]) if api["kind"] == "models" else f"{api['kind']}/{unquote(api['repo'])}"
             found = self._find(repo, unquote(api["revision"] or "main"), token)
@@ -174,7 +204,7 @@ class HubStandIn:
             if api["verb"] == "tree":
                 folder = unquote(api["folder"] or "").strip("/")
                 return _json([_tree_entry(name, files[name]) for name in sorted(files) if name.startswith(folder)])
-            siblings = [{"rfilename": name} for name in sorted(files)]
+            siblings = [{"rfilename": name} for name in [*sorted(files), *self.listed]]
             return _json({"id": api["repo"], "sha": commit, "private": repo in self.private, "siblings": siblings})
         return _Answer(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
 
@@ -207,6 +237,8 @@ class HubStandIn:
             for files in revisions.values():
                 for name, content in files.items():
                     if path == f"/lfs/{hashlib.sha256(content).hexdigest()}":
+                        if name in self._denied:
+                            return self._denied[name]
                         return _Answer(200, {"Accept-Ranges": "bytes"}, self._body(name, content), name)
         return _Answer(404)
 
@@ -271,6 +303,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command == "HEAD":
+            return
+        if self.server.stand_in.hangs(answer.filename):
+            self.wfile.write(body[:1])
+            self.wfile.flush()
+            self.server.stand_in.wait_until_healed()
             return
         drop = self.server.stand_in.next_drop(answer.filename) if answer.filename else None
         if drop is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 import types
 from collections.abc import Iterator
@@ -323,6 +324,46 @@ def test_reported_figures(scored: tuple[Path, Labels], hub_cache: Path, monkeypa
     assert absent.recomputed is None and absent.problem is not None and "shows no repository" in absent.problem
     with pytest.raises(InputError, match="nothing is reported for X"):
         reported.verify_reported(["X"])
+
+
+def test_reported_figures_out_of_reach_are_one_line(
+    scored: tuple[Path, Labels], hub_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert spectra(monkeypatch, "verify", "--reported") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"not verified: {', '.join(reported.REPORTED)}: the Hub client is offline (HF_HUB_OFFLINE is set), and the "
+        f"cache ({hub_cache}) does not have their files. Unset HF_HUB_OFFLINE to fetch them.\n"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert spectra(monkeypatch, "verify", "--reported", "SONAR", "CFAD") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not verified: SONAR, CFAD: http://127.0.0.1:") and "Connection refused" in line
+
+
+def test_a_reported_figure_that_differs_is_a_sentence_below_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"revision": "main", "reported": "0.44", "tolerance": 5e-3}
+    sentence = "a sentence of many words that would be folded into a column of a word or two " * 3
+    rows = [
+        reported.Recomputed("SONAR", recomputed=0.44, trials=9, problem=None, **facts),
+        reported.Recomputed("CFAD", recomputed=None, trials=None, problem=sentence, **facts),
+        reported.Recomputed("CD-ADD", recomputed=None, trials=None, problem="x", unreachable="why", **facts),
+    ]
+    monkeypatch.setattr(reported, "verify_reported", lambda names: rows)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert spectra(monkeypatch, "verify", "--reported") == 1
+    printed = capsys.readouterr()
+    assert f"CFAD: {sentence.strip()}" in " ".join(printed.out.split())
+    assert printed.err == "not verified: CD-ADD: why.\n"
 
 
 def test_the_command_writes_a_result(

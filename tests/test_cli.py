@@ -119,7 +119,7 @@ def test_formats_and_batches_agree(
         (["score"], "Missing argument"),
         (["info", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["convert", "demo", CLIPS], "exists already"),
-        (["convert", "demo", "no/where"], "no such directory"),
+        (["convert", "demo", "model.onnx"], "is the ending of a file"),
         (["convert", GOLDEN / "tiny" / "stages.safetensors", "out"], "a checkpoint of another model"),
     ],
 )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
+import stat
 import subprocess
 import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -120,6 +124,227 @@ def test_a_place_where_others_may_write_is_not_used(caches: Path, monkeypatch: p
     with compile_cache.kept(said.append, "cpu") as networks:
         assert networks is None
     assert said == [f"no compile cache: {folder}: it is another user's, and holds programs"]
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_directories_above_that_others_may_write_are_refused(
+    caches: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, through_a_link: bool
+) -> None:
+    """Whoever can write a directory above the cache can put another directory in its place, and programs into it."""
+    parent = tmp_path_factory.mktemp("above") / "parent"
+    parent.mkdir()
+    home = parent / "caches"
+    home.mkdir(mode=0o700)
+    given = caches / "link" if through_a_link else home
+    if through_a_link:
+        given.symlink_to(home)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(given))
+
+    def lines() -> list[str]:
+        said: list[str] = []
+        with compile_cache.kept(said.append, "cpu") as networks:
+            assert (networks is None) == bool(said)
+        with compile_cache.jax_kept(said.append):
+            assert (jax.config.jax_compilation_cache_dir is None) == bool(said)  # type: ignore[attr-defined]
+        return said
+
+    assert lines() == []
+    for mode in (0o777, 0o770):
+        parent.chmod(mode)
+        assert lines() == 2 * [
+            f"no compile cache: {parent}: others may write there, and could replace the programs in "
+            f"{given / 'spectra-jax' / 'compiled'}; `chmod go-w` it, or set XDG_CACHE_HOME to a directory that only "
+            "you can write"
+        ]
+    # In a sticky directory, such as /tmp, nobody can replace what is another's.
+    parent.chmod(0o1777)
+    assert lines() == []
+
+
+@pytest.mark.parametrize("which", ["directory", "link"])
+def test_directories_and_links_of_another_user_are_refused(
+    caches: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    theirs = caches / "theirs"
+    if which == "link":
+        (caches / "real").mkdir()
+        theirs.symlink_to(caches / "real")
+    else:
+        theirs.mkdir()
+    lstat = Path.lstat
+
+    def owned(path: Path) -> os.stat_result:
+        status = lstat(path)
+        return os.stat_result([*status[:4], os.geteuid() + 1, *status[5:]]) if path == theirs else status
+
+    monkeypatch.setattr(Path, "lstat", owned)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(theirs))
+    said: list[str] = []
+    with compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
+    (line,) = said
+    assert line.startswith(f"no compile cache: {theirs}: it is another user's, who could replace the programs in ")
+
+
+def test_a_group_of_the_user_alone_may_write_above(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where each user has such a group, and new directories are writable by it (Ubuntu: umask 002)."""
+    import grp
+    import pwd
+
+    caches.chmod(0o775)
+    gid, members = caches.stat().st_gid, ["alice"]
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_uid=1000, pw_gid=gid, pw_name="alice"))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: SimpleNamespace(gr_name="alice", gr_mem=members))
+    for others in ([], ["bob"]):
+        members += others
+        said: list[str] = []
+        with compile_cache.kept(said.append, "cpu") as networks:
+            assert (networks is None) == bool(others) == bool(said)
+
+
+def test_links_in_a_circle_are_a_line(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (caches / "a").symlink_to(caches / "b")
+    (caches / "b").symlink_to(caches / "a")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches / "a"))
+    said: list[str] = []
+    with compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
+    (line,) = said
+    assert line.startswith("no compile cache: ")
+    with pytest.raises(OSError, match="symbolic links"):
+        compile_cache._require_private(caches / "a")
+
+
+def test_a_home_that_is_no_absolute_path_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "here")
+    said: list[str] = []
+    with jax_setting("jax_compilation_cache_dir", None), compile_cache.kept(said.append, "cpu") as networks:
+        assert networks is None
+    assert said == ["no compile cache: the home directory, 'here', is not an absolute path"]
+
+
+def test_new_directories_are_the_user_s_alone(caches: Path) -> None:
+    before = os.umask(0)
+    try:
+        with compile_cache.kept(pytest.fail, "cpu") as networks:
+            assert networks is not None
+    finally:
+        os.umask(before)
+    for folder in (caches / "spectra-jax", caches / "spectra-jax" / "compiled"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+def put_fifo(entry: Path) -> None:
+    os.mkfifo(entry)
+
+
+def put_zeros(entry: Path) -> None:
+    entry.symlink_to("/dev/zero")
+
+
+def put_large(entry: Path) -> None:
+    with entry.open("wb") as file:
+        file.truncate(compile_cache._LARGEST_ENTRY + 1)
+
+
+def put_open_to_others(entry: Path) -> None:
+    entry.write_bytes(b"written by anyone")
+    entry.chmod(0o666)
+
+
+def put_pickle(entry: Path) -> None:
+    entry.write_bytes(bytes(32) + zlib.compress(pickle.dumps(Trap(entry.parent / "sprung"))))
+
+
+@pytest.mark.usefixtures("compiled_here")
+@pytest.mark.parametrize("put", [put_fifo, put_zeros, put_large, put_open_to_others, put_pickle])
+def test_a_forged_entry_is_a_line_and_replaced(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    said: list[str] = []
+    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    assert not doubled(networks, "a")
+    (entry,) = tmp_path.glob("*.compiled")
+    entry.unlink()
+    put(entry)
+    assert [doubled(networks, "a") for _ in range(2)] == [False, True]
+    (line,) = said
+    assert line.startswith(f"compile cache {tmp_path}: trouble reading it, so the network is compiled anew (")
+    assert not (tmp_path / "sprung").exists()
+    assert stat.S_ISREG(entry.lstat().st_mode) and entry.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.usefixtures("compiled_here")
+def test_an_entry_under_another_name_is_not_loaded(tmp_path: Path) -> None:
+    """Or a program could be made to run in place of another."""
+    said: list[str] = []
+    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    doubled(networks, "a")
+    (entry,) = tmp_path.glob("*.compiled")
+    entry.rename(tmp_path / f"spectra-{networks.key('b')}.compiled")
+    assert not doubled(networks, "b")
+    (line,) = said
+    assert "its signature is wrong" in line
+
+
+def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_cache, "_LARGEST_PROGRAM", 1000)
+    networks = compile_cache.CompiledNetworks(tmp_path, pytest.fail)
+    for size in (1000, 1001):
+        packed = zlib.compress(bytes(size))
+        entry = networks._signature("name", packed) + packed
+        if size == 1000:
+            assert networks._program("name", entry) == bytes(size)
+        else:
+            with pytest.raises(ValueError, match="unpacks to more than 1,000 bytes"):
+                networks._program("name", entry)
+
+
+@pytest.mark.usefixtures("compiled_here")
+@pytest.mark.parametrize("change", ["lost", "another", "short", "readable", "link"])
+def test_another_key_compiles_anew(tmp_path: Path, change: str) -> None:
+    said: list[str] = []
+    folder = tmp_path / "networks"
+    assert not doubled(compile_cache.CompiledNetworks(folder, said.append), "a")
+    key = folder / "spectra-key"
+    old = key.read_bytes()
+    assert len(old) == 32 and key.stat().st_mode & 0o777 == 0o600
+    if change == "readable":
+        key.chmod(0o644)
+    elif change == "link":
+        key.rename(tmp_path / "elsewhere")
+        key.symlink_to(tmp_path / "elsewhere")
+    elif change == "lost":
+        key.unlink()
+    else:
+        key.write_bytes(bytes(32 if change == "another" else 3))
+    assert [doubled(compile_cache.CompiledNetworks(folder, said.append), "a") for _ in range(2)] == [False, True]
+    assert len(said) == 1
+    assert key.read_bytes() != old and key.stat().st_mode & 0o777 == 0o600 and not key.is_symlink()
+
+
+def test_processes_that_start_at_once_share_a_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: compile_cache._signing_key(tmp_path), range(64)))
+    assert len(keys) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["spectra-key"]
+
+
+def test_a_file_system_without_hard_links_has_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert compile_cache._signing_key(tmp_path) == compile_cache._signing_key(tmp_path)
 
 
 def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
@@ -311,10 +536,11 @@ def test_what_was_compiled_gives_the_same_scores_to_the_bit(
         np.testing.assert_array_equal(loaded().logits(windows), expected)
     finally:
         SpectraAASIST3.__call__ = traced  # type: ignore[method-assign]
-    # Sound by its checksum, and no network all the same.
+    # Rightly signed, and no network all the same.
     said: list[str] = []
     networks._say = said.append
-    entry.write_bytes(zlib.compress(b"another program"))
+    packed = zlib.compress(b"another program")
+    entry.write_bytes(networks._signature(entry.name, packed) + packed)
     np.testing.assert_array_equal(loaded().logits(windows), expected)
     (line,) = said
     assert line.startswith(
@@ -323,7 +549,7 @@ def test_what_was_compiled_gives_the_same_scores_to_the_bit(
     assert len(entry.read_bytes()) > 1000
     # A loaded network may be of a class of the caller's own.
     loaded(compiled.model)
-    assert list((tmp_path / "networks").iterdir()) == [entry]
+    assert {file.name for file in (tmp_path / "networks").iterdir()} == {entry.name, "spectra-key"}
 
 
 @pytest.mark.usefixtures("compiled_here")
@@ -334,7 +560,7 @@ def test_a_damaged_network_is_made_anew(tmp_path: Path, damage: Callable[[bytes]
     said: list[str] = []
     networks = compile_cache.CompiledNetworks(tmp_path, said.append)
     assert not doubled(networks, "a")
-    (entry,) = tmp_path.iterdir()
+    (entry,) = tmp_path.glob("*.compiled")
     entry.write_bytes(damage(entry.read_bytes()))
     assert [doubled(networks, "a") for _ in range(2)] == [False, True]
     (line,) = said

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from spectra_jax.config import ConfigError, EncoderConfig, SpectraConfig
+from spectra_jax.model.spectra import count_parameters
 from tests.conftest import GOLDEN
 
 
@@ -78,19 +80,84 @@ def test_frames() -> None:
         ),
         ({"num_samples": 200000}, "it gives 624"),
         ([], "expected a JSON object, found []"),
+        ({"encoder": {"num_hidden_layers": 10**6}}, "num_hidden_layers = 1000000, but it must be a whole number of at "
+         "least 1 and at most 200"),
+        ({"residual_channels": [[1, 10**5]]}, "residual_channels = 100000, but it must be a whole number of at least 1 "
+         "and at most 16,384"),
+        ({"residual_channels": [[1, 1]] * 10**5}, "but it must be a chain of 1 to 64 [in, out] pairs"),
+        ({"encoder": {"conv_dim": [512] * 10**5}}, "but it must be a list of 1 to 64 whole numbers"),
+        ({"encoder": {"hidden_size": 10**400}}, "and at most 16,384"),
+        ({"num_samples": 10**8, "max_frames": 10**8}, "and at most 10,000,000"),
+        ({"max_frames": 10**8}, "and at most 100,000"),
+        ({"kan": {"grid_size": 10**6}}, "grid_size = 1000000, but it must be a whole number of at least 1 and at most"),
+        ({"kan": {"grid_range": [-1, 10**400]}}, "but it must be a pair of numbers from -1,000,000 to 1,000,000"),
+        ({"temperatures": [10**400, 1, 1, 1]}, "but it must be four numbers above 0 and at most 1,000,000"),
+        ({"temperatures": [float("nan"), 1, 1, 1]}, "temperatures = NaN, but it must be four numbers above 0"),
+        ({"preemphasis": -(10**400)}, "but it must be a number from 0 to below 1"),
+        ({f"field{i:06}": i for i in range(10**5)}, "'field000004' and 99,995 more; known here: "),
+        ({"x" * 10**6: 1}, "unknown field 'xxxx"),
+        ({"model_type": "bert", "vocab_size": 3}, 'model_type = "bert", but it must be "spectra_aasist3"'),
+        ({"model_type": "wav2vec2", "vocab_size": 3, "mask_time_prob": 0.1}, "a speech encoder alone (XLS-R"),
     ],
-)
+)  # fmt: skip
 def test_bad_values_are_refused_with_the_value_and_the_rule(values: object, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         SpectraConfig.from_dict(values)
     assert said in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    for text, said in [("{", "not a JSON file"), ('{"max_frames": 0}', "max_frames = 0"), ("\xff", "not a JSON file")]:
+    for text, said in [
+        ("{", "not a JSON file"),
+        ('{"max_frames": 0}', "max_frames = 0"),
+        ("\xff", "not a JSON file"),
+        ("[" * 100_000, "objects or lists nested too deeply"),
+        ('{"a":' * 100_000, "objects or lists nested too deeply"),
+        ('{"preemphasis": NaN}', "NaN is not a JSON number"),
+        ('{"preemphasis": 1e999}', "1e999 is too large a number"),
+        ('{"max_frames": ' + "9" * 5000 + "}", "not a JSON file"),
+        ('{"max_frames": 300, "max_frames": 400}', '"max_frames" stands twice in one object'),
+        ('{"gat_dims": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply"),
+        (" " * 2**20 + "{}", "more than 1,048,576 bytes"),
+    ]:
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ConfigError) as caught:
             SpectraConfig.from_json(path)
         assert str(path) in str(caught.value)
         assert said in str(caught.value)
+
+
+def test_a_file_that_never_ends_or_begins_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=f"{path} is not a regular file, but a device, pipe or socket"):
+        SpectraConfig.from_json(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="not a regular file"):
+        SpectraConfig.from_json(path)
+
+
+def test_every_size_has_a_limit_that_is_quick_to_build() -> None:
+    """The largest network that a configuration can describe."""
+    largest = {
+        "encoder": {
+            "hidden_size": 16_384,
+            "num_hidden_layers": 200,
+            "num_attention_heads": 16_384,
+            "intermediate_size": 65_536,
+            "conv_dim": [16_384] * 64,
+            "conv_kernel": [1] * 64,
+            "conv_stride": [1] * 64,
+            "num_conv_pos_embeddings": 16_384,
+        },
+        "num_samples": 100_000,
+        "max_frames": 100_000,
+        "bridge_dim": 16_384,
+        "residual_channels": [[1, 16_384], *[[16_384, 16_384]] * 63],
+        "gat_dims": [16_384, 16_384],
+        "kan": {"grid_size": 1024, "spline_order": 16},
+    }
+    assert count_parameters(SpectraConfig.from_dict(largest)) > 1e12

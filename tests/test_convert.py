@@ -37,7 +37,7 @@ from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, 
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.tensor_file import TensorFileError
-from tests.conftest import GOLDEN, expected, golden_windows
+from tests.conftest import GOLDEN, expected, golden_windows, spectra
 from tests.golden import recipe
 
 TINY = GOLDEN / "tiny"
@@ -663,15 +663,116 @@ def test_the_sister_with_other_block_names(tiny: Tensors, tmp_path: Path) -> Non
 def test_a_bare_encoder(prefix: str, tiny: Tensors, tmp_path: Path) -> None:
     own = "ssl_encoder.model."
     encoder = {prefix + name.removeprefix(own): array for name, array in tiny.items() if name.startswith(own)}
-    summary, *problems = refused(save(tmp_path / "source", encoder))
-    assert summary == f"a checkpoint of another model: 0 of the {len(tiny)} tensors are there"
-    assert len(problems) == len(tiny) + len(encoder)
+    (summary,) = refused(save(tmp_path / "source", encoder))
+    assert summary.startswith("This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end")
 
 
 def test_the_encoder_without_its_back_end(tiny: Tensors, tmp_path: Path) -> None:
     encoder = {name: array for name, array in tiny.items() if name.startswith("ssl_encoder.")}
-    summary, *_ = refused(save(tmp_path / "source", encoder))
-    assert summary.startswith(f"a checkpoint of another model: {len(encoder)} of the {len(tiny)} tensors")
+    (summary,) = refused(save(tmp_path / "source", encoder))
+    assert summary.startswith("This is a speech encoder alone")
+
+
+def test_another_model(tmp_path: Path, tiny: Tensors) -> None:
+    summary, *problems = refused(save(tmp_path / "source", {"bert.layer.0.weight": np.ones(3, np.float32)}))
+    assert summary == f"a checkpoint of another model: 0 of the {len(tiny)} tensors are there"
+    assert len(problems) == len(tiny) + 1
+
+
+def test_an_encoder_with_its_own_configuration(tiny: Tensors, tmp_path: Path) -> None:
+    """As `transformers` saves it: its sixty settings are all unknown here, and none of them is what matters."""
+    settings_ = {"model_type": "wav2vec2", "architectures": ["Wav2Vec2Model"], **dict.fromkeys("abcdefg", 1)}
+    with pytest.raises(ConfigError) as raised:
+        convert(
+            save(tmp_path / "source", {"masked_spec_embed": np.ones(3, np.float32)}, settings_), tmp_path / "native"
+        )
+    text = str(raised.value)
+    assert 'model_type = "wav2vec2", but it must be "spectra_aasist3". This is a speech encoder alone (XLS-R' in text
+    assert "unknown" not in text and "\n" not in text
+
+
+# The same model, otherwise
+
+
+def test_names_below_module_are_the_same_model(
+    tiny: Tensors,
+    tiny_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As PyTorch's data parallelism saves it."""
+    source = save(tmp_path / "source", {f"module.{name}": array for name, array in tiny.items()})
+    checkpoint = open_checkpoint(source)
+    assert_same(dict(checkpoint), dict(tiny_checkpoint))
+    assert checkpoint.provenance["names_without"] == "module."
+    assert spectra(monkeypatch, "convert", source, tmp_path / "native") == 0
+    assert f"All names in {source} begin with module., as PyTorch's data parallelism" in capsys.readouterr().err
+    assert open_checkpoint(tmp_path / "native").provenance["names_without"] == "module."
+
+
+def test_a_prefix_of_some_names_only_is_refused(tiny: Tensors, tmp_path: Path) -> None:
+    renamed = {(name if name == SLOPE else f"module.{name}"): array for name, array in tiny.items()}
+    summary, *problems = refused(save(tmp_path / "source", renamed))
+    assert summary == f"a checkpoint of another model: 1 of the {len(tiny)} tensors are there"
+    assert f"unexpected tensor module.{LINEAR} [48, 64]" in problems
+
+
+@pytest.mark.parametrize(("name", "half"), [("float16", np.dtype(np.float16)), ("bfloat16", jnp.bfloat16.dtype)])
+def test_weights_of_half_precision_keep_their_values(name: str, half: np.dtype, tiny: Tensors, tmp_path: Path) -> None:
+    halved = {key: array.astype(half) if array.dtype == np.float32 else array for key, array in tiny.items()}
+    source = save(tmp_path / "source", halved)
+    checkpoint = open_checkpoint(source)
+    assert checkpoint.provenance["source_dtype"] == name
+    convert(source, tmp_path / "torch", "torch")
+    wide = {key: array.astype(np.float32) if array.dtype == half else array for key, array in halved.items()}
+    found = load_file(tmp_path / "torch" / "model.safetensors")
+    for key in wide:
+        if key not in WEIGHT_NORM and not key.endswith(".grid"):
+            np.testing.assert_array_equal(found[key], wide[key], strict=True)
+
+
+def test_other_knots_of_half_precision_are_another_model(tiny: Tensors, tmp_path: Path) -> None:
+    tiny[GRID] = tiny[GRID] * np.float32(1.5)
+    halved = {key: array.astype(np.float16) if array.dtype == np.float32 else array for key, array in tiny.items()}
+    summary, *problems = refused(save(tmp_path / "source", halved))
+    assert summary == "damaged weights"
+    assert problems == [f"{GRID} holds other knots than the configuration's (-1.5 to 1.5)"]
+
+
+def in_files(folder: Path, tensors: Tensors) -> Path:
+    """A checkpoint in three files with their index, as `transformers` saves it."""
+    save(folder, tensors)
+    (folder / "model.safetensors").unlink()
+    shard_of = {}
+    for part in range(3):
+        names, shard = sorted(tensors)[part::3], f"model-{part + 1:05}-of-00003.safetensors"
+        save_file({name: tensors[name] for name in names}, folder / shard)
+        shard_of |= dict.fromkeys(names, shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shard_of}))
+    return folder
+
+
+def test_a_checkpoint_in_several_files(tiny: Tensors, tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = in_files(tmp_path / "source", tiny)
+    for name in (folder, folder / "model.safetensors.index.json"):
+        assert_same(dict(open_checkpoint(name)), dict(tiny_checkpoint))
+    convert(folder, tmp_path / "native")
+    checkpoint = open_checkpoint(tmp_path / "native")
+    assert_same(dict(checkpoint), dict(tiny_checkpoint))
+    assert checkpoint.provenance["source_sha256"] == open_checkpoint(folder).sha256()
+
+
+def test_one_file_of_several_is_no_checkpoint(tiny: Tensors, tmp_path: Path) -> None:
+    folder = in_files(tmp_path / "source", tiny)
+    with pytest.raises(CheckpointError, match="one of the files of a checkpoint in several; name their directory"):
+        open_checkpoint(folder / "model-00001-of-00003.safetensors")
+
+
+def test_a_tensor_that_no_file_has(tiny: Tensors, tmp_path: Path) -> None:
+    del tiny[LINEAR]
+    _, *problems = refused(in_files(tmp_path / "source", tiny))
+    assert problems == [f"missing tensor {LINEAR} [48, 64]"]
 
 
 def test_the_right_names_in_other_sizes(tiny: Tensors, tmp_path: Path) -> None:
@@ -714,6 +815,10 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match="bare: the directory holds no model"):
         convert(tmp_path / "bare", tmp_path / "native")
+    (tmp_path / "bare" / "pytorch_model.bin").touch()
+    with pytest.raises(FileNotFoundError, match=r"Its pytorch_model.bin is a pickle.*`safetensors.torch.save_file`"):
+        convert(tmp_path / "bare", tmp_path / "native")
+    (tmp_path / "bare" / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match="no such file or directory"):
         convert(tmp_path / "none", tmp_path / "native")
     save(tmp_path / "bare", load_file(TINY / "model.safetensors"), "[]")
@@ -736,11 +841,59 @@ def test_a_destination_in_use_is_left_alone(to: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 3
 
 
+@pytest.mark.parametrize(("name", "to"), [("native", "native"), ("torch", "torch"), ("model.safetensors", "torch")])
+def test_missing_parents_are_made(name: str, to: str, tmp_path: Path) -> None:
+    destination = tmp_path / "none" / "yet" / name
+    convert("demo", destination, to)
+    assert destination.is_file() if destination.suffix else (destination / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("name", ["native", "model.safetensors"])
-def test_a_destination_without_a_place(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none: no such directory, so"):
-        convert(TINY, tmp_path / "none" / name, "torch")
+def test_a_destination_below_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    destination = tmp_path / "file" / "none" / name
+    with pytest.raises(NotADirectoryError) as raised:
+        convert(TINY, destination, "torch")
+    assert str(raised.value) == f"{destination} cannot be made, because {tmp_path / 'file'} is a file"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_destination_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known before the source is opened, which may be a download of a gigabyte."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError) as raised:
+        convert(tmp_path / "no source", tmp_path / "new" / "native")
+    assert (
+        str(raised.value) == f"{tmp_path / 'new' / 'native'} cannot be made, because {tmp_path} is not yours to write"
+    )
+
+
+def test_a_destination_that_is_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="link exists already"):
+        convert("demo", tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("to", ["native", "torch"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.PT", "model.bin", "model.h5", "model.npz", "model.ckpt"])
+def test_a_directory_is_not_named_like_a_file(name: str, to: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as raised:
+        convert("demo", tmp_path / name, to)
+    assert str(raised.value) == (
+        f"{tmp_path / name}: {Path(name).suffix.lower()} is the ending of a file, and the {to} format is a directory "
+        "of config.json and model.safetensors. Name a directory, or write one file for PyTorch with --to torch and a "
+        "name that ends in .safetensors; no other format can be written"
+    )
     assert not any(tmp_path.iterdir())
+
+
+def test_a_file_of_safetensors_is_not_native(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"\.safetensors is the ending of a file, and the native format is a directory"
+    ):
+        convert("demo", tmp_path / "model.safetensors")
+    convert("demo", tmp_path / "model.v1.2")  # a dot alone is no ending
 
 
 def test_the_destination_is_looked_at_before_the_source(tmp_path: Path) -> None:

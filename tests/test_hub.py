@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from huggingface_hub import constants as client
 from safetensors.numpy import load_file, save
 
 from spectra_jax import hub
+from spectra_jax.tensor_file import combined_sha256
 from tests.hub_stand_in import HubStandIn
 
 WEIGHTS = save({"weight": np.arange(4096, dtype=np.float32)})
@@ -338,10 +340,20 @@ def test_a_network_that_swallows_packets(monkeypatch: pytest.MonkeyPatch) -> Non
     assert time.monotonic() - began < 5  # one try, where the client alone would go on for minutes
 
 
-def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "huggingface.example")
-    text = refusal("org/model")
-    assert text.startswith("Cannot reach huggingface.example (") and "protocol" in text
+@pytest.mark.parametrize(
+    "endpoint",
+    ["huggingface.example", "ftp://x", "http://", "http://[::1", "http://x:port", "https://x y", "https://x?a"],
+)
+def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    sentence = (
+        f"HF_ENDPOINT is {endpoint.rstrip('/')!r}, which is not the address of a Hub. Set it to one such as "
+        "https://huggingface.co, or unset it, or give a local path as the model, or `--model demo`."
+    )
+    assert refusal("org/model") == sentence
+    with pytest.raises(hub.HubError) as raised:
+        hub.list_dataset("org/trials", "main")
+    assert str(raised.value) == sentence
 
 
 def test_a_login_page_is_not_a_hub(stand_in: HubStandIn) -> None:
@@ -383,6 +395,191 @@ def test_offline_with_half_of_it(stand_in: HubStandIn, monkeypatch: pytest.Monke
     fetched.config.unlink()
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
     assert "has no config.json of org/model" in refusal("org/model")
+
+
+# Weights in several files
+
+INDEX = "model.safetensors.index.json"
+
+
+def put_shards(stand_in: HubStandIn, **weight_map: str) -> dict[str, bytes]:
+    """A repository whose weights are in two files, with this map or the right one."""
+    # Other than in any other file, since the stand-in's CDN finds a file by its digest.
+    shards = {f"{name}.safetensors": save({name: np.full(99, n)}) for n, name in enumerate(("one", "two"))}
+    weight_map = weight_map or {"a": "one.safetensors", "b": "two.safetensors"}
+    index = json.dumps({"weight_map": weight_map}).encode()
+    stand_in.repos["org/shards"] = {"main": {"config.json": b"{}", INDEX: index, **shards}}
+    return shards
+
+
+@pytest.mark.parametrize("without_a_hub", ["offline", "down"])
+def test_weights_in_several_files(
+    stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch, no_network: Callable[[], str], without_a_hub: str
+) -> None:
+    shards = put_shards(stand_in)
+    fetched = hub.fetch_model("org/shards")
+    assert fetched.weights.name == INDEX and fetched.config is not None
+    for name, content in shards.items():
+        assert (fetched.weights.parent / name).read_bytes() == content
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in shards.items()}
+    assert fetched.sha256 == combined_sha256(digests)
+    # What is cached serves without the Hub, which has no model.safetensors, as the cache knows.
+    if without_a_hub == "offline":
+        monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
+    else:
+        no_network()
+    assert hub.fetch_model("org/shards") == fetched
+
+
+def test_each_of_several_files_is_verified(stand_in: HubStandIn) -> None:
+    put_shards(stand_in)
+    stand_in.garble("two.safetensors")
+    text = refusal("org/shards")
+    assert text.startswith("two.safetensors of org/shards at revision ") and "It has been removed from" in text
+    stand_in.heal()
+    hub.fetch_model("org/shards")
+
+
+@pytest.mark.parametrize(
+    ("shard", "said"),
+    [
+        (
+            "../../../outside.safetensors",
+            "weight_map has '../../../outside.safetensors' for a, which is not",
+        ),
+        ("three.safetensors", "org/shards has no three.safetensors at revision "),
+    ],
+)
+def test_an_index_that_names_no_file_of_the_repository(stand_in: HubStandIn, shard: str, said: str) -> None:
+    put_shards(stand_in, a=shard)
+    assert said in refusal("org/shards")
+    assert not any("outside" in request.path for request in stand_in.requests)
+
+
+# Answers that no Hub gives
+
+
+def nothing_but(cache: Path, *names: str) -> bool:
+    """Whether nothing was written beside or into the cache, but for files in it of these names."""
+    beside = [path for path in cache.parent.iterdir() if path != cache]
+    return not beside and {path.name for path in cache.rglob("*") if path.is_file()} <= {"CACHEDIR.TAG", *names}
+
+
+@pytest.mark.parametrize("when", ["always", "the second time"])
+@pytest.mark.parametrize(
+    ("header", "value", "said"),
+    [
+        ("X-Linked-Etag", '"../../../../outside"', "the ETag '\"../../../../outside\"', not a sha1 or sha256 in hex"),
+        ("X-Linked-Etag", "/tmp/outside", "the ETag '/tmp/outside', not a sha1"),
+        ("X-Linked-Etag", 'W/"' + "a" * 63 + '/"', "not a sha1"),
+        ("X-Repo-Commit", "../../../outside", "the commit '../../../outside', not 40 hexadecimal digits"),
+        ("X-Repo-Commit", "main", "the commit 'main', not 40 hexadecimal digits"),
+        ("X-Xet-Hash", "../../outside", "the xet hash '../../outside', not 64 hexadecimal digits"),
+    ],
+)
+def test_headers_that_would_be_paths_out_of_the_cache(
+    stand_in: HubStandIn, cache: Path, header: str, value: str, said: str, when: str
+) -> None:
+    """The client asks again before it downloads, and a second answer may be another."""
+    answers = 0
+
+    def forge(name: str, headers: dict[str, str]) -> None:
+        nonlocal answers
+        answers += 1
+        if when == "always" or answers > 1:
+            headers[header] = value
+
+    stand_in.alter = forge
+    text = refusal("org/model")
+    assert text.startswith(f"{stand_in.url} answered the request for org/model with the ") and said in text
+    assert text.endswith("That is not a Hub's answer, and nothing was written; check HF_ENDPOINT.")
+    assert stand_in.asked("GET") == []
+    assert nothing_but(cache)
+    stand_in.heal()
+    assert hub.fetch_model("org/model").sha256 == SHA256
+
+
+def test_a_small_file_whose_etag_would_be_a_path(stand_in: HubStandIn, cache: Path) -> None:
+    def forge(name: str, headers: dict[str, str]) -> None:
+        if name == "config.json":
+            headers["ETag"] = '"../../../../outside"'
+
+    stand_in.alter = forge
+    assert "the ETag '\"../../../../outside\"'" in refusal("org/model")
+    assert not (cache.parent / "outside").exists()
+
+
+def test_a_missing_file_whose_commit_would_be_a_path(stand_in: HubStandIn, cache: Path) -> None:
+    """That a commit lacks a file is noted in the cache as well, under the commit's name."""
+    stand_in.alter = lambda name, headers: headers.update({"X-Repo-Commit": "../../../outside"})
+    assert "not 40 hexadecimal digits" in refusal("org/pickled")
+    assert nothing_but(cache)
+
+
+def test_another_commit_than_asked_for(stand_in: HubStandIn) -> None:
+    other = "f" * 40
+    stand_in.alter = lambda name, headers: headers.update({"X-Repo-Commit": other})
+    assert f"with a file of commit {other}, where {COMMIT} was asked for" in refusal(f"org/model@{COMMIT}")
+
+
+def test_answers_are_checked_in_new_sessions_as_well(stand_in: HubStandIn, cache: Path) -> None:
+    """The client makes another session after a failed connection."""
+    hub.fetch_model("org/bare")
+    huggingface_hub.close_session()
+    stand_in.alter = lambda name, headers: headers.update({"X-Linked-Etag": "../../../../outside"})
+    assert "not a sha1" in refusal("org/model")
+
+
+def test_other_uses_of_the_client_are_left_alone(stand_in: HubStandIn, tmp_path: Path) -> None:
+    """Programs that fetch from the Hub themselves see what they always saw."""
+    hub.fetch_model("org/model")
+    stand_in.alter = lambda name, headers: headers.update({"X-Linked-Etag": '"of-another-kind"'})
+    url = f"{stand_in.url}/org/model/resolve/main/model.safetensors"
+    assert huggingface_hub.get_hf_file_metadata(url).etag == "of-another-kind"
+
+
+@pytest.mark.parametrize(
+    "name", ["../data/test-1.parquet", "/etc/test-1.parquet", "data/../../test-1.parquet", "data//test-1.parquet", "",
+             "data\\..\\test-1.parquet", "data/./test-1.parquet", "C:/test-1.parquet", "data/test-1\n.parquet", 3],
+)  # fmt: skip
+def test_a_listed_name_that_would_be_a_path(stand_in: HubStandIn, name: object) -> None:
+    stand_in.repos["datasets/org/trials"] = {"main": {"data/test-0.parquet": b"PAR1"}}
+    assert hub.list_dataset("org/trials", "main")[1] == ["data/test-0.parquet"]
+    stand_in.listed = [name]
+    with pytest.raises(hub.HubError) as raised:
+        hub.list_dataset("org/trials", "main")
+    assert f"a file named {name!r}, not a path inside the repository" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [("Retry-After", "301"), ("RateLimit", '"resolvers";r=0;t=301'), ("Retry-After", "9" * 30)]
+)
+def test_a_wait_that_is_too_long_is_not_waited(
+    stand_in: HubStandIn, no_sleep: list[float], header: str, value: str
+) -> None:
+    stand_in.deny("model.safetensors", 429, {header: value})
+    text = refusal("org/model")
+    seconds = 301 if "301" in value else int("9" * 18)
+    assert text.startswith(f"{stand_in.url} does not serve org/model for another {seconds:,} seconds. Run the same")
+    assert no_sleep == []
+
+
+def test_a_token_that_cannot_be_read(stand_in: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    token = tmp_path / "file" / "token"
+    monkeypatch.setattr(client, "HF_TOKEN_PATH", str(token))
+    assert refusal("org/model") == (
+        f"Cannot read {token}: Not a directory. Fix that, or set HF_HOME to a folder that can be read and written."
+    )
+
+
+def test_a_download_that_hangs_ends(
+    stand_in: HubStandIn, no_sleep: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
+    stand_in.hang("model.safetensors")
+    text = refusal("org/model")
+    assert text.startswith("The download of model.safetensors of org/model broke off (") and "timed out)" in text
 
 
 # What the Hub refuses
@@ -500,7 +697,7 @@ def test_a_download_that_breaks_every_time(
         (RuntimeError("File error: No space left on device (os error 28)"), "The disk is full: model.safetensors"),
         (
             PermissionError(errno.EACCES, "Permission denied"),
-            "Cannot write model.safetensors of org/model into the cache ({cache}): Permission denied. Mend that, or "
+            "Cannot write model.safetensors of org/model into the cache ({cache}): Permission denied. Fix that, or "
             "set HF_HOME to a folder that can be written.",
         ),
         (OSError("Consistency check failed: 3 bytes of 9"), "broke off (Consistency check failed: 3 bytes of 9)"),
@@ -526,7 +723,7 @@ def test_a_cache_that_cannot_be_read(cache: Path) -> None:
     (cache / "models--org--model").mkdir(parents=True)
     (cache / "models--org--model" / "snapshots").write_text("in the way")
     assert refusal("org/model") == (
-        f"Cannot read the cache ({cache}): Not a directory. Mend its permissions, or set HF_HOME to another folder."
+        f"Cannot read the cache ({cache}): Not a directory. Fix its permissions, or set HF_HOME to another folder."
     )
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import stat
 import zipfile
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from spectra_jax.atomic import atomic_directory, atomic_file, require_free
-from spectra_jax.tensor_file import TensorFile, TensorFileError, TensorSpec, write_tensors
+from spectra_jax.tensor_file import TensorFile, TensorFileError, TensorSpec, open_tensors, write_tensors
 
 # A file of its own for every example would be right too, but the same name is written over as well.
 one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -151,7 +152,7 @@ ONE = np.ones((2, 3), np.float32)
         ([("a", ONE), ("b", ONE), ("c", ONE)], "tensor c .* not announced"),
         ([("a", ONE), ("b", ONE.T)], r"tensor b .*\(3, 2\)"),
         ([("a", ONE), ("b", ONE.astype(np.float64))], "tensor b .*F64"),
-        ([("a", ONE), ("b", ONE.astype(np.float16))], "tensor b .*float16"),
+        ([("a", ONE), ("b", ONE.astype(np.float16))], "tensor b .*F16"),
         ([("a", ONE), ("b", ONE.astype(">f4"))], "tensor b .*>f4"),
     ],
     ids=["missing", "none", "twice", "unknown", "shape", "wider", "half", "big-endian"],
@@ -260,6 +261,97 @@ def test_what_pytorch_saves(zipped: bool, tmp_path: Path) -> None:
         TensorFile(path)
 
 
+def test_headers_that_are_too_deep_or_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(raw('{"a":' * 50_000 + "}" * 50_000))
+    with pytest.raises(TensorFileError, match="a damaged or cut safetensors file"):
+        TensorFile(path)
+    path.write_bytes(raw("{}".ljust(2**24 + 8)))
+    with pytest.raises(TensorFileError, match="a header of 16,777,224 bytes, where 16,777,216 are the most"):
+        TensorFile(path)
+
+
+def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
+    fifo, device = tmp_path / "fifo.safetensors", tmp_path / "device.safetensors"
+    os.mkfifo(fifo)
+    device.symlink_to("/dev/zero")
+    for path in (fifo, device):
+        with pytest.raises(OSError, match=f"{path} is not a regular file, but a device, pipe or socket"):
+            TensorFile(path)
+
+
+# Several files
+
+
+INDEX = "model.safetensors.index.json"
+PARTS = {"one.safetensors": {"a": np.arange(3.0), "b": np.ones(2)}, "two.safetensors": {"c": np.array(7)}}
+WHERE = {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
+
+
+def split_checkpoint(folder: Path, weight_map: object = WHERE) -> Path:
+    for name, contents in PARTS.items():
+        write(folder / name, contents)
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 48}, "weight_map": weight_map}))
+    return folder / INDEX
+
+
+def test_several_files_are_read_as_one(tmp_path: Path) -> None:
+    file = open_tensors(split_checkpoint(tmp_path))
+    contents = {name: array for part in PARTS.values() for name, array in part.items()}
+    assert_same({name: file.read(name) for name in file.specs}, contents)
+    assert file.size == sum((tmp_path / name).stat().st_size for name in PARTS)
+    # As `sha256sum one.safetensors two.safetensors | sha256sum` has it.
+    listed = "".join(f"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}  {name}\n" for name in PARTS)
+    assert file.sha256() == hashlib.sha256(listed.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "said"),
+    [
+        (None, "it has no weight_map of tensors to files"),
+        ({}, "it has no weight_map"),
+        ([], "it has no weight_map"),
+        ({"a": 3}, "weight_map has 3 for a, which is not the name of a .safetensors file beside the index"),
+        ({"a": "../one.safetensors"}, "weight_map has '../one.safetensors' for a"),
+        ({"a": "/etc/one.safetensors"}, "is not the name of"),
+        ({"a": "b\\one.safetensors"}, "is not the name of"),
+        ({"a": "..safetensors"}, "is not the name of"),
+        ({"a": "one.bin"}, "weight_map has 'one.bin' for a"),
+        ({name: f"{name}.safetensors" for name in map(str, range(1001))}, "1,001 files, where 1,000 are the most"),
+        ({"a": "one.safetensors"}, "one.safetensors has tensor b, which the index does not state"),
+        ({**WHERE, "d": "two.safetensors"}, "two.safetensors lacks tensor d, which the index states"),
+        ({**WHERE, "b": "two.safetensors"}, "one.safetensors has tensor b, which the index does not state"),
+    ],
+)
+def test_an_index_that_does_not_fit(weight_map: object, said: str, tmp_path: Path) -> None:
+    index = split_checkpoint(tmp_path, weight_map)
+    with pytest.raises(TensorFileError, match=re.escape(said)) as raised:
+        open_tensors(index)
+    assert str(raised.value).startswith(f"{index}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not an index of safetensors files"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}', '"a" stands twice in one object'),
+        (LFS, "not an index of safetensors files"),
+    ],
+)
+def test_an_index_that_is_none(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(text)
+    with pytest.raises(TensorFileError, match=said):
+        open_tensors(tmp_path / INDEX)
+
+
+def test_a_file_of_several_that_is_missing(tmp_path: Path) -> None:
+    index = split_checkpoint(tmp_path)
+    (tmp_path / "two.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"two\.safetensors"):
+        open_tensors(index)
+
+
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         TensorFile(tmp_path / "none.safetensors")
@@ -348,7 +440,12 @@ def test_invented_headers(header: list, data: bytes, tmp_path: Path) -> None:
     text = ",".join(f"{json.dumps(name)}:{json.dumps(entry, default=str)}" for name, entry in header)
     path = tmp_path / "a.safetensors"
     path.write_bytes(raw(f"{{{text}}}", data))
-    assert_reads_like_the_library(path)
+    if len({name for name, _ in header}) < len(header):
+        # The library takes the later of two entries; which one was meant, nobody knows.
+        with pytest.raises(TensorFileError):
+            TensorFile(path)
+    else:
+        assert_reads_like_the_library(path)
 
 
 @one_folder
@@ -479,11 +576,16 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
         require_free(tmp_path / name)
 
 
-@pytest.mark.parametrize("place", ["none/model", "file/model"])
-def test_a_directory_without_a_place(place: str, tmp_path: Path) -> None:
+def test_a_directory_whose_parents_are_missing(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "none" / "yet" / "model") as partial:
+        (partial / "a.txt").write_bytes(b"new")
+    assert (tmp_path / "none" / "yet" / "model" / "a.txt").read_bytes() == b"new"
+
+
+def test_a_directory_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    parent = (tmp_path / place).parent
-    with pytest.raises(FileNotFoundError, match=f"{parent}: no such directory"), atomic_directory(tmp_path / place):
+    said = re.escape(f"{tmp_path / 'file' / 'model'} cannot be made, because {tmp_path / 'file'} is a file")
+    with pytest.raises(NotADirectoryError, match=said), atomic_directory(tmp_path / "file" / "model"):
         pytest.fail("nothing may be written")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 

@@ -43,6 +43,7 @@ class Recomputed:
       missing: trials of the dataset without a score: skipped, or left out.
       unknown: scores of trials that the dataset does not have.
       problem: what is wrong, in words; None where both agree.
+      unreachable: why its files could not be fetched, where that is a reason that holds for all datasets.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class Recomputed:
     problem: str | None
     missing: int | None = None
     unknown: int | None = None
+    unreachable: str | None = None
 
     @property
     def difference(self) -> float | None:
@@ -90,7 +92,8 @@ def _recomputed(name: str) -> Recomputed:
         )
         found = evaluate(scores, labels, common=True, resamples=0).numbers
     except (hub.HubError, ValueError) as error:
-        return Recomputed(**row, recomputed=None, trials=None, problem=str(error))  # type: ignore[arg-type]
+        unreachable = error.reason if isinstance(error, hub.UnreachableError) else None
+        return Recomputed(**row, recomputed=None, trials=None, problem=str(error), unreachable=unreachable)  # type: ignore[arg-type]
     scored = found["n_bonafide"] + found["n_spoof"]
     problems = []
     missing, unknown = len(labels.utterance_ids) - scored, len(scores) - scored

@@ -25,5 +25,9 @@ def convert(
     del debug  # acted on as it is read
     from spectra_jax.convert import convert as run
 
-    run(source, destination, to)
+    checkpoint = run(source, destination, to)
     say(f"{source} -> {destination} ({to})")
+    if prefix := checkpoint.provenance.get("names_without"):
+        say(f"All names in {source} begin with {prefix}, as PyTorch's data parallelism leaves them; it was left out.")
+    if dtype := checkpoint.provenance.get("source_dtype"):
+        say(f"The weights of {source} are {dtype}; the same values are written as float32.")

@@ -22,6 +22,7 @@ def info(
     from spectra_jax.model.spectra import count_parameters
     from spectra_jax.precision import PRECISIONS
     from spectra_jax.pretrained import open_checkpoint
+    from spectra_jax.tensor_file import open_tensors
 
     checkpoint = open_checkpoint(model)
     config, encoder = checkpoint.config, checkpoint.config.encoder
@@ -30,7 +31,7 @@ def info(
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     rows = {
-        "model": f"{model} ({checkpoint.weights.stat().st_size:,} bytes on disk)",
+        "model": f"{model} ({open_tensors(checkpoint.weights).size:,} bytes on disk)",
         "parameters": f"{count_parameters(config):,}",
         "window": f"{config.num_samples:,} samples, {config.num_samples / config.sample_rate:.2f} s at "
         f"{config.sample_rate:,} Hz; pre-emphasis {config.preemphasis}",

@@ -63,7 +63,7 @@ def verify(
     """Score by our network and by a reference in one run, on the same windows, and say whether they are the same.
 
     Where they are not, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
-    wrong usage.
+    wrong usage, or nothing could be compared.
     """
     del debug  # acted on as it is read
     if reported == (against is not None):
@@ -159,20 +159,29 @@ def _verify_reported(names: list[str], as_json: bool) -> None:
     from spectra_jax.arena.reported import verify_reported
 
     rows = verify_reported(names)
+    fetched = [row for row in rows if row.unreachable is None]
     if as_json:
         typer.echo(json.dumps([asdict(row) | {"difference": row.difference} for row in rows], indent=1))
-    else:
+    elif fetched:
         grid = Table(title="EER in percent, reported and recomputed")
         for name in ("dataset", "reported", "recomputed", "difference", "may differ by", "trials", ""):
             grid.add_column(name, justify="left" if name in ("dataset", "") else "right")
-        for row in rows:
+        for row in fetched:
             recomputed = "-" if row.recomputed is None else f"{row.recomputed:.6f}"
             difference = "-" if row.difference is None else f"{row.difference:+.1e}"
             trials = "-" if row.trials is None else f"{row.trials:,}"
-            grid.add_row(
-                *(row.dataset, row.reported, recomputed, difference, f"{row.tolerance:.0e}", trials),
-                Text(row.problem or "the same"),
-            )
+            numbers = (row.reported, recomputed, difference, f"{row.tolerance:.0e}", trials)
+            grid.add_row(row.dataset, *numbers, "see below" if row.problem else "the same")
         stdout().print(grid)
+        # Sentences in a column of a terminal would have a word or two on each line.
+        for row in fetched:
+            if row.problem:
+                stdout().print(Text(f"{row.dataset}: {row.problem}"), soft_wrap=True)
+    # One reason for all of them, so that it need not be read nine times.
+    for reason in dict.fromkeys(row.unreachable for row in rows if row.unreachable):
+        datasets = [row.dataset for row in rows if row.unreachable == reason]
+        say(f"not verified: {', '.join(datasets)}: {reason}.")
+    if not fetched:
+        raise typer.Exit(2)
     if any(row.problem for row in rows):
         raise typer.Exit(1)

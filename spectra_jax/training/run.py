@@ -40,7 +40,6 @@ from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
 from spectra_jax.scoring import hear
-from spectra_jax.tensor_file import TensorFile
 from spectra_jax.training.augment import AugmentConfig
 from spectra_jax.training.config import RunConfig, TrainingConfig
 from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
@@ -169,7 +168,7 @@ class Run:
         return {
             "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
             "init": None if init is None else str(init),
-            "init_sha256": None if self._init is None else TensorFile(self._init.weights).sha256(),
+            "init_sha256": None if self._init is None else self._init.sha256(),
             **json.loads(self.config.to_json()),
         }
 
@@ -177,7 +176,7 @@ class Run:
         file = self.output / RUN
         if not file.exists():
             require_free(self.output)
-            self.output.mkdir(exist_ok=True)
+            self.output.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as new:
                 new.write((json.dumps(self._identity, indent=2) + "\n").encode())
             return
