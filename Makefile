@@ -2,6 +2,8 @@
 # make test        the tests, PyTorch parity included, but for a few that take a minute or more each
 # make test-all    those too
 # make test-fast   the tests that need neither PyTorch nor the full-size network
+# make newest      those on the newest Python here, with the newest release of everything in an environment of its own
+# make lowest      those on Python 3.11, with the lowest versions that pyproject.toml admits
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
@@ -12,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all test-fast bench bench-quick bench-scale lint clean
+.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale lint clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
@@ -24,7 +26,10 @@ test-all: $(VENV)/installed-parity
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not full and not slow and not long"
+	$(BIN)/python -m pytest -m "not full and not slow and not long and not parity" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+newest lowest:
+	.ci/versions $@
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.speed full

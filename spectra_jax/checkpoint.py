@@ -19,6 +19,7 @@ from flax import nnx
 
 from spectra_jax.atomic import atomic_directory, atomic_file
 from spectra_jax.config import SpectraConfig
+from spectra_jax.devices import local_devices
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.precision import Precision
@@ -182,8 +183,9 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
 
     Raises:
       CheckpointError: the weights are damaged.
-      ValueError: float64 without x64.
+      ValueError: float64 without x64, or JAX cannot start its devices.
     """
+    local_devices()
     return filled(held_model(checkpoint.config, precision), checkpoint)
 
 

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 import pyarrow as pa
 
 from spectra_jax import compile_cache, hub
 from spectra_jax.bulk import SCHEMA, BulkRun, Part, Store, stretches
 from spectra_jax.bulk.parts import row
+from spectra_jax.devices import local_devices
 from spectra_jax.precision import Precision
 from spectra_jax.results import Result
 from spectra_jax.scoring import FIRST_WINDOW, Listening, Scorer, identity
@@ -119,11 +119,11 @@ class Scoring:
             self.source,
             precision=self.precision,
             batch_size=self.batch_size,
-            devices=jax.local_devices()[:1],
+            devices=local_devices()[:1],
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
-        with compile_cache.kept(lambda _: None, jax.local_devices()[0].platform) as kept:
+        with compile_cache.kept(lambda _: None, local_devices()[0].platform) as kept:
             scorer.load(kept=kept)
         return scorer
 

@@ -28,6 +28,7 @@ from spectra_jax.batch_size import clips_per_device
 from spectra_jax.checkpoint import filled, held_model
 from spectra_jax.compile_cache import CompiledNetworks, DamagedError, xla_flags
 from spectra_jax.config import SpectraConfig
+from spectra_jax.devices import local_devices
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, folded, split, split_with_rank_gaps
 from spectra_jax.precision import Precision
 from spectra_jax.pretrained import open_checkpoint
@@ -188,7 +189,7 @@ class Scorer:
 
     def _load(self, num_clips: int | None, kept: CompiledNetworks | None) -> _Network:
         source = self.source
-        devices = list(self._asked_devices or jax.local_devices())
+        devices = list(self._asked_devices or local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
         shapes = source if checkpoint is None else held_model(checkpoint.config, self.precision)
         assert isinstance(shapes, SpectraAASIST3)

@@ -35,6 +35,8 @@ from tests.test_training import MODEL
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
 
+pytestmark = pytest.mark.parity
+
 LABELS = np.array([0, 1, 1, 0])
 CLASS_WEIGHTS = np.array([0.3, 1.7])
 # As a share of each gradient's largest element. The logits agree to 4e-14, and a backward pass adds sums as long.

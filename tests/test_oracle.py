@@ -21,6 +21,8 @@ from tests.oracle.spectra_torch import (  # noqa: E402
     load_oracle,
 )
 
+pytestmark = pytest.mark.parity
+
 TINY, FULL = recipe.GOLDEN / "tiny", recipe.GOLDEN / "full"
 
 # Float64 leaves nothing but rounding. The measured differences are 3e-14 (tiny) and 2e-14 (full); the bound leaves

@@ -22,6 +22,8 @@ pytest.importorskip("transformers", reason="needs the extra `parity` (torch, tra
 
 from tests.oracle import spectra_torch  # noqa: E402
 
+pytestmark = pytest.mark.parity
+
 ENCODER = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

@@ -70,6 +70,15 @@ def test_public_names() -> None:
     assert spectra_jax.__version__ == importlib.metadata.version("spectra-jax")
 
 
+def test_every_dependency_has_a_lower_bound() -> None:
+    """What `make lowest` installs: the exact lower bounds of the extras that it is asked for, and no others."""
+    command = [sys.executable, str(ROOT / ".ci" / "lowest.py"), "test", "report", "verify"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert all(line.count("==") == 1 for line in lines)
+    names = {line.partition("==")[0] for line in lines}
+    assert {"jax", "flax", "numpy", "pytest", "jinja2", "onnxruntime"} <= names and not {"torch", "ray"} & names
+
+
 @pytest.mark.slow
 def test_the_wheel(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]

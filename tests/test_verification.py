@@ -33,6 +33,8 @@ from tests.hub_stand_in import HubStandIn
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
 
+pytestmark = pytest.mark.parity
+
 TINY = GOLDEN / "tiny"
 ROOT = Path(__file__).parent.parent
 # The oracle as a reference that somebody might publish.

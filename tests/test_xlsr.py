@@ -23,6 +23,8 @@ transformers = pytest.importorskip("transformers", reason="needs the extra `pari
 
 from tests.oracle.spectra_torch import checkpoint_shapes  # noqa: E402
 
+pytestmark = pytest.mark.parity
+
 
 @st.composite
 def encoders(draw: st.DrawFn) -> dict:

@@ -17,8 +17,7 @@ def info(
 ) -> None:
     """Show a model's architecture, size and provenance, and the devices here. Reads no weights."""
     del debug  # acted on as it is read
-    import jax
-
+    from spectra_jax.devices import local_devices
     from spectra_jax.model.spectra import count_parameters
     from spectra_jax.precision import PRECISIONS
     from spectra_jax.pretrained import open_checkpoint
@@ -42,7 +41,7 @@ def info(
         f"{config.kan.grid_size} intervals",
         "input": f"3 to {config.max_frames} frames, up to {encoder.num_samples(config.max_frames + 1) - 1:,} samples",
         "precision": ", ".join(PRECISIONS),
-        "devices": ", ".join(f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()),
+        "devices": ", ".join(f"{device.platform}:{device.id} ({device.device_kind})" for device in local_devices()),
         **{key.replace("_", " "): value for key, value in sorted(checkpoint.provenance.items())},
     }
     for key, value in rows.items():

@@ -174,9 +174,8 @@ def score(
 
     share = bulk.share(process, distributed)
 
-    import jax
-
     from spectra_jax import compile_cache
+    from spectra_jax.devices import local_devices
     from spectra_jax.scoring import Listening, Scorer, ScoringProgress
 
     listening = Listening(_hop(windows), aggregate)
@@ -201,7 +200,7 @@ def score(
             if bulk.follow(run, run.counted(Cluster(address, actors).make(run))):
                 raise typer.Exit(1)
             return
-    here = jax.local_devices()
+    here = local_devices()
     if devices != "all" and int(devices) > len(here):
         raise ValueError(f"--devices {devices}, but there are {len(here)}: {', '.join(map(str, here))}")
     scorer = Scorer(

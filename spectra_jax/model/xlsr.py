@@ -23,9 +23,23 @@ from spectra_jax.model.layers import Conv, LayerNorm, Linear, Tap, uniform_fan_i
 from spectra_jax.precision import Precision
 
 
+@jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, as PyTorch computes it: `jax.nn.gelu` goes by `erfc`, which takes a CPU three times as long."""
+    """The exact GELU, as PyTorch computes it: `jax.nn.gelu` uses `erfc`, which takes a CPU three times as long."""
     return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The derivative, Phi(x) + x phi(x) of the standard normal distribution.
+
+    Written out, since JAX 0.12's own rule for `erf` calls a primitive that cannot be differentiated inside
+    `jax.shard_map`, where a training step is: it mixes constants with values that differ between devices.
+    """
+    (x,), (change,) = primals, tangents
+    cumulative = 0.5 * (1 + lax.erf(x * math.sqrt(0.5)))
+    density = jnp.exp(-0.5 * jnp.square(x)) * math.sqrt(0.5 / math.pi)
+    return gelu(x), (cumulative + x * density) * change
 
 
 class FeatureExtractorLayer(nnx.Module):

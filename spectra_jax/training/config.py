@@ -61,7 +61,10 @@ class TrainingConfig(Section):
         for name in ("warmup_steps", "freeze_layers"):
             check_integer(f"training.{name}", getattr(self, name), minimum=0)
         require(
-            self.warmup_steps < self.steps, "training.warmup_steps", self.warmup_steps, f"below steps = {self.steps}"
+            self.warmup_steps < self.steps,
+            "training.warmup_steps",
+            self.warmup_steps,
+            f"below training.steps = {self.steps}; set it (its default is 100), to 0 for no warm-up",
         )
         for name in ("learning_rate", "encoder_learning_rate", "weight_decay"):
             check_number(f"training.{name}", getattr(self, name), lambda rate: rate >= 0, "a number of at least 0")

@@ -33,6 +33,7 @@ from jax.sharding import PartitionSpec as P
 from spectra_jax.ahead import ahead
 from spectra_jax.atomic import atomic_file, require_free
 from spectra_jax.checkpoint import Checkpoint, replace_weights, write_native
+from spectra_jax.devices import local_devices
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.identity import require_same
 from spectra_jax.metrics import eer
@@ -143,7 +144,7 @@ class Run:
         self.config = config
         training = config.training
         Precision.of(training.precision).require_mode()
-        devices = list(devices or jax.local_devices())
+        devices = list(devices or local_devices())
         share = training.accumulation * len(devices)
         if training.batch_size % share:
             raise ValueError(
