@@ -24,8 +24,8 @@ from rich.text import Text
 
 from spectra_jax import metrics
 from spectra_jax.atomic import atomic_file
-from spectra_jax.evaluation import interval_of, six_decimals
-from spectra_jax.labels import Labels, labels_of
+from spectra_jax.evaluation import interval_of, inverted, mismatch_hint, no_trial_in_common, six_decimals
+from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.trials import InputError, count, examples
@@ -143,19 +143,17 @@ def _joined(a: Scores, b: Scores, common: bool) -> tuple[np.ndarray, np.ndarray]
     found = np.array([place.get(identity, -1) for identity in a.utterance_ids])
     rows = np.flatnonzero(found >= 0)
     if not len(rows):
-        raise InputError(
-            f"{a.name} and {b.name} have no trial in common: {a.utterance_ids[0]!r} in one, {b.utterance_ids[0]!r} in "
-            "the other"
-        )
+        raise InputError(no_trial_in_common(a, b))
     if not common and (len(rows) < len(a) or len(rows) < len(b)):
         both = set(a.utterance_ids[rows])
+        only_a, only_b = ([i for i in one.utterance_ids if i not in both] for one in (a, b))
         raise InputError(
             "".join(
                 f"{count(len(missing), 'trial')} of {one.name} not in {other.name}:{examples(missing)}\n"
-                for one, other in ((a, b), (b, a))
-                if (missing := [_with_reason(i, other) for i in one.utterance_ids if i not in both])
+                for one, other, ids in ((a, b, only_a), (b, a, only_b))
+                if (missing := [_with_reason(i, other) for i in ids])
             )
-            + "Compare the trials that both have with --common."
+            + (mismatch_hint(only_a, only_b) or "Compare the trials that both have with --common.")
         )
     return rows, found[rows]
 
@@ -188,8 +186,7 @@ def _correlations(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]
 
 def _own_labels(a: Scores, b: Scores) -> Labels | None:
     for scores in (a, b):
-        column = scores.columns.get("label")
-        if column is not None and all(column) and {str(value) for value in column} >= {"bonafide", "spoof"}:
+        if set(own_label_words(scores) or ()) == {True, False}:
             return labels_of(scores)
     return None
 
@@ -199,7 +196,11 @@ def _labelled(
 ) -> dict[str, Any]:
     known = dict(zip(labels.utterance_ids, range(len(labels.utterance_ids)), strict=True))
     if missing := [str(identity) for identity in ids if identity not in known]:
-        raise InputError(f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}")
+        hint = mismatch_hint(missing, list(labels.utterance_ids))
+        raise InputError(
+            f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}"
+            + (f"\n{hint}" if hint else "")
+        )
     if cluster is not None and cluster not in labels.columns:
         raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
     places = np.array([known[identity] for identity in ids])
@@ -215,6 +216,7 @@ def _labelled(
         "threshold": equal[0].threshold,
         "n_flips": int(flips.sum()),
         "flips": [str(identity) for identity in ids[flips][:WORST]],
+        "subsets": subset_counts({name: column[places] for name, column in labels.columns.items()}),
         "eer_difference_percent": 100 * (equal[0].rate - equal[1].rate),
     }
     if resamples:
@@ -283,6 +285,20 @@ def _verdict(numbers: Mapping[str, Any]) -> str:
         + (f"; {numbers['n_explained']:,} more have one" if numbers["n_explained"] else "")
         + "."
     )
+
+
+def hints(comparison: Comparison) -> list[str]:
+    """What a user should know about the figures: scores that look inverted."""
+    numbers = comparison.numbers
+    if "eer_percent" not in numbers:
+        opposite = numbers["spearman"] is not None and numbers["spearman"] < -0.5
+        both = f"{numbers['a']} and {numbers['b']}"
+        return [f"{both} rank the trials in opposite orders: are the scores of one inverted?"] if opposite else []
+    return [
+        hint
+        for name, rate in zip((numbers["a"], numbers["b"]), numbers["eer_percent"], strict=True)
+        for hint in inverted(str(name), rate)
+    ]
 
 
 def write(comparison: Comparison, path: Path) -> None:

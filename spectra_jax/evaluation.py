@@ -9,6 +9,7 @@ The EER is the Speech Anti-Spoofing Arena's, computed from scores rounded to six
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.labels import NOTHING, Labels, labels_of
+from spectra_jax.conventions import NOTHING
+from spectra_jax.labels import Labels, labels_of, subset_counts
 from spectra_jax.metrics import ASVSPOOF5, Costs, Interval
 from spectra_jax.score_file import Scores
+from spectra_jax.tables import stem
 from spectra_jax.trials import InputError, count, examples
 
 # Rates that people read in percent, and their names there.
@@ -109,6 +112,7 @@ def evaluate(
         "seed": seed,
         "confidence": 0.95,
         "cluster": cluster,
+        "subsets": subset_counts(columns),
     }
     if thresholds:
         rates = metrics.error_rates(values[bonafide], values[~bonafide], np.asarray(thresholds, np.float64))
@@ -140,12 +144,64 @@ def _joined(scores: Scores, labels: Labels, common: bool) -> tuple[np.ndarray, n
             raise InputError(
                 _unmatched(scores.name, without_label, labels.name, "label")
                 + _unmatched(labels.name, without_score, scores.name, "score")
-                + "Give the files that belong together, or take the trials that both have with --common."
+                + (
+                    mismatch_hint([*without_label], [*without_score])
+                    or "Give the files that belong together, or take the trials that both have with --common."
+                )
             )
     if not len(rows):
-        ids = f"{scores.utterance_ids[0]!r} there, {labels.utterance_ids[0]!r} here"
-        raise InputError(f"{scores.name} and {labels.name} have no trial in common: {ids}")
+        raise InputError(no_trial_in_common(scores, labels))
     return rows, found[rows]
+
+
+def no_trial_in_common(one: Scores, other: Scores | Labels) -> str:
+    """The message about two files none of whose ids are the same."""
+    if not len(one.utterance_ids) or not len(other.utterance_ids):
+        empty = one if not len(one.utterance_ids) else other
+        return f"{empty.name} has no trials left, so it has none in common with {(other if empty is one else one).name}"
+    first, second = str(one.utterance_ids[0]), str(other.utterance_ids[0])
+    hint = mismatch_hint(list(one.utterance_ids), list(other.utterance_ids))
+    return f"{one.name} and {other.name} have no trial in common: {first!r} in one, {second!r} in the other" + (
+        f"\n{hint}" if hint else ""
+    )
+
+
+def mismatch_hint(one: Sequence[str], other: Sequence[str]) -> str:
+    """What to do about ids that differ by folder or extension only; empty where most differ by more."""
+    stems = {stem(identity): str(identity) for identity in other}
+    pairs = [(str(identity), stems[stem(identity)]) for identity in one if stem(identity) in stems]
+    if 2 * len(pairs) <= max(1, min(len(one), len(other))):
+        return ""
+    folders = any(re.split(r"[\\/]", a)[:-1] != re.split(r"[\\/]", b)[:-1] for a, b in pairs)
+    ends = sorted(
+        {_extension(identity) for pair in pairs if _extension(pair[0]) != _extension(pair[1]) for identity in pair}
+        - {""}
+    )
+    parts = ["the folder"] * folders + [f"the extension {', '.join(ends)}"] * bool(ends)
+    return (
+        f"{count(len(pairs), 'trial')} would match: their ids differ by {' and '.join(parts)} only. "
+        "--match stem compares ids without folder and extension."
+    )
+
+
+def _extension(identity: str) -> str:
+    name = re.split(r"[\\/]", identity)[-1]
+    return name.removeprefix(stem(identity))
+
+
+def hints(evaluation: Evaluation) -> list[str]:
+    """What a user should know about the figures: scores that look inverted."""
+    return inverted(evaluation.name, evaluation.numbers["eer_percent"])
+
+
+def inverted(name: str, eer_percent: float) -> list[str]:
+    """The hint that scores look inverted, where their EER is above 50 %."""
+    if eer_percent <= 50:
+        return []
+    return [
+        f"{name}: an EER of {eer_percent:.3f} %, above 50 %: these scores look inverted. Here higher = more bona fide; "
+        "negate the scores if theirs is the opposite."
+    ]
 
 
 def _unmatched(one: str, ids: Sequence[str], other: str, what: str) -> str:

@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spectra_jax.atomic import atomic_file
+from spectra_jax.atomic import atomic_file, require_writable
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.trials import InputError, Trial
 
@@ -157,23 +156,10 @@ def check_output(output: Path) -> None:
     """See that `write` will be able to write `output`, by creating a file beside it and removing that again.
 
     Raises:
-      InputError: an unknown extension, a missing or unwritable folder, or something there that is no plain file.
+      InputError: an unknown extension, an unwritable folder, or something there that is not a plain file.
     """
     _writer(output)
-    folder = output.resolve().parent
-    if not folder.exists():
-        raise InputError(f"{output}: its folder {folder} does not exist")
-    if not folder.is_dir():
-        raise InputError(f"{output}: {folder} is not a folder")
-    if output.is_dir():
-        raise InputError(f"{output}: a folder of this name is there already")
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output}: there is something of this name that is not a plain file")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error.strerror}") from error
+    require_writable(output)
 
 
 def write(results: Iterable[Result], output: Path) -> None:

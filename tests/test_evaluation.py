@@ -96,7 +96,7 @@ def test_ids_that_do_not_match() -> None:
     assert evaluate(short, labels, common=True, resamples=0).numbers["n_bonafide"] == 59
     skipped = Scores("short", scores.utterance_ids[1:], scores.scores[1:], skipped={"trial_0000": "NaN"})
     assert evaluate(skipped, labels, resamples=0).numbers["n_skipped"] == 1, "a skipped trial is no missing one"
-    with pytest.raises(InputError, match="no trial in common: 'x' there, 'trial_"):
+    with pytest.raises(InputError, match="no trial in common: 'x' in one, 'trial_"):
         evaluate(Scores("x", np.array(["x"], object), np.ones(1)), labels, common=True)
     with pytest.raises(InputError, match="no column 'sex' in scores or labels: attack, speaker"):
         evaluate(scores, labels, by=["sex"])
@@ -126,7 +126,7 @@ def test_the_command(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert {"eer_percent", "threshold", "n_bonafide", "n_spoof", "auc"} <= set(numbers)
     assert len(numbers["eer_percent_interval"]) == 2
     assert spectra(monkeypatch, "evaluate", files / "scores.txt") == 2
-    assert "no labels in it; give them with --labels" in capsys.readouterr().err
+    assert "no labels in it; give a file that has them with --labels" in capsys.readouterr().err
 
 
 def test_calibrates_and_applies(

@@ -62,13 +62,13 @@ def test_reads_the_arenas_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.csv", "utterance_id,label\na,1\nb,0\n", "2 labels neither `bonafide` nor `spoof`:\n  a: '1'"),
+        ("m.csv", "utterance_id,label\na,1\nb,0\n", "2 labels neither `bonafide` nor `spoof`, nor another word"),
         ("m.csv", "utterance_id,label\na,spoof\na,bonafide\n", "occurring more than once"),
-        ("m.csv", "utterance_id,class\na,spoof\n", "no column `label`"),
+        ("m.csv", "utterance_id,verdict\na,spoof\n", "no column `label`"),
         ("m.csv", "name,label\na,spoof\n", "no column `utterance_id` or `path`"),
-        ("p.txt", "a b c\n", "3 fields, none of the known protocols"),
+        ("p.txt", "a b c\n", "3 fields, neither a line of a known protocol"),
         ("p.txt", "LA_1 LA_E_1 - - bonafide\nLA_1 LA_E_2 -\n", "1 line without the 5 fields"),
-        ("p.txt", "LA_1 LA_E_1 - - bonafide\nLA_1 LA_E_2 - - fake\n", "1 label neither"),
+        ("p.txt", "LA_1 LA_E_1 - - bonafide\nLA_1 LA_E_2 - - maybe\n", "1 label neither"),
         ("p.txt", "\n", "empty"),
     ],
 )
