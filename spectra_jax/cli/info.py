@@ -15,7 +15,10 @@ def info(
     model: Annotated[str, typer.Argument(metavar="M", help="Any model that `score --model` takes.")],
     debug: Debug = False,
 ) -> None:
-    """Show a model's architecture, size and provenance, and the devices here. Reads no weights."""
+    """Show what a model is, and the devices of this machine.
+
+    Its architecture, size and provenance; no weights are read.
+    """
     del debug  # acted on as it is read
     import jax
 

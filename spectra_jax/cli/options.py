@@ -152,9 +152,7 @@ LabelsOption = Annotated[
 ]
 Subset = Annotated[
     str | None,
-    typer.Option(
-        "--subset", metavar="NAME", help="Take this subset alone, by the column `subset`: eval, progress, ..."
-    ),
+    typer.Option("--subset", metavar="NAME", help="Take this subset alone, by the column `subset`, such as eval."),
 ]
 MatchName = Literal["exact", "stem", "path"]
 MatchOption = Annotated[

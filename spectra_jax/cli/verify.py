@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def verify(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[INPUT]...", help="What `score` takes: clips, manifests, datasets.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT", help="What `score` takes: clips, manifests, datasets.", show_default=False),
     ] = None,
     against: Annotated[
         str | None,
@@ -60,7 +58,7 @@ def verify(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Score by our network and by a reference in one run, on the same windows, and say whether they are the same.
+    """Compare our network with a reference, on the same windows.
 
     Where they are not, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage.
