@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
 from spectra_jax.atomic import atomic_file
+from spectra_jax.console import Column, print_table
 from spectra_jax.evaluation import interval_of, inverted, mismatch_hint, no_trial_in_common, six_decimals
 from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
+from spectra_jax.printable import printable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.trials import InputError, count, examples
@@ -318,46 +319,58 @@ def write(comparison: Comparison, path: Path) -> None:
 
 
 def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:
-    """Print the comparison for people."""
+    """Print the comparison as tables, in which the systems are A and B."""
     numbers = comparison.numbers
-    a, b = str(numbers["a"]), str(numbers["b"])
-    grid = Table(title=Text(f"{a} against {b}: {count(numbers['n'], 'trial')}"), show_header=False)
-    grid.add_column()
-    grid.add_column(justify="right")
-    grid.add_row("largest |difference|", f"{numbers['max_difference']:.3g}")
+    rows = [("largest |difference|", f"{numbers['max_difference']:.3g}")]
     if numbers["max_difference_without_near_ties"] is not None and numbers["n_near_ties"]:
-        grid.add_row("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}")
-    grid.add_row("mean |difference|", f"{numbers['mean_difference']:.3g}")
+        rows.append(("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}"))
+    rows.append(("mean |difference|", f"{numbers['mean_difference']:.3g}"))
     for quantile, value in numbers["quantiles"].items():
-        grid.add_row(f"  {100 * float(quantile):g} % are at most", f"{value:.3g}")
-    grid.add_row("mean difference", f"{numbers['bias']:+.3g}")
-    for name in ("pearson", "spearman"):
-        grid.add_row(name.capitalize(), "-" if numbers[name] is None else f"{numbers[name]:.6f}")
-    grid.add_row(f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}")
-    grid.add_row(f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}")
-    grid.add_row("  unexplained", f"{numbers['n_unexplained']:,}")
+        rows.append((f"  {100 * float(quantile):g} % are at most", f"{value:.3g}"))
+    rows.append(("mean difference", f"{numbers['bias']:+.3g}"))
+    correlations = {name.capitalize(): numbers[name] for name in ("pearson", "spearman")}
+    rows += [(name, "-" if value is None else f"{value:.6f}") for name, value in correlations.items()]
+    rows.append((f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}"))
+    rows.append((f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}"))
+    rows.append(("  unexplained", f"{numbers['n_unexplained']:,}"))
     if "eer_percent" in numbers:
-        for name, place in ((a, 0), (b, 1)):
+        for index, name in enumerate("AB"):
             interval = numbers.get("eer_percent_interval")
-            grid.add_row(Text(f"EER of {name}"), _eer(numbers["eer_percent"][place], interval and interval[place]))
+            rows.append((f"EER of {name}", _eer(numbers["eer_percent"][index], interval and interval[index])))
         between = numbers.get("eer_difference_percent_interval")
-        grid.add_row("EER difference, paired", _eer(numbers["eer_difference_percent"], between))
-        grid.add_row(f"decisions that flip at {numbers['threshold']:.6f}", f"{numbers['n_flips']:,}")
-    console.print(grid)
-    rows = numbers["worst"][:worst]
-    if rows:
-        trials = Table(title="the largest differences, unexplained ones first")
-        for name in ("id", a, b, "difference", "rank gap", "pool", ""):
-            trials.add_column(Text(name), justify="left" if name in ("id", "pool", "") else "right")
-        for row in rows:
-            gap = "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}"
-            mark = "unexplained" if row["unexplained"] else ""
-            trials.add_row(
-                *(Text(row["utterance_id"]), f"{row['a']:.6f}", f"{row['b']:.6f}", f"{row['difference']:+.2g}"),
-                *(gap, row["rank_gap_pool"] or "", mark),
-            )
-        console.print(trials, crop=False)
-    console.print(Text(comparison.verdict))
+        rows.append(("EER of A minus EER of B, paired", _eer(numbers["eer_difference_percent"], between)))
+        rows.append((f"decisions that flip at {numbers['threshold']:.6f}", f"{numbers['n_flips']:,}"))
+    for name in ("a", "b"):
+        console.print(Text(f"{name.upper()}: {printable(numbers[name])}", overflow="fold"), highlight=False)
+    columns = [Column("", "text"), Column("", "number")]
+    print_table(console, columns, rows, title=f"A minus B, {count(numbers['n'], 'trial')}", header=False)
+    if trials := numbers["worst"][:worst]:
+        _worst_table(trials, console)
+    console.print(Text(printable(comparison.verdict)), highlight=False)
+
+
+def _worst_table(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+    columns = [
+        Column("id", "text"),
+        *(Column(name, "number", optional=2) for name in ("A", "B")),
+        Column("difference", "number"),
+        Column("rank gap", "number", optional=3),
+        Column("pool", "text", optional=1),
+        Column(""),
+    ]
+    rows = [
+        (
+            *(row["utterance_id"], f"{row['a']:.6f}", f"{row['b']:.6f}", f"{row['difference']:+.2g}"),
+            "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}",
+            row["rank_gap_pool"] or "",
+            "unexplained" if row["unexplained"] else "",
+        )
+        for row in trials
+    ]
+    kept = [index for index in range(len(columns)) if index < 4 or any(row[index] not in ("", "-") for row in rows)]
+    shown = [[row[index] for index in kept] for row in rows]
+    title = "The largest differences, unexplained ones first"
+    print_table(console, [columns[index] for index in kept], shown, title=title)
 
 
 def _eer(value: float, interval: Sequence[float] | None) -> str:

@@ -16,19 +16,22 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
+from spectra_jax.console import Column, print_table
 from spectra_jax.conventions import NOTHING
 from spectra_jax.labels import Labels, labels_of, subset_counts
 from spectra_jax.metrics import ASVSPOOF5, Costs, Interval
+from spectra_jax.printable import printable
 from spectra_jax.score_file import Scores
 from spectra_jax.tables import stem
 from spectra_jax.trials import InputError, count, examples
 
 # Rates that people read in percent, and their names there.
 _PERCENT = {"eer": "eer_percent", "rocch_eer": "rocch_eer_percent"}
+# What a group of one class is evaluated against.
+_ALL_BONAFIDE, _ALL_SPOOF = "all bona fide", "all spoof"
 STATISTICS = ("eer", "rocch_eer", "auc", "min_dcf", "act_dcf", "cllr", "min_cllr")
 
 
@@ -248,7 +251,7 @@ def _groups(
         row: dict[str, Any] = {
             "n_bonafide": int((members & bonafide).sum()),
             "n_spoof": int((members & ~bonafide).sum()),
-            "against": {2: "its own", 1: "all bona fide" if False in classes else "all spoof"}[len(classes)],
+            "against": {2: "its own", 1: _ALL_BONAFIDE if False in classes else _ALL_SPOOF}[len(classes)],
         }
         if len(people) and len(machines):
             row["eer_percent"] = 100 * metrics.eer(people, machines).rate
@@ -275,26 +278,26 @@ _SHOWN = {
 
 
 def table(evaluation: Evaluation, console: Console) -> None:
-    """Print the figures for people."""
+    """Print the figures as tables."""
     numbers = evaluation.numbers
     interval = numbers["resamples"] > 0
-    grid = Table(title=Text(f"{numbers['n_bonafide']:,} bona fide and {numbers['n_spoof']:,} spoofed trials"))
-    grid.add_column("")
-    grid.add_column(Text(str(numbers["scores"])), justify="right")
-    if interval:
-        grid.add_column("95 % interval", justify="right")
+    columns = [Column("", "text"), Column(str(numbers["scores"]), "number")]
+    rows = []
     for name, (shown, unit) in _SHOWN.items():
-        row = [shown, _value(numbers[name], unit)]
-        if interval:
-            row.append(_range(numbers.get(f"{name}_interval"), unit))
-        grid.add_row(*row)
+        rows.append([shown, _value(numbers[name], unit), _range(numbers.get(f"{name}_interval"), unit)])
         if name == "eer_percent":
-            grid.add_row("threshold there", f"{numbers['threshold']:.6f}", *([""] if interval else ()))
-    console.print(grid)
+            rows.append(["threshold of the EER", f"{numbers['threshold']:.6f}", ""])
+    if interval:
+        columns.append(Column("95 % interval", "number"))
+    else:
+        rows = [row[:2] for row in rows]
+    title = f"{numbers['n_bonafide']:,} bona fide and {numbers['n_spoof']:,} spoofed trials"
+    print_table(console, columns, rows, title=title)
     for row in numbers.get("thresholds", ()):
         console.print(
-            f"At {row['threshold']:g}: {100 * row['false_acceptance']:.3f} % of the spoofed taken for bona fide, "
-            f"{100 * row['false_rejection']:.3f} % of the bona fide for spoofed."
+            f"At the threshold {row['threshold']:g}, {100 * row['false_acceptance']:.3f} % of the spoofed trials are "
+            f"accepted as bona fide, and {100 * row['false_rejection']:.3f} % of the bona fide trials are rejected.",
+            highlight=False,
         )
     for column, groups in numbers.get("groups", {}).items():
         _group_table(column, groups, interval, console)
@@ -304,29 +307,39 @@ def table(evaluation: Evaluation, console: Console) -> None:
         f"{costs['false_alarm']:g}."
     )
     if interval:
-        drawn = f"whole groups by {numbers['cluster']}" if numbers["cluster"] else "trials"
+        drawn = f"whole groups by {printable(numbers['cluster'])}" if numbers["cluster"] else "trials"
         notes.append(f"Intervals: {numbers['resamples']:,} resamples of {drawn}, seed {numbers['seed']}.")
     if numbers["rounded_to_six_decimals"]:
-        notes.append("Scores rounded to six decimals, as the Arena's files have them.")
+        notes.append("Scores are rounded to six decimals, as in the Arena's files.")
     if numbers["n_skipped"]:
         notes.append(f"{count(numbers['n_skipped'], 'trial')} without a score left out.")
-    console.print(" ".join(notes), highlight=False)
+    # As Text: a column's name is no markup.
+    console.print(Text(" ".join(notes)), highlight=False)
 
 
 def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval: bool, console: Console) -> None:
-    grid = Table(title=Text(f"by {column}"))
-    for name in (column, "bona fide", "spoof", "told from", "EER"):
-        grid.add_column(Text(name), justify="left" if name in (column, "told from") else "right")
-    if interval:
-        grid.add_column("95 % interval", justify="right")
-    grid.add_column("wrong at the threshold", justify="right")
+    against = {row["against"] for row in groups.values()}
+    # In the title where it is the same for all, such as for attacks.
+    title = f"by {column}" + (
+        f", each against {next(iter(against))}" if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}) else ""
+    )
+    columns = [
+        Column(column, "text"),
+        Column("bona fide", "number", optional=2),
+        Column("spoof", "number", optional=2),
+        *([Column("against", "word", optional=1)] if len(against) > 1 else []),
+        Column("EER", "number"),
+        *([Column("95 % interval", "number")] if interval else []),
+        Column("wrong at the threshold", "number", optional=3),
+    ]
+    rows = []
     for name, row in groups.items():
-        cells = [Text(name), f"{row['n_bonafide']:,}", f"{row['n_spoof']:,}", row["against"]]
+        cells = [name, f"{row['n_bonafide']:,}", f"{row['n_spoof']:,}"]
+        cells += [row["against"]] if len(against) > 1 else []
         cells.append(_value(row["eer_percent"], "%") if "eer_percent" in row else "-")
-        if interval:
-            cells.append(_range(row.get("eer_percent_interval"), "%"))
-        grid.add_row(*cells, _value(100 * row["error_rate_at_threshold"], "%"))
-    console.print(grid)
+        cells += [_range(row.get("eer_percent_interval"), "%")] if interval else []
+        rows.append([*cells, _value(100 * row["error_rate_at_threshold"], "%")])
+    print_table(console, columns, rows, title=title)
 
 
 def _value(value: float, unit: str) -> str:

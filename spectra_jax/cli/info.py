@@ -30,7 +30,7 @@ def info(
     config, encoder = checkpoint.config, checkpoint.config.encoder
     spectral, temporal = config.num_spectral_nodes, encoder.num_frames(config.num_samples) // 3
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     rows = {
         "model": f"{model} ({checkpoint.weights.stat().st_size:,} bytes on disk)",

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from spectra_jax.hub import PUBLISHED
+from spectra_jax.printable import SafeConsole, printable
 
 if TYPE_CHECKING:
     from spectra_jax.labels import Labels
     from spectra_jax.score_file import Scores
 
-stderr = Console(stderr=True)
+stderr = SafeConsole(stderr=True)
 debug = False
 NOTHING_WRITTEN = "no output was written"
 # What there is when Ctrl-C ends the command.
@@ -32,14 +32,17 @@ def say(message: str) -> None:
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def stdout() -> Console:
+def stdout() -> SafeConsole:
     """Where tables go. In a file or a pipe, every row is one line, however long."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    return SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
 
 
 def print_json(value: Any) -> None:
     """Print figures as JSON, which has neither NaN nor infinity: null stands for both."""
-    typer.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    # Control characters that JSON lets stand, such as U+009B in an id, would reach the terminal.
+    safe = printable(text, keep="\n") == text
+    typer.echo(text if safe else json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
