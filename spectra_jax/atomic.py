@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-
-from spectra_jax.trials import InputError
 
 
 def _beside(final: Path) -> Path:
@@ -24,8 +21,7 @@ def _beside(final: Path) -> Path:
 def atomic_file(path: str | Path, *, on_disk: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the name `path` (or that of the file it links to) once it is whole and on the disk.
 
-    Whatever had the name before is replaced then, and left as it was if the writing fails. Folders that are missing are
-    made, and removed again if the writing fails.
+    Whatever had the name before is replaced then, and left as it was if the writing fails.
 
     Args:
       path: to be.
@@ -33,7 +29,6 @@ def atomic_file(path: str | Path, *, on_disk: bool = True) -> Iterator[BinaryIO]
     """
     final = Path(path).resolve()
     partial = _beside(final)
-    made = _make_folders(final.parent)
     try:
         with partial.open("xb") as file:
             yield file
@@ -43,47 +38,10 @@ def atomic_file(path: str | Path, *, on_disk: bool = True) -> Iterator[BinaryIO]
         partial.replace(final)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        for folder in made:
-            # Not one that something else was put into meanwhile.
-            with suppress(OSError):
-                folder.rmdir()
         # A full disk does not say which file did not fit.
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; those that were made, the innermost first."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def require_writable(path: str | Path) -> None:
-    """See that `atomic_file` will be able to write `path`, and leave nothing behind. Missing folders are no obstacle.
-
-    Raises:
-      InputError: something there that is not a plain file, or a folder in which nothing can be written.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: a folder of this name is there already")
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: there is something of this name that is not a plain file")
-        parents = path.resolve().parents
-        folder = next(parent for parent in parents if parent.exists())
-        if not folder.is_dir():
-            raise InputError(f"{path}: {folder} is not a folder")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    # ValueError: a NUL in the name.
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: cannot be written: {reason}") from error
 
 
 @contextmanager

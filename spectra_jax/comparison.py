@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.atomic import atomic_file
 from spectra_jax.console import Column, print_table
 from spectra_jax.evaluation import interval_of, inverted, mismatch_hint, no_trial_in_common, six_decimals
 from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
+from spectra_jax.outputs import output_file
 from spectra_jax.printable import printable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
@@ -304,7 +304,7 @@ def hints(comparison: Comparison) -> list[str]:
 
 def write(comparison: Comparison, path: Path) -> None:
     """Write every trial as CSV, whole or not at all: scores, difference, rank gap, and what explains it."""
-    with atomic_file(path) as binary:
+    with output_file(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         rows = csv.writer(file)
         rows.writerow(("utterance_id", "a", "b", "difference", RANK_GAP, "verdict"))

@@ -320,7 +320,9 @@ def table(evaluation: Evaluation, console: Console) -> None:
 def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval: bool, console: Console) -> None:
     against = {row["against"] for row in groups.values()}
     # In the title where it is the same for all, such as for attacks.
-    title = f"by {column}" + (
+    title = f"by {column}"
+    if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}):
+        title += f", each against {next(iter(against))}"
         f", each against {next(iter(against))}" if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}) else ""
     )
     columns = [

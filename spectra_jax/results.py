@@ -26,8 +26,8 @@ from typing import TextIO
 
 from rich.console import Console
 
-from spectra_jax.atomic import atomic_file, require_writable
 from spectra_jax.console import Column, print_table
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.trials import InputError, Trial
 
@@ -171,7 +171,7 @@ def write(results: Iterable[Result], output: Path) -> None:
       OSError: the disk said no.
     """
     writer = _writer(output)
-    with atomic_file(output) as binary:
+    with output_file(output) as binary:
         # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         writer(results, file)

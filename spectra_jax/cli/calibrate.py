@@ -50,9 +50,9 @@ def calibrate(
     That option adds to each score its log-likelihood ratio, and P(spoof) at a prior.
     """
     del debug  # acted on as it is read
-    from spectra_jax.atomic import atomic_file
     from spectra_jax.evaluation import evaluate
     from spectra_jax.metrics import fit_isotonic, fit_logistic
+    from spectra_jax.outputs import output_file
 
     path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
     will_write(path)
@@ -67,7 +67,7 @@ def calibrate(
     say_pooled(str(found.numbers["labels"]), found.numbers["subsets"])
     fit = {"logistic": fit_logistic, "isotonic": fit_isotonic}[method]
     fitted = fit(found.scores[found.bonafide], found.scores[~found.bonafide])
-    with atomic_file(path) as file:
+    with output_file(path) as file:
         file.write(fitted.to_json().encode())
     from spectra_jax.metrics import cllr
 

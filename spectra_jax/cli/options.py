@@ -28,7 +28,10 @@ on_interrupt = NOTHING_WRITTEN
 
 
 def say(message: str) -> None:
-    """A line for the user on the terminal, as it is: no markup, no wrapping."""
+    """A message for the user: no markup, no wrapping, control characters escaped.
+
+    It may have several lines. Names in it go through `printable` before, so that none looks like a line of its own.
+    """
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -59,7 +62,7 @@ def will_write(*paths: Path | None) -> None:
     Raises:
       InputError: one cannot be.
     """
-    from spectra_jax.atomic import require_writable
+    from spectra_jax.outputs import require_writable
 
     for path in paths:
         if path is not None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.atomic import atomic_file, require_writable
 from spectra_jax.comparison import Comparison, compare
 from spectra_jax.conventions import Match
 from spectra_jax.evaluation import hints
 from spectra_jax.labels import Labels
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.report import charts, curves
 from spectra_jax.report.charts import Chart, Key
@@ -144,7 +144,7 @@ def write_report(
     missing = [section for section in sections if section.empty]
     sections = [section for section in sections if not section.empty]
     html = _render(title or _title(systems), systems, sections, _left_out(missing), script)
-    with atomic_file(output) as file:
+    with output_file(output) as file:
         file.write(html.encode("utf-8", "backslashreplace"))
     return systems[0].evaluation.numbers["subsets"] if systems[0].evaluation else {}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectra_jax.atomic import atomic_file, require_writable
 from spectra_jax.evaluation import Evaluation
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.report.curves import curve, probit
 from spectra_jax.trials import InputError
 
@@ -122,5 +122,5 @@ def _figure(draw: Callable[[Axes], None], path: Path) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        with atomic_file(path) as file:
+        with output_file(path) as file:
             figure.savefig(file, format=path.suffix[1:].lower(), dpi=300)
