@@ -323,8 +323,6 @@ def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval:
     title = f"by {column}"
     if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}):
         title += f", each against {next(iter(against))}"
-        f", each against {next(iter(against))}" if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}) else ""
-    )
     columns = [
         Column(column, "text"),
         Column("bona fide", "number", optional=2),

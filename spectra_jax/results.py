@@ -215,4 +215,4 @@ def table(results: Iterable[Result], console: Console) -> None:
     print_table(console, [_TABLE[index] for index in kept], [[row[index] for index in kept] for row in rows])
     scored = sum(result.score is not None for result in results)
     skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
-    console.print(f"{scored:,} scored{skipped}. Higher = more bona fide. No threshold is applied.", highlight=False)
+    console.print(f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.")
