@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.console import Column, print_table
+from spectra_jax.console import Column, number, print_table
 from spectra_jax.evaluation import interval_of, inverted, mismatch_hint, no_trial_in_common, six_decimals
 from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
 from spectra_jax.outputs import output_file
@@ -61,6 +61,7 @@ class Comparison:
     agrees: bool
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compare(
     a: Scores,
     b: Scores,
@@ -295,11 +296,8 @@ def hints(comparison: Comparison) -> list[str]:
         opposite = numbers["spearman"] is not None and numbers["spearman"] < -0.5
         both = f"{numbers['a']} and {numbers['b']}"
         return [f"{both} rank the trials in opposite orders: are the scores of one inverted?"] if opposite else []
-    return [
-        hint
-        for name, rate in zip((numbers["a"], numbers["b"]), numbers["eer_percent"], strict=True)
-        for hint in inverted(str(name), rate)
-    ]
+    rates = dict(zip((numbers["a"], numbers["b"]), numbers["eer_percent"], strict=True))
+    return [hint for name, rate in rates.items() for hint in inverted(str(name), rate)]
 
 
 def write(comparison: Comparison, path: Path) -> None:
@@ -339,7 +337,7 @@ def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:
             rows.append((f"EER of {name}", _eer(numbers["eer_percent"][index], interval and interval[index])))
         between = numbers.get("eer_difference_percent_interval")
         rows.append(("EER of A minus EER of B, paired", _eer(numbers["eer_difference_percent"], between)))
-        rows.append((f"decisions that flip at {numbers['threshold']:.6f}", f"{numbers['n_flips']:,}"))
+        rows.append((f"decisions that flip at {number(numbers['threshold'], 6)}", f"{numbers['n_flips']:,}"))
     for name in ("a", "b"):
         console.print(Text(f"{name.upper()}: {printable(numbers[name])}", overflow="fold"), highlight=False)
     columns = [Column("", "text"), Column("", "number")]
@@ -360,7 +358,7 @@ def _worst_table(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
     ]
     rows = [
         (
-            *(row["utterance_id"], f"{row['a']:.6f}", f"{row['b']:.6f}", f"{row['difference']:+.2g}"),
+            *(row["utterance_id"], number(row["a"], 6), number(row["b"], 6), f"{row['difference']:+.2g}"),
             "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}",
             row["rank_gap_pool"] or "",
             "unexplained" if row["unexplained"] else "",

@@ -34,6 +34,11 @@ class Column:
     optional: int = 0
 
 
+def number(value: float, digits: int) -> str:
+    """A number to so many decimals; in scientific notation where that would fill a line."""
+    return f"{value:.{digits}f}" if abs(value) < 1e12 else f"{value:.{digits}e}"
+
+
 def print_table(
     console: Console,
     columns: Sequence[Column],

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.console import Column, print_table
+from spectra_jax.console import Column, number, print_table
 from spectra_jax.conventions import NOTHING
 from spectra_jax.labels import Labels, labels_of, subset_counts
 from spectra_jax.metrics import ASVSPOOF5, Costs, Interval
@@ -56,6 +56,8 @@ class Evaluation:
     numbers: Mapping[str, Any]
 
 
+# Figures of scores near the limits of float64 may be infinite or NaN, and are given as such.
+@np.errstate(over="ignore", invalid="ignore")
 def evaluate(
     scores: Scores,
     labels: Labels | None = None,
@@ -286,7 +288,7 @@ def table(evaluation: Evaluation, console: Console) -> None:
     for name, (shown, unit) in _SHOWN.items():
         rows.append([shown, _value(numbers[name], unit), _range(numbers.get(f"{name}_interval"), unit)])
         if name == "eer_percent":
-            rows.append(["threshold of the EER", f"{numbers['threshold']:.6f}", ""])
+            rows.append(["threshold of the EER", number(numbers["threshold"], 6), ""])
     if interval:
         columns.append(Column("95 % interval", "number"))
     else:
@@ -343,11 +345,11 @@ def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval:
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{value:.3f} {unit}" if unit == "%" else f"{value:.4f} {unit}".rstrip()
+    return f"{value:.3f} {unit}" if unit == "%" else f"{number(value, 4)} {unit}".rstrip()
 
 
 def _range(bounds: Sequence[float] | None, unit: str) -> str:
     if bounds is None:
         return "-"
     digits = 3 if unit == "%" else 4
-    return f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
+    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"

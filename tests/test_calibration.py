@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spectra_jax import metrics
 from spectra_jax.metrics import Calibration, MetricError, fit_isotonic, fit_logistic
+from tests.conftest import spectra
 
 RANDOM = np.random.default_rng(0)
 BONAFIDE, SPOOF = RANDOM.normal(3, 1, 3000), RANDOM.normal(1, 1, 800)
@@ -103,3 +105,18 @@ def test_refuses_what_is_no_calibration(change: str | dict, message: str) -> Non
     )
     with pytest.raises(MetricError, match=message):
         Calibration.from_json(text)
+
+
+def test_calibrates_one_subset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = Path(__file__).parent / "inputs_tables"
+    asked = ["calibrate", inputs / "s_flac.txt", "--labels", inputs / "p21la.txt", "--match", "stem", "-o"]
+    assert spectra(monkeypatch, *asked, tmp_path / "all.json") == 0
+    printed = capsys.readouterr().err
+    assert "pools the trials of 3 subsets" in printed and "10 bona fide and 30 spoofed trials" in printed
+    assert spectra(monkeypatch, *asked, tmp_path / "one.json", "--subset", "progress") == 0
+    printed = capsys.readouterr().err
+    assert "pools" not in printed and "4 bona fide and 12 spoofed trials" in printed
+    assert spectra(monkeypatch, "calibrate", inputs / "s_inv.txt", *asked[2:4], "-o", tmp_path / "inv.json") == 2
+    assert "reversed" in capsys.readouterr().err and not (tmp_path / "inv.json").exists()

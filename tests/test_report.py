@@ -211,6 +211,31 @@ def test_command(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert any(row[0] == "command" and "--title 'A & B'" in row[1] for row in parsed.rows())
 
 
+def test_pooled_subsets_inverted_scores_and_one_subset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = Path(__file__).parent / "inputs_tables"
+    words = [
+        "report",
+        inputs / "s_inv.txt",
+        "--labels",
+        inputs / "p21la.txt",
+        "--resamples",
+        0,
+        "-o",
+        tmp_path / "r.html",
+    ]
+    assert spectra(monkeypatch, *words) == 0
+    assert "p21la.txt: pools the trials of 3 subsets" in capsys.readouterr().err
+    text = Page((tmp_path / "r.html").read_text()).text
+    assert "Pooled subsets: eval (12), hidden_track (12), progress (16)." in text and "look inverted" in text
+    words[1] = inputs / "s_flac.txt"
+    assert spectra(monkeypatch, *words, "--match", "stem", "--subset", "eval") == 0
+    assert "pools" not in capsys.readouterr().err
+    text = Page((tmp_path / "r.html").read_text()).text
+    assert "Pooled" not in text and "inverted" not in text
+
+
 def test_bands_are_the_bootstraps(files: Path) -> None:
     """A band drawn from multinomial counts against drawing every trial again."""
     random = np.random.default_rng(1)
