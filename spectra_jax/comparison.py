@@ -23,7 +23,14 @@ from rich.text import Text
 
 from spectra_jax import metrics
 from spectra_jax.console import Column, number, print_table
-from spectra_jax.evaluation import interval_of, inverted, mismatch_hint, no_trial_in_common, six_decimals
+from spectra_jax.evaluation import (
+    interval_of,
+    inverted,
+    mismatch_hint,
+    no_trial_in_common,
+    require_both_classes,
+    six_decimals,
+)
 from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
 from spectra_jax.outputs import output_file
 from spectra_jax.printable import printable
@@ -170,7 +177,7 @@ def _gaps(scores: Scores) -> np.ndarray:
     if gaps is None:
         return np.full(len(scores), np.nan)
     if gaps.dtype.kind != "f":
-        raise InputError(f"{scores.name}: its rank gaps are no numbers, such as {gaps[0]!r}")
+        raise InputError(f"{scores.name}: its rank gaps are not numbers, such as {gaps[0]!r}")
     return gaps.astype(np.float64)
 
 
@@ -207,6 +214,7 @@ def _labelled(
         raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
     places = np.array([known[identity] for identity in ids])
     bonafide = labels.bonafide[places]
+    require_both_classes(labels.name, bonafide)
     # EERs as the Arena has them.
     one, other = six_decimals(one), six_decimals(other)
     equal = [metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (one, other)]

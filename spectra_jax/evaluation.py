@@ -94,6 +94,7 @@ def evaluate(
     rows, places = _joined(scores, labels, common)
     values = scores.scores[rows] if exact else six_decimals(scores.scores[rows])
     bonafide = labels.bonafide[places]
+    require_both_classes(labels.name, bonafide)
     columns = {name: column[rows] for name, column in scores.columns.items()}
     columns |= {name: column[places] for name, column in labels.columns.items()}
     for name in (*by, *([cluster] if cluster else ())):
@@ -169,6 +170,19 @@ def no_trial_in_common(one: Scores, other: Scores | Labels) -> str:
     return f"{one.name} and {other.name} have no trial in common: {first!r} in one, {second!r} in the other" + (
         f"\n{hint}" if hint else ""
     )
+
+
+def require_both_classes(name: str, bonafide: np.ndarray) -> None:
+    """See that there are trials of both classes.
+
+    Raises:
+      MetricError: there are not; `name` is what the message calls the labels.
+    """
+    if bonafide.all() or not bonafide.any():
+        only, other = ("bona fide", "spoofed") if bonafide.all() else ("spoofed", "bona fide")
+        raise metrics.MetricError(
+            f"{name}: {count(len(bonafide), 'trial')}, all {only}; error rates need {other} trials too"
+        )
 
 
 def mismatch_hint(one: Sequence[str], other: Sequence[str]) -> str:

@@ -233,7 +233,7 @@ def test_pooled_subsets_inverted_scores_and_one_subset(
     assert spectra(monkeypatch, *words, "--match", "stem", "--subset", "eval") == 0
     assert "pools" not in capsys.readouterr().err
     text = Page((tmp_path / "r.html").read_text()).text
-    assert "Pooled" not in text and "inverted" not in text
+    assert "Pooled subsets" not in text and "look inverted" not in text
 
 
 def test_bands_are_the_bootstraps(files: Path) -> None:

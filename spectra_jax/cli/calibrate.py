@@ -87,9 +87,11 @@ def read_calibration(path: Path) -> Calibration:
       InputError: not there, or not a calibration.
     """
     from spectra_jax.metrics import Calibration
+    from spectra_jax.tables import require_plain_file
     from spectra_jax.trials import InputError, read_text
 
     file = path / FILE if path.is_dir() else path
+    require_plain_file(file)
     try:
         return Calibration.from_json(read_text(file))
     except InputError:

@@ -354,9 +354,9 @@ def _trials(systems: Sequence[System], trials: Sequence[Listed]) -> Section:
     else:
         lead += "the highest and lowest scores"
     lead += ", and the largest differences." if len(systems) > 1 else "."
-    heard = sum(trial.clip is not None for trial in trials)
-    if heard:
-        lead += f" {count(heard, 'clip')} can be heard, as the network hears them: the first four seconds at 16 kHz."
+    clips = sum(trial.clip is not None for trial in trials)
+    if clips:
+        lead += f" {count(clips, 'clip')} can be played, as decoded for the network: the first four seconds at 16 kHz."
     else:
         lead += " No audio of them was found: --audio-root says where it is."
     return Section("trials", "Trials", lead, trials=trials)
