@@ -19,13 +19,21 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.atomic import atomic_file
-from spectra_jax.evaluation import interval_of, six_decimals
-from spectra_jax.labels import Labels, labels_of
+from spectra_jax.console import Column, number, print_table
+from spectra_jax.evaluation import (
+    interval_of,
+    inverted,
+    mismatch_hint,
+    no_trial_in_common,
+    require_both_classes,
+    six_decimals,
+)
+from spectra_jax.labels import Labels, labels_of, own_label_words, subset_counts
+from spectra_jax.outputs import output_file
+from spectra_jax.printable import printable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.trials import InputError, count, examples
@@ -60,6 +68,7 @@ class Comparison:
     agrees: bool
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compare(
     a: Scores,
     b: Scores,
@@ -143,19 +152,17 @@ def _joined(a: Scores, b: Scores, common: bool) -> tuple[np.ndarray, np.ndarray]
     found = np.array([place.get(identity, -1) for identity in a.utterance_ids])
     rows = np.flatnonzero(found >= 0)
     if not len(rows):
-        raise InputError(
-            f"{a.name} and {b.name} have no trial in common: {a.utterance_ids[0]!r} in one, {b.utterance_ids[0]!r} in "
-            "the other"
-        )
+        raise InputError(no_trial_in_common(a, b))
     if not common and (len(rows) < len(a) or len(rows) < len(b)):
         both = set(a.utterance_ids[rows])
+        only_a, only_b = ([i for i in one.utterance_ids if i not in both] for one in (a, b))
         raise InputError(
             "".join(
                 f"{count(len(missing), 'trial')} of {one.name} not in {other.name}:{examples(missing)}\n"
-                for one, other in ((a, b), (b, a))
-                if (missing := [_with_reason(i, other) for i in one.utterance_ids if i not in both])
+                for one, other, ids in ((a, b, only_a), (b, a, only_b))
+                if (missing := [_with_reason(i, other) for i in ids])
             )
-            + "Compare the trials that both have with --common."
+            + (mismatch_hint(only_a, only_b) or "Compare the trials that both have with --common.")
         )
     return rows, found[rows]
 
@@ -170,7 +177,7 @@ def _gaps(scores: Scores) -> np.ndarray:
     if gaps is None:
         return np.full(len(scores), np.nan)
     if gaps.dtype.kind != "f":
-        raise InputError(f"{scores.name}: its rank gaps are no numbers, such as {gaps[0]!r}")
+        raise InputError(f"{scores.name}: its rank gaps are not numbers, such as {gaps[0]!r}")
     return gaps.astype(np.float64)
 
 
@@ -188,8 +195,7 @@ def _correlations(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]
 
 def _own_labels(a: Scores, b: Scores) -> Labels | None:
     for scores in (a, b):
-        column = scores.columns.get("label")
-        if column is not None and all(column) and {str(value) for value in column} >= {"bonafide", "spoof"}:
+        if set(own_label_words(scores) or ()) == {True, False}:
             return labels_of(scores)
     return None
 
@@ -199,11 +205,16 @@ def _labelled(
 ) -> dict[str, Any]:
     known = dict(zip(labels.utterance_ids, range(len(labels.utterance_ids)), strict=True))
     if missing := [str(identity) for identity in ids if identity not in known]:
-        raise InputError(f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}")
+        hint = mismatch_hint(missing, list(labels.utterance_ids))
+        raise InputError(
+            f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}"
+            + (f"\n{hint}" if hint else "")
+        )
     if cluster is not None and cluster not in labels.columns:
         raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
     places = np.array([known[identity] for identity in ids])
     bonafide = labels.bonafide[places]
+    require_both_classes(labels.name, bonafide)
     # EERs as the Arena has them.
     one, other = six_decimals(one), six_decimals(other)
     equal = [metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (one, other)]
@@ -215,6 +226,7 @@ def _labelled(
         "threshold": equal[0].threshold,
         "n_flips": int(flips.sum()),
         "flips": [str(identity) for identity in ids[flips][:WORST]],
+        "subsets": subset_counts({name: column[places] for name, column in labels.columns.items()}),
         "eer_difference_percent": 100 * (equal[0].rate - equal[1].rate),
     }
     if resamples:
@@ -285,9 +297,20 @@ def _verdict(numbers: Mapping[str, Any]) -> str:
     )
 
 
+def hints(comparison: Comparison) -> list[str]:
+    """What a user should know about the figures: scores that look inverted."""
+    numbers = comparison.numbers
+    if "eer_percent" not in numbers:
+        opposite = numbers["spearman"] is not None and numbers["spearman"] < -0.5
+        both = f"{numbers['a']} and {numbers['b']}"
+        return [f"{both} rank the trials in opposite orders: are the scores of one inverted?"] if opposite else []
+    rates = dict(zip((numbers["a"], numbers["b"]), numbers["eer_percent"], strict=True))
+    return [hint for name, rate in rates.items() for hint in inverted(str(name), rate)]
+
+
 def write(comparison: Comparison, path: Path) -> None:
     """Write every trial as CSV, whole or not at all: scores, difference, rank gap, and what explains it."""
-    with atomic_file(path) as binary:
+    with output_file(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         rows = csv.writer(file)
         rows.writerow(("utterance_id", "a", "b", "difference", RANK_GAP, "verdict"))
@@ -302,46 +325,58 @@ def write(comparison: Comparison, path: Path) -> None:
 
 
 def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:
-    """Print the comparison for people."""
+    """Print the comparison as tables, in which the systems are A and B."""
     numbers = comparison.numbers
-    a, b = str(numbers["a"]), str(numbers["b"])
-    grid = Table(title=Text(f"{a} against {b}: {count(numbers['n'], 'trial')}"), show_header=False)
-    grid.add_column()
-    grid.add_column(justify="right")
-    grid.add_row("largest |difference|", f"{numbers['max_difference']:.3g}")
+    rows = [("largest |difference|", f"{numbers['max_difference']:.3g}")]
     if numbers["max_difference_without_near_ties"] is not None and numbers["n_near_ties"]:
-        grid.add_row("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}")
-    grid.add_row("mean |difference|", f"{numbers['mean_difference']:.3g}")
+        rows.append(("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}"))
+    rows.append(("mean |difference|", f"{numbers['mean_difference']:.3g}"))
     for quantile, value in numbers["quantiles"].items():
-        grid.add_row(f"  {100 * float(quantile):g} % are at most", f"{value:.3g}")
-    grid.add_row("mean difference", f"{numbers['bias']:+.3g}")
-    for name in ("pearson", "spearman"):
-        grid.add_row(name.capitalize(), "-" if numbers[name] is None else f"{numbers[name]:.6f}")
-    grid.add_row(f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}")
-    grid.add_row(f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}")
-    grid.add_row("  unexplained", f"{numbers['n_unexplained']:,}")
+        rows.append((f"  {100 * float(quantile):g} % are at most", f"{value:.3g}"))
+    rows.append(("mean difference", f"{numbers['bias']:+.3g}"))
+    correlations = {name.capitalize(): numbers[name] for name in ("pearson", "spearman")}
+    rows += [(name, "-" if value is None else f"{value:.6f}") for name, value in correlations.items()]
+    rows.append((f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}"))
+    rows.append((f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}"))
+    rows.append(("  unexplained", f"{numbers['n_unexplained']:,}"))
     if "eer_percent" in numbers:
-        for name, place in ((a, 0), (b, 1)):
+        for index, name in enumerate("AB"):
             interval = numbers.get("eer_percent_interval")
-            grid.add_row(Text(f"EER of {name}"), _eer(numbers["eer_percent"][place], interval and interval[place]))
+            rows.append((f"EER of {name}", _eer(numbers["eer_percent"][index], interval and interval[index])))
         between = numbers.get("eer_difference_percent_interval")
-        grid.add_row("EER difference, paired", _eer(numbers["eer_difference_percent"], between))
-        grid.add_row(f"decisions that flip at {numbers['threshold']:.6f}", f"{numbers['n_flips']:,}")
-    console.print(grid)
-    rows = numbers["worst"][:worst]
-    if rows:
-        trials = Table(title="the largest differences, unexplained ones first")
-        for name in ("id", a, b, "difference", "rank gap", "pool", ""):
-            trials.add_column(Text(name), justify="left" if name in ("id", "pool", "") else "right")
-        for row in rows:
-            gap = "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}"
-            mark = "unexplained" if row["unexplained"] else ""
-            trials.add_row(
-                *(Text(row["utterance_id"]), f"{row['a']:.6f}", f"{row['b']:.6f}", f"{row['difference']:+.2g}"),
-                *(gap, row["rank_gap_pool"] or "", mark),
-            )
-        console.print(trials, crop=False)
-    console.print(Text(comparison.verdict))
+        rows.append(("EER of A minus EER of B, paired", _eer(numbers["eer_difference_percent"], between)))
+        rows.append((f"decisions that flip at {number(numbers['threshold'], 6)}", f"{numbers['n_flips']:,}"))
+    for name in ("a", "b"):
+        console.print(Text(f"{name.upper()}: {printable(numbers[name])}", overflow="fold"), highlight=False)
+    columns = [Column("", "text"), Column("", "number")]
+    print_table(console, columns, rows, title=f"A minus B, {count(numbers['n'], 'trial')}", header=False)
+    if trials := numbers["worst"][:worst]:
+        _worst_table(trials, console)
+    console.print(Text(printable(comparison.verdict)), highlight=False)
+
+
+def _worst_table(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+    columns = [
+        Column("id", "text"),
+        *(Column(name, "number", optional=2) for name in ("A", "B")),
+        Column("difference", "number"),
+        Column("rank gap", "number", optional=3),
+        Column("pool", "text", optional=1),
+        Column(""),
+    ]
+    rows = [
+        (
+            *(row["utterance_id"], number(row["a"], 6), number(row["b"], 6), f"{row['difference']:+.2g}"),
+            "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}",
+            row["rank_gap_pool"] or "",
+            "unexplained" if row["unexplained"] else "",
+        )
+        for row in trials
+    ]
+    kept = [index for index in range(len(columns)) if index < 4 or any(row[index] not in ("", "-") for row in rows)]
+    shown = [[row[index] for index in kept] for row in rows]
+    title = "The largest differences, unexplained ones first"
+    print_table(console, [columns[index] for index in kept], shown, title=title)
 
 
 def _eer(value: float, interval: Sequence[float] | None) -> str:

@@ -9,23 +9,29 @@ The EER is the Speech Anti-Spoofing Arena's, computed from scores rounded to six
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spectra_jax import metrics
-from spectra_jax.labels import NOTHING, Labels, labels_of
+from spectra_jax.console import Column, number, print_table
+from spectra_jax.conventions import NOTHING
+from spectra_jax.labels import Labels, labels_of, subset_counts
 from spectra_jax.metrics import ASVSPOOF5, Costs, Interval
+from spectra_jax.printable import printable
 from spectra_jax.score_file import Scores
+from spectra_jax.tables import stem
 from spectra_jax.trials import InputError, count, examples
 
 # Rates that people read in percent, and their names there.
 _PERCENT = {"eer": "eer_percent", "rocch_eer": "rocch_eer_percent"}
+# What a group of one class is evaluated against.
+_ALL_BONAFIDE, _ALL_SPOOF = "all bona fide", "all spoof"
 STATISTICS = ("eer", "rocch_eer", "auc", "min_dcf", "act_dcf", "cllr", "min_cllr")
 
 
@@ -50,6 +56,8 @@ class Evaluation:
     numbers: Mapping[str, Any]
 
 
+# Figures of scores near the limits of float64 may be infinite or NaN, and are given as such.
+@np.errstate(over="ignore", invalid="ignore")
 def evaluate(
     scores: Scores,
     labels: Labels | None = None,
@@ -86,6 +94,7 @@ def evaluate(
     rows, places = _joined(scores, labels, common)
     values = scores.scores[rows] if exact else six_decimals(scores.scores[rows])
     bonafide = labels.bonafide[places]
+    require_both_classes(labels.name, bonafide)
     columns = {name: column[rows] for name, column in scores.columns.items()}
     columns |= {name: column[places] for name, column in labels.columns.items()}
     for name in (*by, *([cluster] if cluster else ())):
@@ -109,6 +118,7 @@ def evaluate(
         "seed": seed,
         "confidence": 0.95,
         "cluster": cluster,
+        "subsets": subset_counts(columns),
     }
     if thresholds:
         rates = metrics.error_rates(values[bonafide], values[~bonafide], np.asarray(thresholds, np.float64))
@@ -140,12 +150,77 @@ def _joined(scores: Scores, labels: Labels, common: bool) -> tuple[np.ndarray, n
             raise InputError(
                 _unmatched(scores.name, without_label, labels.name, "label")
                 + _unmatched(labels.name, without_score, scores.name, "score")
-                + "Give the files that belong together, or take the trials that both have with --common."
+                + (
+                    mismatch_hint([*without_label], [*without_score])
+                    or "Give the files that belong together, or take the trials that both have with --common."
+                )
             )
     if not len(rows):
-        ids = f"{scores.utterance_ids[0]!r} there, {labels.utterance_ids[0]!r} here"
-        raise InputError(f"{scores.name} and {labels.name} have no trial in common: {ids}")
+        raise InputError(no_trial_in_common(scores, labels))
     return rows, found[rows]
+
+
+def no_trial_in_common(one: Scores, other: Scores | Labels) -> str:
+    """The message about two files none of whose ids are the same."""
+    if not len(one.utterance_ids) or not len(other.utterance_ids):
+        empty = one if not len(one.utterance_ids) else other
+        return f"{empty.name} has no trials left, so it has none in common with {(other if empty is one else one).name}"
+    first, second = str(one.utterance_ids[0]), str(other.utterance_ids[0])
+    hint = mismatch_hint(list(one.utterance_ids), list(other.utterance_ids))
+    return f"{one.name} and {other.name} have no trial in common: {first!r} in one, {second!r} in the other" + (
+        f"\n{hint}" if hint else ""
+    )
+
+
+def require_both_classes(name: str, bonafide: np.ndarray) -> None:
+    """See that there are trials of both classes.
+
+    Raises:
+      MetricError: there are not; `name` is what the message calls the labels.
+    """
+    if bonafide.all() or not bonafide.any():
+        only, other = ("bona fide", "spoofed") if bonafide.all() else ("spoofed", "bona fide")
+        raise metrics.MetricError(
+            f"{name}: {count(len(bonafide), 'trial')}, all {only}; error rates need {other} trials too"
+        )
+
+
+def mismatch_hint(one: Sequence[str], other: Sequence[str]) -> str:
+    """What to do about ids that differ by folder or extension only; empty where most differ by more."""
+    stems = {stem(identity): str(identity) for identity in other}
+    pairs = [(str(identity), stems[stem(identity)]) for identity in one if stem(identity) in stems]
+    if 2 * len(pairs) <= max(1, min(len(one), len(other))):
+        return ""
+    folders = any(re.split(r"[\\/]", a)[:-1] != re.split(r"[\\/]", b)[:-1] for a, b in pairs)
+    ends = sorted(
+        {_extension(identity) for pair in pairs if _extension(pair[0]) != _extension(pair[1]) for identity in pair}
+        - {""}
+    )
+    parts = ["the folder"] * folders + [f"the extension {', '.join(ends)}"] * bool(ends)
+    return (
+        f"{count(len(pairs), 'trial')} would match: their ids differ by {' and '.join(parts)} only. "
+        "--match stem compares ids without folder and extension."
+    )
+
+
+def _extension(identity: str) -> str:
+    name = re.split(r"[\\/]", identity)[-1]
+    return name.removeprefix(stem(identity))
+
+
+def hints(evaluation: Evaluation) -> list[str]:
+    """What a user should know about the figures: scores that look inverted."""
+    return inverted(evaluation.name, evaluation.numbers["eer_percent"])
+
+
+def inverted(name: str, eer_percent: float) -> list[str]:
+    """The hint that scores look inverted, where their EER is above 50 %."""
+    if eer_percent <= 50:
+        return []
+    return [
+        f"{name}: an EER of {eer_percent:.3f} %, above 50 %: these scores look inverted. Here higher = more bona fide; "
+        "negate the scores if theirs is the opposite."
+    ]
 
 
 def _unmatched(one: str, ids: Sequence[str], other: str, what: str) -> str:
@@ -192,7 +267,7 @@ def _groups(
         row: dict[str, Any] = {
             "n_bonafide": int((members & bonafide).sum()),
             "n_spoof": int((members & ~bonafide).sum()),
-            "against": {2: "its own", 1: "all bona fide" if False in classes else "all spoof"}[len(classes)],
+            "against": {2: "its own", 1: _ALL_BONAFIDE if False in classes else _ALL_SPOOF}[len(classes)],
         }
         if len(people) and len(machines):
             row["eer_percent"] = 100 * metrics.eer(people, machines).rate
@@ -219,26 +294,26 @@ _SHOWN = {
 
 
 def table(evaluation: Evaluation, console: Console) -> None:
-    """Print the figures for people."""
+    """Print the figures as tables."""
     numbers = evaluation.numbers
     interval = numbers["resamples"] > 0
-    grid = Table(title=Text(f"{numbers['n_bonafide']:,} bona fide and {numbers['n_spoof']:,} spoofed trials"))
-    grid.add_column("")
-    grid.add_column(Text(str(numbers["scores"])), justify="right")
-    if interval:
-        grid.add_column("95 % interval", justify="right")
+    columns = [Column("", "text"), Column(str(numbers["scores"]), "number")]
+    rows = []
     for name, (shown, unit) in _SHOWN.items():
-        row = [shown, _value(numbers[name], unit)]
-        if interval:
-            row.append(_range(numbers.get(f"{name}_interval"), unit))
-        grid.add_row(*row)
+        rows.append([shown, _value(numbers[name], unit), _range(numbers.get(f"{name}_interval"), unit)])
         if name == "eer_percent":
-            grid.add_row("threshold there", f"{numbers['threshold']:.6f}", *([""] if interval else ()))
-    console.print(grid)
+            rows.append(["threshold of the EER", number(numbers["threshold"], 6), ""])
+    if interval:
+        columns.append(Column("95 % interval", "number"))
+    else:
+        rows = [row[:2] for row in rows]
+    title = f"{numbers['n_bonafide']:,} bona fide and {numbers['n_spoof']:,} spoofed trials"
+    print_table(console, columns, rows, title=title)
     for row in numbers.get("thresholds", ()):
         console.print(
-            f"At {row['threshold']:g}: {100 * row['false_acceptance']:.3f} % of the spoofed taken for bona fide, "
-            f"{100 * row['false_rejection']:.3f} % of the bona fide for spoofed."
+            f"At the threshold {row['threshold']:g}, {100 * row['false_acceptance']:.3f} % of the spoofed trials are "
+            f"accepted as bona fide, and {100 * row['false_rejection']:.3f} % of the bona fide trials are rejected.",
+            highlight=False,
         )
     for column, groups in numbers.get("groups", {}).items():
         _group_table(column, groups, interval, console)
@@ -248,37 +323,47 @@ def table(evaluation: Evaluation, console: Console) -> None:
         f"{costs['false_alarm']:g}."
     )
     if interval:
-        drawn = f"whole groups by {numbers['cluster']}" if numbers["cluster"] else "trials"
+        drawn = f"whole groups by {printable(numbers['cluster'])}" if numbers["cluster"] else "trials"
         notes.append(f"Intervals: {numbers['resamples']:,} resamples of {drawn}, seed {numbers['seed']}.")
     if numbers["rounded_to_six_decimals"]:
-        notes.append("Scores rounded to six decimals, as the Arena's files have them.")
+        notes.append("Scores are rounded to six decimals, as in the Arena's files.")
     if numbers["n_skipped"]:
         notes.append(f"{count(numbers['n_skipped'], 'trial')} without a score left out.")
-    console.print(" ".join(notes), highlight=False)
+    # As Text: a column's name is no markup.
+    console.print(Text(" ".join(notes)), highlight=False)
 
 
 def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval: bool, console: Console) -> None:
-    grid = Table(title=Text(f"by {column}"))
-    for name in (column, "bona fide", "spoof", "told from", "EER"):
-        grid.add_column(Text(name), justify="left" if name in (column, "told from") else "right")
-    if interval:
-        grid.add_column("95 % interval", justify="right")
-    grid.add_column("wrong at the threshold", justify="right")
+    against = {row["against"] for row in groups.values()}
+    # In the title where it is the same for all, such as for attacks.
+    title = f"by {column}"
+    if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}):
+        title += f", each against {next(iter(against))}"
+    columns = [
+        Column(column, "text"),
+        Column("bona fide", "number", optional=2),
+        Column("spoof", "number", optional=2),
+        *([Column("against", "word", optional=1)] if len(against) > 1 else []),
+        Column("EER", "number"),
+        *([Column("95 % interval", "number")] if interval else []),
+        Column("wrong at the threshold", "number", optional=3),
+    ]
+    rows = []
     for name, row in groups.items():
-        cells = [Text(name), f"{row['n_bonafide']:,}", f"{row['n_spoof']:,}", row["against"]]
+        cells = [name, f"{row['n_bonafide']:,}", f"{row['n_spoof']:,}"]
+        cells += [row["against"]] if len(against) > 1 else []
         cells.append(_value(row["eer_percent"], "%") if "eer_percent" in row else "-")
-        if interval:
-            cells.append(_range(row.get("eer_percent_interval"), "%"))
-        grid.add_row(*cells, _value(100 * row["error_rate_at_threshold"], "%"))
-    console.print(grid)
+        cells += [_range(row.get("eer_percent_interval"), "%")] if interval else []
+        rows.append([*cells, _value(100 * row["error_rate_at_threshold"], "%")])
+    print_table(console, columns, rows, title=title)
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{value:.3f} {unit}" if unit == "%" else f"{value:.4f} {unit}".rstrip()
+    return f"{value:.3f} {unit}" if unit == "%" else f"{number(value, 4)} {unit}".rstrip()
 
 
 def _range(bounds: Sequence[float] | None, unit: str) -> str:
     if bounds is None:
         return "-"
     digits = 3 if unit == "%" else 4
-    return f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
+    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"

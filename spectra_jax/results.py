@@ -19,18 +19,15 @@ import csv
 import io
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from spectra_jax.atomic import atomic_file
+from spectra_jax.console import Column, print_table
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.trials import InputError, Trial
 
@@ -157,23 +154,10 @@ def check_output(output: Path) -> None:
     """See that `write` will be able to write `output`, by creating a file beside it and removing that again.
 
     Raises:
-      InputError: an unknown extension, a missing or unwritable folder, or something there that is no plain file.
+      InputError: an unknown extension, an unwritable folder, or something there that is not a plain file.
     """
     _writer(output)
-    folder = output.resolve().parent
-    if not folder.exists():
-        raise InputError(f"{output}: its folder {folder} does not exist")
-    if not folder.is_dir():
-        raise InputError(f"{output}: {folder} is not a folder")
-    if output.is_dir():
-        raise InputError(f"{output}: a folder of this name is there already")
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output}: there is something of this name that is not a plain file")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error.strerror}") from error
+    require_writable(output)
 
 
 def write(results: Iterable[Result], output: Path) -> None:
@@ -187,7 +171,7 @@ def write(results: Iterable[Result], output: Path) -> None:
       OSError: the disk said no.
     """
     writer = _writer(output)
-    with atomic_file(output) as binary:
+    with output_file(output) as binary:
         # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         writer(results, file)
@@ -195,44 +179,40 @@ def write(results: Iterable[Result], output: Path) -> None:
         file.detach()
 
 
-_NUMBERS = frozenset({"score", "seconds", "rank gap", "P(spoof)"})
-# Columns of a terminal that an id or a note gets at least.
-_LEAST_TEXT = 8
+# Optional columns are left out of a table on a narrow terminal, the least important first.
+_TABLE = (
+    Column("id", "text"),
+    Column("score", "number"),
+    Column("seconds", "number", optional=1),
+    Column("rank gap", "number", optional=3),
+    Column("pool", "text", optional=2),
+    Column("P(spoof)", "number"),
+    Column("label"),
+    Column("notes", "text"),
+)
 
 
 def table(results: Iterable[Result], console: Console) -> None:
-    """Print a table for people, in the order of `results`: id, score, length, and label and notes where there are any.
+    """Print a table in the order of `results`: id, score, length, and the label and notes where there are any.
 
-    Ids and numbers are always printed whole: a console too narrow for them folds ids, then gets lines longer than it.
+    Ids and numbers are always printed whole; see `spectra_jax.console`.
     """
     results = list(results)
-    columns: dict[str, list[str]] = {
-        "id": [result.trial.utterance_id for result in results],
-        "score": ["-" if result.score is None else f"{result.score:.4f}" for result in results],
-        "seconds": ["-" if result.seconds is None else f"{result.seconds:.2f}" for result in results],
-        "rank gap": ["" if result.rank_gap is None else f"{result.rank_gap:.2g}" for result in results],
-        "pool": [result.rank_gap_pool or "" for result in results],
-        "P(spoof)": [
-            "" if result.spoof_probability is None else f"{result.spoof_probability:.3f}" for result in results
-        ],
-        "label": [result.trial.label or "" for result in results],
-        "notes": [f"skipped: {result.error}" if result.error else ", ".join(result.flags) for result in results],
-    }
-    columns = {name: cells for name, cells in columns.items() if name in ("id", "score", "seconds") or any(cells)}
-    grid = Table()
-    for name, cells in columns.items():
-        longest = max(map(cell_len, [name, *cells]))
-        grid.add_column(
-            name,
-            justify="right" if name in _NUMBERS else "left",
-            overflow="fold",
-            # Without it rich leaves out what does not fit, a whole column of ids included.
-            min_width=min(longest, _LEAST_TEXT) if name in ("id", "notes") else longest,
+    rows = [
+        (
+            result.trial.utterance_id,
+            "-" if result.score is None else f"{result.score:.4f}",
+            "-" if result.seconds is None else f"{result.seconds:.2f}",
+            "" if result.rank_gap is None else f"{result.rank_gap:.2g}",
+            result.rank_gap_pool or "",
+            "" if result.spoof_probability is None else f"{result.spoof_probability:.3f}",
+            result.trial.label or "",
+            f"skipped: {result.error}" if result.error else ", ".join(result.flags),
         )
-    for row in zip(*columns.values(), strict=True):
-        # As Text: brackets in a file name are no markup.
-        grid.add_row(*map(Text, row))
-    console.print(grid, crop=False)
+        for result in results
+    ]
+    kept = [index for index in range(len(_TABLE)) if index < 3 or any(row[index] for row in rows)]
+    print_table(console, [_TABLE[index] for index in kept], [[row[index] for index in kept] for row in rows])
     scored = sum(result.score is not None for result in results)
     skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
     console.print(f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.")

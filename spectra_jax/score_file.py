@@ -2,24 +2,40 @@
 
     scores = read_scores("scores.txt")      # .txt (the Arena's), .csv, .tsv, .jsonl or .parquet
 
-A `.txt` line is `<utterance_id> <score>`. The others need `utterance_id` and `score`; whatever else they hold is kept
-as columns. A row without a score is a skipped trial. Nothing is guessed at: a score that is no finite number, or an id
-that occurs twice, is an error that names the line.
+| file | recognised by |
+| --- | --- |
+| the Arena's, ASVspoof 2021's | two fields a line, `<utterance_id> <score>` |
+| ASVspoof 2019's baselines | four fields a line, `<utterance_id> <attack> <label> <score>` |
+| with a header | the names of its columns, `spectra_jax.conventions.COLUMN_NAMES`: an id or a path, and a score |
+
+Whatever else a file holds is kept as columns. A row without a score is a skipped trial. Nothing is guessed: a score
+that is not a finite number, or an id that occurs twice, is an error that names the trial.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spectra_jax.trials import MANIFEST_DELIMITERS, InputError, count, csv_rows, examples, read_text, reading_parquet
+from spectra_jax.conventions import COLUMN_NAMES, SCORE_FIELDS, Match, is_bonafide, known_names
+from spectra_jax.tables import (
+    as_column,
+    as_text,
+    column_of,
+    headed,
+    is_number,
+    matched,
+    read_columns,
+    require_ids,
+    take_ids,
+    text_rows,
+)
+from spectra_jax.trials import InputError, count, examples
 
 RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
@@ -38,8 +54,8 @@ class Scores:
       name: what to call the system: the file's name otherwise.
       utterance_ids: (n,) strings, each once.
       scores: (n,) float64, finite.
-      columns: (n,) arrays by name, such as `label`, `attack`, `smallest_rank_gap`: text, or float64 with NaN where
-        there is none.
+      columns: (n,) arrays by name, in lower case, such as `label`, `attack`, `smallest_rank_gap`: text, or float64 with
+        NaN where there is none.
       skipped: trials without a score, and why.
     """
 
@@ -58,168 +74,94 @@ class Scores:
         return self.columns.get(RANK_GAP)
 
 
-def read_scores(path: str | Path, name: str | None = None) -> Scores:
+def read_scores(path: str | Path, name: str | None = None, *, match: Match = "exact") -> Scores:
     """Read a score file; see the top of this file for what it may be.
 
     Args:
       path: ends in .txt, .csv, .tsv, .jsonl or .parquet.
       name: what to call the system in messages and reports.
+      match: how the ids will be compared with those of another file.
 
     Raises:
-      InputError: not there, not such a file, a score that is no finite number, ids that are empty or shared, no score
-        at all: with counts and examples.
+      InputError: not there, not such a file, a score that is not a finite number, ids that are empty or shared, no
+        score at all: with counts and examples.
     """
     path = Path(path)
     name = name or path.name
     suffix = path.suffix.lower()
-    if suffix == ".txt":
-        ids, scores = _read_txt(path)
-        return _checked(path, name, ids, scores, {})
-    if suffix not in (*MANIFEST_DELIMITERS, ".jsonl", ".parquet"):
-        raise InputError(f"{path}: no known kind of score file; its name ends in .txt, .csv, .tsv, .jsonl or .parquet")
-    columns = read_columns(path)
-    for needed in ("utterance_id", "score"):
-        if needed not in columns:
-            raise InputError(f"{path}: no column `{needed}`; it has {', '.join(columns) or 'none'}")
-    return _checked(path, name, [_text(value) for value in columns.pop("utterance_id")], columns.pop("score"), columns)
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{path}: no known kind of score file; its name ends in {', '.join(_SUFFIXES)}")
+    if suffix in (".jsonl", ".parquet"):
+        return _of_columns(path, name, read_columns(path), match)
+    rows = list(text_rows(path))
+    if not rows:
+        raise InputError(f"{path}: no trials in it")
+    if known_names(rows[0][1]):
+        return _of_columns(path, name, headed(path, rows), match)
+    return _of_list(path, name, rows, match)
 
 
-def read_columns(path: Path) -> dict[str, Sequence[Any]]:
-    """Every column of a .csv, .tsv, .jsonl or .parquet file, by its name; names in lower case.
+_SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 
-    Raises:
-      InputError: not there, or not what its name says; the line is named.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _parquet_columns(path)
-    if suffix == ".jsonl":
-        return _by_column(_json_rows(path))
-    rows = csv_rows(path)
-    line, header = next(rows, (0, []))
-    columns = [column.lower() for column in header]
-    if not columns:
-        raise InputError(f"{path}: empty; the first line names the columns")
-    if repeated := [column for column, number in Counter(columns).items() if number > 1]:
-        raise InputError(f"{path}, line {line}: several columns called {', '.join(map(repr, repeated))}")
-    table: list[list[str]] = [[] for _ in columns]
+
+def _of_columns(path: Path, name: str, columns: dict[str, Sequence[Any]], match: Match) -> Scores:
+    ids = take_ids(path, columns, match)
+    given = column_of(path, columns, "score")
+    if given is None:
+        raise InputError(f"{path}: no column `score`; it has {', '.join(columns) or 'none'}")
+    return _checked(path, name, ids, columns.pop(given), columns)
+
+
+def _of_list(path: Path, name: str, rows: Sequence[tuple[int, Sequence[str]]], match: Match) -> Scores:
+    """The scores of a file without a header."""
+    line, first = rows[0]
+    width = len(first)
+    if width == len(SCORE_FIELDS) and is_bonafide(first[SCORE_FIELDS.index("label")]) is not None:
+        fields: tuple[str, ...] = SCORE_FIELDS
+    elif width == 2:
+        fields = ("utterance_id", "score")
+    else:
+        raise InputError(
+            f"{path}, line {line}: {count(width, 'field')}, but a line is `<utterance_id> <score>` or `<utterance_id> "
+            f"<attack> <label> <score>`, or the first line names the columns: {' '.join(first)[:80]!r}"
+        )
     for line, row in rows:
-        if len(row) != len(columns):
-            raise InputError(f"{path}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)}")
-        for cells, cell in zip(table, row, strict=True):
-            cells.append(cell)
-    return dict(zip(columns, table, strict=True))
-
-
-def _read_txt(path: Path) -> tuple[list[str], list[str]]:
-    ids, scores = [], []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        fields = line.split()
-        if len(fields) == 2:
-            ids.append(fields[0])
-            scores.append(fields[1])
-        elif fields:
+        if len(row) != width:
             raise InputError(
-                f"{path}, line {number}: {count(len(fields), 'field')}, but a line is `<utterance_id> <score>`: "
-                f"{line.strip()[:80]!r}"
+                f"{path}, line {line}: {count(len(row), 'field')}, but the first line has {width}: "
+                f"{' '.join(row)[:80]!r}"
             )
-    return ids, scores
-
-
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: no JSON: {error.msg}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a JSON object was expected, found {line.strip()[:80]!r}")
-        yield {key.lower(): value for key, value in row.items()}
-
-
-def _by_column(rows: Iterator[dict[str, Any]]) -> dict[str, Sequence[Any]]:
-    columns: dict[str, list[Any]] = {}
-    for seen, row in enumerate(rows):
-        for name in row.keys() - columns.keys():
-            columns[name] = [None] * seen
-        for name, values in columns.items():
-            values.append(row.get(name))
-    return dict(columns)
-
-
-def _parquet_columns(path: Path) -> dict[str, Sequence[Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with reading_parquet(path), pq.ParquetFile(path) as file:
-        # Columns of structs hold audio and the like: gigabytes, and nothing that a table of trials needs.
-        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-        table = file.read(columns=wanted)
-    return {name.lower(): table.column(name).to_pylist() for name in table.column_names}
+    if not is_number(first[-1]) and all(is_number(row[-1]) for _, row in rows[1:]):
+        known = "; ".join(f"{role}: {', '.join(names)}" for role, names in COLUMN_NAMES.items() if role != "label")
+        raise InputError(
+            f"{path}, line {rows[0][0]}: {' '.join(first)[:80]!r} is neither a trial with its score nor a header with "
+            f"known names ({known})"
+        )
+    columns: dict[str, Sequence[Any]] = dict(zip(fields, zip(*(row for _, row in rows), strict=True), strict=True))
+    ids = matched(columns.pop("utterance_id"), match)
+    require_ids(path, ids)
+    return _checked(path, name, ids, columns.pop("score"), columns)
 
 
 def _checked(
     path: Path, name: str, ids: Sequence[str], given: Sequence[Any], columns: Mapping[str, Sequence[Any]]
 ) -> Scores:
-    if not ids:
-        raise InputError(f"{path}: no trials in it")
-    if empty := sum(not identity for identity in ids):
-        raise InputError(f"{path}: {count(empty, 'trial')} without an utterance_id")
-    require_distinct(path, ids)
-    try:
-        scores = np.array([math.nan if value is None or value == "" else value for value in given], np.float64)
-        if scores.ndim != 1:
-            raise ValueError
-    except (TypeError, ValueError):
-        wrong = [f"{identity}: {value!r}" for identity, value in zip(ids, given, strict=True) if not _is_number(value)]
-        raise InputError(f"{path}: {count(len(wrong), 'score')} that are no numbers:{examples(wrong)}") from None
     present = np.array([value is not None and value != "" for value in given], bool)
+    wrong = [
+        f"{identity}: {value!r:.80}"
+        for identity, value, there in zip(ids, given, present, strict=True)
+        if there and not is_number(value)
+    ]
+    if wrong:
+        what = "score that is not a number" if len(wrong) == 1 else f"{len(wrong):,} scores that are not numbers"
+        raise InputError(f"{path}: {'1 ' if len(wrong) == 1 else ''}{what}:{examples(wrong)}")
+    scores = np.array([float(value) if there else math.nan for value, there in zip(given, present, strict=True)])
     bad = [f"{ids[index]}: {given[index]}" for index in np.flatnonzero(present & ~np.isfinite(scores)).tolist()]
     if bad:
         raise InputError(f"{path}: {count(len(bad), 'score')} NaN or infinite:{examples(bad)}")
     if not present.any():
         raise InputError(f"{path}: {count(len(ids), 'trial')} and not one score")
     reasons = columns.get("error") or [None] * len(ids)
-    skipped = {ids[index]: _text(reasons[index]) or "no score" for index in np.flatnonzero(~present).tolist()}
+    skipped = {ids[index]: as_text(reasons[index]) or "no score" for index in np.flatnonzero(~present).tolist()}
     kept = {column: as_column(values)[present] for column, values in columns.items()}
     return Scores(name, np.array(ids, object)[present], scores[present], kept, skipped)
-
-
-def require_distinct(path: Path, ids: Sequence[str]) -> None:
-    """See that no id occurs twice.
-
-    Raises:
-      InputError: how many do, and examples.
-    """
-    if len(set(ids)) < len(ids):
-        shared = [f"{identity}: {times} times" for identity, times in Counter(ids).items() if times > 1]
-        raise InputError(f"{path}: {count(len(shared), 'utterance id')} occurring more than once:{examples(shared)}")
-
-
-def as_column(values: Sequence[Any]) -> np.ndarray:
-    """float64 with NaN where all that is there are numbers, and text otherwise."""
-    if all(isinstance(value, float | int | None) and not isinstance(value, bool) for value in values):
-        return np.array([math.nan if value is None else value for value in values], np.float64)
-    texts = [_text(value) for value in values]
-    # A CSV has no types: a column of numbers is one.
-    if any(texts) and all(not text or _is_number(text) for text in texts):
-        return np.array([text or "nan" for text in texts]).astype(np.float64)
-    return np.array(texts, object)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _is_number(value: Any) -> bool:
-    if value is None or value == "":
-        return True
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

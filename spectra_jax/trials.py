@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal
+
+from spectra_jax.conventions import is_bonafide
 
 Label = Literal["bonafide", "spoof"]
 
@@ -144,17 +145,14 @@ def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple
 
 
 def parse_label(place: str, text: str) -> Label | None:
-    """`bonafide` or `spoof`, in any case and with `bona fide`, `bona-fide` and `bona_fide`; empty text is no label.
+    """`bonafide` or `spoof`, of any word that `spectra_jax.conventions` knows for them; empty text is no label.
 
     Raises:
       InputError: anything else, at `place`.
     """
-    match re.sub(r"[ _-]", "", text.lower()):
-        case "":
-            return None
-        case "bonafide":
-            return "bonafide"
-        case "spoof":
-            return "spoof"
+    if not text.strip(" _-"):
+        return None
+    if (bonafide := is_bonafide(text)) is not None:
+        return "bonafide" if bonafide else "spoof"
     # 0 and 1 are not guessed at: corpora disagree on which is which.
     raise InputError(f"{place}: label {text!r} is neither `bonafide` nor `spoof`")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spectra_jax import metrics
 from spectra_jax.metrics import Calibration, MetricError, fit_isotonic, fit_logistic
+from tests.conftest import spectra
 
 RANDOM = np.random.default_rng(0)
 BONAFIDE, SPOOF = RANDOM.normal(3, 1, 3000), RANDOM.normal(1, 1, 800)
@@ -85,13 +88,15 @@ def test_refuses_to_learn() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("nonsense", "no JSON"),
-        ("[]", "no calibration"),
-        ({"format": "x"}, "no calibration"),
+        ("nonsense", "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "not a calibration"),
+        ({"format": "x"}, "not a calibration"),
         ({"version": 2}, "version 2"),
         ({"kind": "cubic"}, "damaged"),
         ({"scores": [1.0]}, "damaged"),
         ({"scores": None}, "damaged"),
+        ({"scores": [1.0, 10**400]}, "damaged"),
         ({"ratios": [1.0, float("nan")]}, "damaged"),
         ({"ratios": [2.0, 1.0]}, "does not rise"),
         ({"scores": [1.0, 1.0]}, "does not rise"),
@@ -103,3 +108,34 @@ def test_refuses_what_is_no_calibration(change: str | dict, message: str) -> Non
     )
     with pytest.raises(MetricError, match=message):
         Calibration.from_json(text)
+
+
+def test_calibrates_one_subset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = Path(__file__).parent / "inputs_tables"
+    asked = ["calibrate", inputs / "s_flac.txt", "--labels", inputs / "p21la.txt", "--match", "stem", "-o"]
+    assert spectra(monkeypatch, *asked, tmp_path / "all.json") == 0
+    printed = capsys.readouterr().err
+    assert "pools the trials of 3 subsets" in printed and "10 bona fide and 30 spoofed trials" in printed
+    assert spectra(monkeypatch, *asked, tmp_path / "one.json", "--subset", "progress") == 0
+    printed = capsys.readouterr().err
+    assert "pools" not in printed and "4 bona fide and 12 spoofed trials" in printed
+    assert spectra(monkeypatch, "calibrate", inputs / "s_inv.txt", *asked[2:4], "-o", tmp_path / "inv.json") == 2
+    assert "reversed" in capsys.readouterr().err and not (tmp_path / "inv.json").exists()
+
+
+def test_says_what_is_not_a_calibration_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = Path(__file__).parents[1] / "examples" / "corpus" / "eval" / "june_00.flac"
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "new").mkdir()
+    for name, message in (
+        ("pipe.json", "not a plain file but a pipe"),
+        ("deep.json", "nested too deeply"),
+        ("new", "calibration.json: cannot be read: No such file"),
+    ):
+        assert spectra(monkeypatch, "score", "--model", "demo", clip, "--calibration", tmp_path / name) == 2
+        assert message in capsys.readouterr().err

@@ -143,3 +143,21 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "c.txt", "--json") == 1
     assert json.loads(capsys.readouterr().out)["n_unexplained"] == 1
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "d.txt") == 2
+
+
+def test_hints_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = Path(__file__).parent / "inputs_tables"
+    key = ["--labels", inputs / "p21la.txt", "--resamples", 0]
+    assert spectra(monkeypatch, "compare", inputs / "s.txt", inputs / "s_flac.txt") == 2
+    assert "differ by the extension .flac only. --match stem" in capsys.readouterr().err
+    asked = ["compare", inputs / "s.txt", inputs / "s_flac.txt", *key, "--match", "stem"]
+    assert spectra(monkeypatch, *asked, "--json") == 0
+    printed = capsys.readouterr()
+    assert "pools the trials of 3 subsets" in printed.err and json.loads(printed.out)["n"] == 40
+    assert spectra(monkeypatch, *asked, "--subset", "eval", "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and json.loads(printed.out)["n"] == 12
+    assert spectra(monkeypatch, "compare", inputs / "s.txt", inputs / "s_inv.txt") == 1
+    assert "rank the trials in opposite orders: are the scores of one inverted?" in capsys.readouterr().err
+    assert spectra(monkeypatch, "compare", inputs / "s.txt", inputs / "s_inv.txt", *key) == 1
+    assert "s_inv.txt: an EER of 96.667 %" in capsys.readouterr().err

@@ -96,12 +96,12 @@ def test_ids_that_do_not_match() -> None:
     assert evaluate(short, labels, common=True, resamples=0).numbers["n_bonafide"] == 59
     skipped = Scores("short", scores.utterance_ids[1:], scores.scores[1:], skipped={"trial_0000": "NaN"})
     assert evaluate(skipped, labels, resamples=0).numbers["n_skipped"] == 1, "a skipped trial is no missing one"
-    with pytest.raises(InputError, match="no trial in common: 'x' there, 'trial_"):
+    with pytest.raises(InputError, match="no trial in common: 'x' in one, 'trial_"):
         evaluate(Scores("x", np.array(["x"], object), np.ones(1)), labels, common=True)
     with pytest.raises(InputError, match="no column 'sex' in scores or labels: attack, speaker"):
         evaluate(scores, labels, by=["sex"])
     one = Labels("one class", labels.utterance_ids, np.ones(150, bool))
-    with pytest.raises(ValueError, match="spoof"):
+    with pytest.raises(ValueError, match="one class: 150 trials, all bona fide; error rates need spoofed trials too"):
         evaluate(scores, one)
 
 
@@ -126,7 +126,7 @@ def test_the_command(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert {"eer_percent", "threshold", "n_bonafide", "n_spoof", "auc"} <= set(numbers)
     assert len(numbers["eer_percent_interval"]) == 2
     assert spectra(monkeypatch, "evaluate", files / "scores.txt") == 2
-    assert "no labels in it; give them with --labels" in capsys.readouterr().err
+    assert "no labels in it; give a file that has them with --labels" in capsys.readouterr().err
 
 
 def test_calibrates_and_applies(
@@ -147,3 +147,75 @@ def test_calibrates_and_applies(
     target.write_text("{}")
     assert spectra(monkeypatch, *asked) == 2
     assert "calibration.json" in capsys.readouterr().err
+
+
+INPUTS = Path(__file__).parent / "inputs_tables"
+KEY = ["--labels", INPUTS / "p21la.txt", "--resamples", 0]
+
+
+def test_hints_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY) == 0
+    pools = "p21la.txt: pools the trials of 3 subsets, eval (12), hidden_track (12), progress (16); --subset NAME takes"
+    printed = capsys.readouterr()
+    assert pools in printed.err and "inverted" not in printed.err and "3.333 %" in printed.out
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, "--subset", "progress", "--json") == 0
+    printed = capsys.readouterr()
+    numbers = json.loads(printed.out)
+    assert printed.err == "" and numbers["n_bonafide"] + numbers["n_spoof"] == 16
+    assert numbers["subsets"] == {"progress": 16}
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_inv.txt", *KEY) == 0
+    printed = capsys.readouterr()
+    assert "s_inv.txt: an EER of 96.667 %, above 50 %: these scores look inverted" in printed.err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY) == 2
+    hint = "40 trials would match: their ids differ by the extension .flac only. --match stem compares ids without"
+    assert hint in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY, "--common") == 2
+    assert hint in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY, "--match", "stem", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["eer_percent"] == pytest.approx(3.333, abs=1e-3)
+
+
+def test_a_score_files_own_subsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"t{i},{i},{'real' if i % 2 else 'fake'},{'eval' if i < 6 else 'dev'}\n" for i in range(10))
+    (tmp_path / "s.csv").write_text("utt_id,score,class,subset\n" + rows)
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.csv", "--subset", "eval", "--json", "--resamples", 0) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["n_bonafide"], numbers["n_spoof"]) == (3, 3)
+
+
+def test_ids_that_differ_by_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (INPUTS / "s.txt").read_text().splitlines()
+    (tmp_path / "s.txt").write_text("".join(f"flac/D/{line.replace(' ', '.wav ')}\n" for line in lines))
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY) == 2
+    assert "their ids differ by the folder and the extension .wav only" in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY, "--match", "stem") == 0
+    # Ids that differ by more get no such hint.
+    (tmp_path / "s.txt").write_text("".join(f"x{line}\n" for line in lines))
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY) == 2
+    assert "--match" not in capsys.readouterr().err
+
+
+def test_json_of_figures_that_are_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Their Cllr overflows; an id brings a control character that JSON lets stand.
+    (tmp_path / "s.csv").write_text("id,score,label,x\na\x9b2J,-1e308,real,n\x9b2J\nb,1e308,fake,m\n")
+    asked = ["evaluate", tmp_path / "s.csv", "--by", "x", "--json", "--exact", "--resamples", 0]
+    assert spectra(monkeypatch, *asked) == 0
+    printed = capsys.readouterr().out
+    numbers = json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert numbers["eer_percent"] == 100 and numbers["rocch_threshold"] is None
+    assert "n\x9b2J" in numbers["groups"]["x"] and "\x9b" not in printed
+
+
+def test_a_result_states_a_whole_score_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--result", tmp_path / "r.yaml", "--dataset", "a/b", "--system", "s", "--slug", "s"]
+    for more in (["--subset", "eval"], ["--match", "stem"]):
+        assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, *asked, *more) == 2
+        assert "without --subset and --match" in " ".join(capsys.readouterr().err.split())

@@ -194,7 +194,6 @@ def test_wrong_words(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run = files / "first.csv"
     for words, said in (
         ((run, "-o", tmp_path / "report.pdf"), "ends in .html"),
-        ((run, "-o", tmp_path / "no" / "report.html"), "does not exist"),
         ((run, run, "-o", tmp_path / "report.html"), "given twice"),
         ((files / "none.csv", "-o", tmp_path / "report.html"), "cannot be read"),
         ((run, "-o", tmp_path / "report.html", "--audio-root", tmp_path / "no"), "no such folder"),
@@ -210,6 +209,31 @@ def test_command(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert spectra(monkeypatch, *words, "--title", "A & B", "--resamples", 20) == 0
     parsed = Page((tmp_path / "r.html").read_text())
     assert any(row[0] == "command" and "--title 'A & B'" in row[1] for row in parsed.rows())
+
+
+def test_pooled_subsets_inverted_scores_and_one_subset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = Path(__file__).parent / "inputs_tables"
+    words = [
+        "report",
+        inputs / "s_inv.txt",
+        "--labels",
+        inputs / "p21la.txt",
+        "--resamples",
+        0,
+        "-o",
+        tmp_path / "r.html",
+    ]
+    assert spectra(monkeypatch, *words) == 0
+    assert "p21la.txt: pools the trials of 3 subsets" in capsys.readouterr().err
+    text = Page((tmp_path / "r.html").read_text()).text
+    assert "Pooled subsets: eval (12), hidden_track (12), progress (16)." in text and "look inverted" in text
+    words[1] = inputs / "s_flac.txt"
+    assert spectra(monkeypatch, *words, "--match", "stem", "--subset", "eval") == 0
+    assert "pools" not in capsys.readouterr().err
+    text = Page((tmp_path / "r.html").read_text()).text
+    assert "Pooled subsets" not in text and "look inverted" not in text
 
 
 def test_bands_are_the_bootstraps(files: Path) -> None:

@@ -234,7 +234,7 @@ def test_labels_are_read_in_their_usual_spellings(tmp_path: Path, text: str, lab
     assert next(iter(collect([manifest(tmp_path, f"path,label\na.wav,{text}\n")]))).label == label
 
 
-@pytest.mark.parametrize("text", ["real", "fake", "0", "1", "human", "spoofed"])
+@pytest.mark.parametrize("text", ["0", "1", "target", "maybe"])
 def test_other_labels_are_not_guessed_at(tmp_path: Path, text: str) -> None:
     message = refusal(manifest(tmp_path, f"path,label\na.wav,spoof\nb.wav,{text}\n"))
     assert message.endswith(f"trials.csv, line 3: label '{text}' is neither `bonafide` nor `spoof`")

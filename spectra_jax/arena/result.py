@@ -10,9 +10,9 @@ from typing import Any
 
 from spectra_jax import metrics
 from spectra_jax.arena.dataset import pinned_revision
-from spectra_jax.atomic import atomic_file
 from spectra_jax.evaluation import evaluate
 from spectra_jax.labels import Labels
+from spectra_jax.outputs import output_file
 from spectra_jax.score_file import read_scores
 from spectra_jax.trials import InputError, count, examples
 
@@ -82,7 +82,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a `result.yaml`, whole or not at all."""
     import yaml
 
-    with atomic_file(path) as file:
+    with output_file(path) as file:
         file.write(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).encode())
 
 

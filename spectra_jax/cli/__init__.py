@@ -34,13 +34,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="spectra-jax",
-    help="Is this voice a person or a machine? The Spectra-AASIST3 detector in JAX.",
+    help="Is this speech bona fide or spoofed? The Spectra-AASIST3 detector in JAX.",
     no_args_is_help=True,
-    add_completion=False,
+    # Help in plain text: its tables are too narrow for 80 columns.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 for command in (score, evaluate, compare, verify, report, calibrate, train, convert, info):
     app.command()(command)
+
+
+@app.callback()
+def _every_command(version: options.Version = False) -> None:
+    del version  # acted on as it is read
+
 
 _INTERRUPTED = 130
 # So many new objects, instead of a thousand or two.

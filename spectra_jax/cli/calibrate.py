@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spectra_jax.cli.options import Common, Debug, LabelsOption, say
+from spectra_jax.cli.options import (
+    Common,
+    Debug,
+    LabelsOption,
+    MatchOption,
+    Subset,
+    read_tables,
+    say,
+    say_pooled,
+    will_write,
+)
 
 if TYPE_CHECKING:
     from spectra_jax.metrics import Calibration
@@ -19,38 +29,45 @@ FILE = "calibration.json"
 
 def calibrate(
     scores: Annotated[
-        Path, typer.Argument(metavar="SCORES", help="Scores of a development set: never of the set to be judged.")
+        Path, typer.Argument(metavar="SCORES", help="Scores of a development set, never of the set to be evaluated.")
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="F", help=f"Where to write it; a directory gets {FILE}."),
+        typer.Option("--output", "-o", metavar="F", help=f"The calibration, .json; in a directory, {FILE}."),
     ],
     labels: LabelsOption = None,
+    subset: Subset = None,
+    match: MatchOption = "exact",
     method: Annotated[
-        Literal["logistic", "isotonic"], typer.Option(help="A line through the scores, or any rising step curve.")
+        Literal["logistic", "isotonic"],
+        typer.Option(help="How scores are mapped: by a line, or by any rising step curve."),
     ] = "logistic",
     common: Common = False,
     debug: Debug = False,
 ) -> None:
-    """Learn what a score says: log-likelihood ratios, and P(spoof) at a prior, for `score --calibration`."""
-    del debug  # acted on as it is read
-    from spectra_jax.atomic import atomic_file
-    from spectra_jax.evaluation import evaluate
-    from spectra_jax.labels import read_labels
-    from spectra_jax.metrics import fit_isotonic, fit_logistic
-    from spectra_jax.score_file import read_scores
+    """Map scores to log-likelihood ratios, for `score --calibration`.
 
+    That option adds to each score its log-likelihood ratio, and P(spoof) at a prior.
+    """
+    del debug  # acted on as it is read
+    from spectra_jax.evaluation import evaluate
+    from spectra_jax.metrics import fit_isotonic, fit_logistic
+    from spectra_jax.outputs import output_file
+
+    path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
+    will_write(path)
+    (system,), known = read_tables([scores], labels, match, subset)
     found = evaluate(
-        read_scores(scores),
-        None if labels is None else read_labels(labels),
+        system,
+        known,
         exact=True,
         common=common,
         resamples=0,
     )
+    say_pooled(str(found.numbers["labels"]), found.numbers["subsets"])
     fit = {"logistic": fit_logistic, "isotonic": fit_isotonic}[method]
     fitted = fit(found.scores[found.bonafide], found.scores[~found.bonafide])
-    path = output / FILE if output.is_dir() else output
-    with atomic_file(path) as file:
+    with output_file(path) as file:
         file.write(fitted.to_json().encode())
     from spectra_jax.metrics import cllr
 
@@ -67,12 +84,14 @@ def read_calibration(path: Path) -> Calibration:
     """A calibration file, or that of a directory.
 
     Raises:
-      InputError: not there, or no calibration.
+      InputError: not there, or not a calibration.
     """
     from spectra_jax.metrics import Calibration
+    from spectra_jax.tables import require_plain_file
     from spectra_jax.trials import InputError, read_text
 
     file = path / FILE if path.is_dir() else path
+    require_plain_file(file)
     try:
         return Calibration.from_json(read_text(file))
     except InputError:
@@ -82,7 +101,7 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def calibrated_result(result: Result, calibration: Calibration, spoof_prior: float) -> Result:
-    """A result with what its score says; a skipped trial stays as it is."""
+    """A result with its log-likelihood ratio and P(spoof); a skipped trial stays as it is."""
     if result.score is None:
         return result
     return replace(

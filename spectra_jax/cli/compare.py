@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spectra_jax.cli.options import AsJson, Common, Debug, GapBound, LabelsOption, Resamples, Seed, Tolerance, stdout
+from spectra_jax.cli.options import (
+    AsJson,
+    Common,
+    Debug,
+    GapBound,
+    LabelsOption,
+    MatchOption,
+    Resamples,
+    Seed,
+    Subset,
+    Tolerance,
+    print_json,
+    read_tables,
+    say,
+    say_pooled,
+    stdout,
+    will_write,
+)
 
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A score file: .txt, .csv, .tsv, .jsonl or .parquet.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The score file to compare it with.")],
     labels: LabelsOption = None,
+    subset: Subset = None,
+    match: MatchOption = "exact",
     tolerance: Tolerance = 1e-4,
     gap_bound: GapBound = 2e-5,
     common: Common = False,
     worst: Annotated[int, typer.Option(metavar="N", min=0, max=10, help="How many trials to list.")] = 10,
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Draw whole groups of a column of the labels for the intervals."),
+        typer.Option(metavar="COLUMN", help="For the intervals, resample whole groups of a column of the labels."),
     ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -31,19 +49,22 @@ def compare(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Differences, what near ties in the network's rankings explain of them, EERs, and a verdict.
+    """Compare two systems' scores, trial by trial, with a verdict.
+
+    Differences are explained where two nodes of the network's graph nearly tie, so that rounding decides the score.
+    With labels, EERs are compared too.
 
     Exit status: 0 the same, near ties apart; 1 different; 2 wrong usage.
     """
     del debug  # acted on as it is read
     from spectra_jax import comparison
-    from spectra_jax.labels import read_labels
-    from spectra_jax.score_file import read_scores
 
+    will_write(output)
+    (one, other), known = read_tables([a, b], labels, match, subset, whole_names=True)
     found = comparison.compare(
-        read_scores(a, str(a)),
-        read_scores(b, str(b)),
-        None if labels is None else read_labels(labels),
+        one,
+        other,
+        known,
         tolerance=tolerance,
         gap_bound=gap_bound,
         common=common,
@@ -53,8 +74,12 @@ def compare(
     )
     if output is not None:
         comparison.write(found, output)
+        say(f"{len(found.utterance_ids):,} trials -> {output}")
+    say_pooled("the labels" if labels is None else labels.name, found.numbers.get("subsets", {}))
+    for hint in comparison.hints(found):
+        say(hint)
     if as_json:
-        typer.echo(json.dumps(found.numbers, indent=1, ensure_ascii=False, allow_nan=False))
+        print_json(found.numbers)
     else:
         comparison.table(found, stdout(), worst)
     if not found.agrees:

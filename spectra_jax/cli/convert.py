@@ -21,7 +21,10 @@ def convert(
     ] = "native",
     debug: Debug = False,
 ) -> None:
-    """Convert a checkpoint, strictly: every tensor used once, every leaf filled once, every value finite."""
+    """Convert a checkpoint to another format.
+
+    Strictly: every tensor used once, every leaf filled once, every value finite.
+    """
     del debug  # acted on as it is read
     from spectra_jax.convert import convert as run
 

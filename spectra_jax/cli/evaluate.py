@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spectra_jax.cli.options import AsJson, Common, Debug, LabelsOption, Resamples, Seed, say, stdout
+from spectra_jax.cli.options import (
+    AsJson,
+    Common,
+    Debug,
+    LabelsOption,
+    MatchOption,
+    Resamples,
+    Seed,
+    Subset,
+    print_json,
+    read_tables,
+    say,
+    say_pooled,
+    stdout,
+    will_write,
+)
 
 
 def evaluate(
@@ -16,24 +30,31 @@ def evaluate(
         Path, typer.Argument(metavar="SCORES", help="A score file: .txt (the Arena's), .csv, .tsv, .jsonl or .parquet.")
     ],
     labels: LabelsOption = None,
+    subset: Subset = None,
+    match: MatchOption = "exact",
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Figures for each value of a column too, such as attack. May be repeated."),
+        typer.Option(
+            metavar="COLUMN", help="Also give figures for each value of a column, such as attack. May be repeated."
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Draw whole groups of a column for the intervals, such as speaker."),
+        typer.Option(metavar="COLUMN", help="For the intervals, resample whole groups of a column, such as speaker."),
     ] = None,
     threshold: Annotated[
         list[float] | None,
-        typer.Option(metavar="T", help="Error rates where scores from T on are taken for bona fide. May be repeated."),
+        typer.Option(
+            metavar="T",
+            help="Also give error rates at the threshold T: scores of T and above count as bona fide. May be repeated.",
+        ),
     ] = None,
     costs: Annotated[
         tuple[float, float, float],
-        typer.Option(metavar="PRIOR MISS FA", help="Of the DCF: prior of a spoof, cost of a miss, of a false alarm."),
+        typer.Option(metavar="P M F", help="Of the DCF: prior of a spoof, cost of a miss, cost of a false alarm."),
     ] = (0.05, 1.0, 10.0),
     exact: Annotated[
-        bool, typer.Option("--exact", help="Take scores as they are, not rounded to six decimals like the Arena.")
+        bool, typer.Option("--exact", help="Take scores as they are, not rounded to six decimals as the Arena does.")
     ] = False,
     common: Common = False,
     resamples: Resamples = 1000,
@@ -42,30 +63,40 @@ def evaluate(
         Path | None, typer.Option(metavar="F", help="Draw the DET curve: .png, .svg or .pdf (extra `report`).")
     ] = None,
     result: Annotated[
-        Path | None, typer.Option(metavar="F", help="Write the Arena's result.yaml too; needs the next three.")
+        Path | None,
+        typer.Option(metavar="F", help="Write the Arena's result.yaml too; needs --dataset, --system and --slug."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="ID", help="The dataset on the Hub, org/name.")] = None,
-    system: Annotated[str | None, typer.Option(metavar="NAME", help="What the system is called.")] = None,
-    slug: Annotated[str | None, typer.Option(metavar="SLUG", help="Its short name: a-z, 0-9 and hyphens.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="ID", help="The dataset on the Hub, org/name, for --result.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="NAME", help="The system's name, for --result.")] = None,
+    slug: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="The system's short name, for --result: a-z, 0-9 and hyphens.")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """EER and its relatives, with intervals.
+    """Evaluate scores: EER, DCF, Cllr and AUC, with intervals.
 
-    Labels come from a manifest, the Arena's labels.parquet (0 = bona fide, 1 = spoof), an ASVspoof protocol (2019, 2021
-    LA and DF, 5), or the score file's own column `label`.
+    Labels come from a table with a column `label`, the Arena's labels.parquet (0 = bona fide, 1 = spoof), a list as
+    ASVspoof (2015 to 5) and ADD publish them, or the score file's own column `label`.
     """
     del debug  # acted on as it is read
     from spectra_jax import evaluation
-    from spectra_jax.labels import read_labels
     from spectra_jax.metrics import Costs
-    from spectra_jax.score_file import read_scores
 
     if result is not None and (labels is None or dataset is None or system is None or slug is None):
         raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
-    known = None if labels is None else read_labels(labels)
+    if result is not None and (subset is not None or match != "exact"):
+        raise typer.BadParameter("--result states the whole score file: it goes without --subset and --match.")
+    if plot is not None:
+        from spectra_jax.report.papers import require_figure
+
+        require_figure(plot)
+    will_write(plot, result)
+    (system_scores,), known = read_tables([scores], labels, match, subset)
     found = evaluation.evaluate(
-        read_scores(scores),
+        system_scores,
         known,
         exact=exact,
         common=common,
@@ -76,6 +107,9 @@ def evaluate(
         costs=Costs(*costs),
         thresholds=threshold or (),
     )
+    say_pooled(str(found.numbers["labels"]), found.numbers["subsets"])
+    for hint in evaluation.hints(found):
+        say(hint)
     if plot is not None:
         from spectra_jax.report.papers import plot_det
 
@@ -88,6 +122,6 @@ def evaluate(
         arena.write(content, result)
         say(f"the Arena's result -> {result}")
     if as_json:
-        typer.echo(json.dumps(found.numbers, indent=1, ensure_ascii=False, allow_nan=False))
+        print_json(found.numbers)
     else:
         evaluation.table(found, stdout())

@@ -15,7 +15,10 @@ def info(
     model: Annotated[str, typer.Argument(metavar="M", help="Any model that `score --model` takes.")],
     debug: Debug = False,
 ) -> None:
-    """Show a model's architecture, size and provenance, and the devices here. Reads no weights."""
+    """Show what a model is, and the devices of this machine.
+
+    Its architecture, size and provenance; no weights are read.
+    """
     del debug  # acted on as it is read
     from spectra_jax.devices import local_devices
     from spectra_jax.model.spectra import count_parameters
@@ -27,7 +30,7 @@ def info(
     config, encoder = checkpoint.config, checkpoint.config.encoder
     spectral, temporal = config.num_spectral_nodes, encoder.num_frames(config.num_samples) // 3
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     rows = {
         "model": f"{model} ({open_tensors(checkpoint.weights).size:,} bytes on disk)",

@@ -8,19 +8,34 @@ from typing import Annotated
 
 import typer
 
-from spectra_jax.cli.options import Common, Debug, GapBound, LabelsOption, Resamples, Seed, Tolerance, say
+from spectra_jax.cli.options import (
+    Common,
+    Debug,
+    GapBound,
+    LabelsOption,
+    MatchOption,
+    Resamples,
+    Seed,
+    Subset,
+    Tolerance,
+    say,
+    say_pooled,
+    will_write,
+)
 
 
 def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Score files: .txt, .csv, .tsv, .jsonl or .parquet. The first is what the others are compared with.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="O", help="The page, .html.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="O", help="The page to write, .html.")],
     labels: LabelsOption = None,
+    subset: Subset = None,
+    match: MatchOption = "exact",
     audio_root: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +44,7 @@ def report(
             "lead below their folder or the current one.",
         ),
     ] = None,
-    title: Annotated[str | None, typer.Option(metavar="T", help="Of the page.")] = None,
+    title: Annotated[str | None, typer.Option(metavar="T", help="The title of the page.")] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="M", help="A model's folder or weight file, whose sha256 the page states.")
     ] = None,
@@ -40,18 +55,22 @@ def report(
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """One self-contained page: curves, scores, attacks, calibration, comparison, parity, trials to hear, provenance.
+    """Write an HTML page about score files, with curves and clips.
 
-    It fetches nothing, reads in light and dark, on a phone and on paper. Needs the extra `report`.
+    It has error rates, scores, attacks, calibration, comparison, near ties, trials to listen to, and provenance. The
+    page is one file that fetches nothing. Needs the extra `report`.
     """
     del debug  # acted on as it is read
     from spectra_jax.labels import read_labels
     from spectra_jax.report import write_report
 
-    write_report(
+    will_write(output)
+    subsets = write_report(
         runs,
         output,
-        labels=None if labels is None else read_labels(labels),
+        labels=None if labels is None else read_labels(labels, match=match),
+        match=match,
+        subset=subset,
         audio_root=audio_root,
         model=model,
         title=title,
@@ -62,4 +81,5 @@ def report(
         resamples=resamples,
         seed=seed,
     )
+    say_pooled("the labels" if labels is None else labels.name, subsets)
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")

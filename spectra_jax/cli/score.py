@@ -90,7 +90,7 @@ def score(
         typer.Option(help="What a clip gets of its windows' scores. The first window is the network's own convention."),
     ] = "first",
     part_size: Annotated[
-        int, typer.Option(min=1, help="With a folder: trials of a part, which is what a stop can cost.")
+        int, typer.Option(metavar="N", min=1, help="With a folder: trials of a part, which is what a stop can cost.")
     ] = 1000,
     max_errors: Annotated[
         int | None,
@@ -131,7 +131,7 @@ def score(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Score speech clips: higher = more bona fide (a person), lower = more likely spoofed (a machine).
+    """Score speech clips: higher = more bona fide.
 
     Exit status: 0 all scored; 1 some trials skipped, each named with its reason; 2 wrong usage.
     """

@@ -25,12 +25,12 @@ def train(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="A new directory, or that of the same run, which then goes on."
+            "--output", "-o", metavar="DIR", help="A new directory, or that of the same run, which is then resumed."
         ),
     ],
     config: Annotated[
         Path | None,
-        typer.Option(metavar="C.json", help="Sections `model` and `training`; what is left out takes its default."),
+        typer.Option(metavar="C.json", help="Sections `model` and `training`; what it leaves out has its default."),
     ] = None,
     init: Annotated[
         str | None,
@@ -38,7 +38,10 @@ def train(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Train a detector. Killed or interrupted, the same command goes on where the last saved state was."""
+    """Train a detector, from new weights or given ones.
+
+    After any interruption the same command resumes the run from its last saved state.
+    """
     del debug  # acted on as it is read
     import contextlib
 
@@ -54,8 +57,8 @@ def train(
         clips = ", ".join(f"{count:,} {split}" for split, count in run.num_clips.items())
         say(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {run.config.training.steps:,} steps")
         if run.steps_done:
-            say(f"{output}: going on after step {run.steps_done:,}")
-        options.on_interrupt = f"{output} holds the run as last saved; the same command goes on from there"
+            say(f"{output}: resumed after step {run.steps_done:,}")
+        options.on_interrupt = f"{output} holds the run as last saved; the same command resumes it"
         best = _follow(run)
     picture = write_curves(output)
     say(f"The best network by dev EER: {output / BEST}" + (f" (step {best.step:,}, {best.eer:.2%})" if best else ""))
@@ -65,7 +68,7 @@ def train(
 
 
 def _follow(run: Run) -> EvaluationEvent | None:
-    """Train, and show how it goes: a bar on a terminal, a line for each evaluation anywhere."""
+    """Train, and show the progress: a bar on a terminal, a line for each evaluation anywhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from spectra_jax.training import StepEvent

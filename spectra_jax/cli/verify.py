@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectra_jax.cli.options import AsJson, Debug, GapBound, Model, Resamples, Seed, Tolerance, say, stdout
+from spectra_jax.cli.options import (
+    AsJson,
+    Debug,
+    GapBound,
+    Model,
+    Resamples,
+    Seed,
+    Tolerance,
+    print_json,
+    say,
+    stdout,
+    will_write,
+)
 from spectra_jax.hub import PUBLISHED
 
 if TYPE_CHECKING:
@@ -18,9 +30,7 @@ if TYPE_CHECKING:
 def verify(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[INPUT]...", help="What `score` takes: clips, manifests, datasets.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT", help="What `score` takes: clips, manifests, datasets.", show_default=False),
     ] = None,
     against: Annotated[
         str | None,
@@ -60,7 +70,7 @@ def verify(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Score by our network and by a reference in one run, on the same windows, and say whether they are the same.
+    """Compare our network with a reference, on the same windows.
 
     Where they are not, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
@@ -75,13 +85,13 @@ def verify(
     if kind not in ("onnx", "torch", "scores") or not target:
         raise typer.BadParameter(f"{against!r} is none of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
 
-    from spectra_jax import comparison, results, sources, verification
+    from spectra_jax import comparison, sources, verification
     from spectra_jax.score_file import read_scores
 
     if output is not None:
         if output.suffix.lower() != ".csv":
             raise typer.BadParameter(f"{output}: trials are written as .csv.")
-        results.check_output(output)
+        will_write(output)
     listed = sources.collect(inputs or [])
     how: dict[str, Any] = {
         "only": None if sample is None else verification.sample(listed.listed(), sample, seed),
@@ -115,7 +125,7 @@ def verify(
                 # JSON has no infinity, which is what stages of different shapes differ by.
                 "stages": {stage.name: min(stage.error, 1e308) for stage in found.divergence.stages},
             }
-        typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False))
+        print_json(numbers)
     else:
         comparison.table(found.comparison, stdout())
         if found.divergence is not None:
@@ -127,18 +137,14 @@ def verify(
 
 
 def _show(divergence: Divergence) -> None:
-    from rich.table import Table
+    from spectra_jax.console import Column, print_table
 
     if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
         stdout().print("Where they begin to differ cannot be told: the reference names none of its stages.")
         return
-    grid = Table(title="stage by stage, on " + ", ".join(divergence.trials))
-    grid.add_column("stage")
-    grid.add_column("rms difference / rms", justify="right")
-    grid.add_column("")
-    for stage in divergence.stages:
-        grid.add_row(stage.name, f"{stage.error:.1e}", "departs" if stage.departs else "")
-    stdout().print(grid)
+    rows = [(stage.name, f"{stage.error:.1e}", "departs" if stage.departs else "") for stage in divergence.stages]
+    columns = (Column("stage", "text"), Column("rms difference / rms", "number"), Column(""))
+    print_table(stdout(), columns, rows, title="stage by stage, on " + ", ".join(divergence.trials))
     if divergence.first is None:
         stdout().print("No stage departs on these clips.")
         return

@@ -73,10 +73,13 @@ class Calibration:
         """
         try:
             given = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise MetricError(f"no calibration: no JSON: {error}") from error
+        except RecursionError as error:
+            raise MetricError("not a calibration: JSON nested too deeply") from error
+        # An integer of thousands of digits, too.
+        except ValueError as error:
+            raise MetricError(f"not a calibration: not valid JSON: {error}") from error
         if not isinstance(given, dict) or given.get("format") != "spectra-jax calibration":
-            raise MetricError("no calibration: `spectra-jax calibrate` writes one")
+            raise MetricError("not a calibration: `spectra-jax calibrate` writes one")
         if given.get("version") != FORMAT_VERSION:
             raise MetricError(f"a calibration of version {given.get('version')!r}; this package reads {FORMAT_VERSION}")
         try:
@@ -87,7 +90,7 @@ class Calibration:
                 int(given["n_bonafide"]),
                 int(given["n_spoof"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MetricError(f"a damaged calibration: {error!r}") from error
         found._check()
         return found

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.atomic import atomic_file
 from spectra_jax.comparison import Comparison, compare
+from spectra_jax.conventions import Match
+from spectra_jax.evaluation import hints
 from spectra_jax.labels import Labels
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.report import charts, curves
 from spectra_jax.report.charts import Chart, Key
@@ -81,6 +83,8 @@ def write_report(
     output: str | Path,
     *,
     labels: Labels | None = None,
+    match: Match = "exact",
+    subset: str | None = None,
     audio_root: str | Path | None = None,
     model: str | Path | None = None,
     title: str | None = None,
@@ -90,13 +94,17 @@ def write_report(
     gap_bound: float = GAP_BOUND,
     resamples: int = 1000,
     seed: int = 0,
-) -> None:
+) -> dict[str, int]:
     """Write one page about score files; the first is what the others are compared with.
+
+    Returns how many of the first's trials are of each subset, by the labels' column `subset`.
 
     Args:
       runs: score files, see `spectra_jax.score_file`.
       output: ends in .html; replaced whole or not at all.
       labels: of the trials; else each file's own column `label`.
+      match: how ids are compared; labels are read with the same.
+      subset: take this subset of the trials alone.
       audio_root: a folder with the trials' audio; otherwise the files' column `path` is followed, if it leads below the
         score file's folder or the current one.
       model: a model's folder or weight file, whose sha256 the page states.
@@ -117,7 +125,7 @@ def write_report(
         raise InputError(f"{root}: no such folder of audio files")
     digests = {} if model is None else model_digests(model)
     script = _bundle()
-    systems = read_systems(runs, labels, common=common, resamples=resamples, seed=seed)
+    systems = read_systems(runs, labels, match=match, subset=subset, common=common, resamples=resamples, seed=seed)
     drawn = {"resamples": resamples, "seed": seed}
     comparisons = _comparisons(systems, {"tolerance": tolerance, "gap_bound": gap_bound, "common": common, **drawn})
     trials = listed(systems, comparisons)
@@ -136,17 +144,15 @@ def write_report(
     missing = [section for section in sections if section.empty]
     sections = [section for section in sections if not section.empty]
     html = _render(title or _title(systems), systems, sections, _left_out(missing), script)
-    with atomic_file(output) as file:
+    with output_file(output) as file:
         file.write(html.encode("utf-8", "backslashreplace"))
+    return systems[0].evaluation.numbers["subsets"] if systems[0].evaluation else {}
 
 
 def _check_output(output: Path) -> None:
     if output.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{output}: a report is a page; its name ends in {' or '.join(_SUFFIXES)}")
-    if not output.resolve().parent.is_dir():
-        raise InputError(f"{output}: its folder {output.resolve().parent} does not exist")
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output}: there is something of this name that is not a plain file")
+    require_writable(output)
 
 
 def _left_out(missing: Sequence[Section]) -> list[tuple[str, str]]:
@@ -219,6 +225,12 @@ def _metrics(systems: Sequence[System], resamples: int, seed: int) -> Section:
     )
     if resamples:
         lead += f" In brackets: 95 % intervals, {resamples:,} resamples of trials, seed {seed}."
+    subsets = there[0].evaluation.numbers["subsets"] if there[0].evaluation else {}
+    if len(subsets) > 1:
+        lead += " Pooled subsets: " + ", ".join(f"{name} ({number:,})" for name, number in subsets.items()) + "."
+    for system in there:
+        if system.evaluation:
+            lead += "".join(f" {hint}" for hint in hints(system.evaluation))
     table = Table("Metrics of each system", ["", *(system.name for system in there)], rows)
     return Section(*section, lead=lead, tables=[table])
 
@@ -342,9 +354,9 @@ def _trials(systems: Sequence[System], trials: Sequence[Listed]) -> Section:
     else:
         lead += "the highest and lowest scores"
     lead += ", and the largest differences." if len(systems) > 1 else "."
-    heard = sum(trial.clip is not None for trial in trials)
-    if heard:
-        lead += f" {count(heard, 'clip')} can be heard, as the network hears them: the first four seconds at 16 kHz."
+    clips = sum(trial.clip is not None for trial in trials)
+    if clips:
+        lead += f" {count(clips, 'clip')} can be played, as decoded for the network: the first four seconds at 16 kHz."
     else:
         lead += " No audio of them was found: --audio-root says where it is."
     return Section("trials", "Trials", lead, trials=trials)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectra_jax.atomic import atomic_file
 from spectra_jax.evaluation import Evaluation
+from spectra_jax.outputs import output_file, require_writable
 from spectra_jax.report.curves import curve, probit
 from spectra_jax.trials import InputError
 
@@ -33,7 +33,7 @@ def plot_det(evaluations: Sequence[Evaluation], path: str | Path) -> None:
       path: ends in .png, .pdf or .svg; replaced whole or not at all.
 
     Raises:
-      InputError: another extension, or a folder that is not there.
+      InputError: another extension, or a folder in which nothing can be written.
     """
     _check(evaluations, path)
     worst = max(one.numbers["eer_percent"] for one in evaluations) / 100
@@ -77,12 +77,19 @@ def plot_roc(evaluations: Sequence[Evaluation], path: str | Path) -> None:
     _figure(draw, Path(path))
 
 
-def _check(evaluations: Sequence[Evaluation], path: str | Path) -> None:
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
+def require_figure(path: str | Path) -> None:
+    """See that a figure can be written to `path`.
+
+    Raises:
+      InputError: another extension, or a folder in which nothing can be written.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"{path}: no known kind of figure; its name ends in one of {', '.join(FORMATS)}")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"{path}: its folder {path.resolve().parent} does not exist")
+    require_writable(path)
+
+
+def _check(evaluations: Sequence[Evaluation], path: str | Path) -> None:
+    require_figure(path)
     if not evaluations:
         raise InputError("no evaluation to draw")
 
@@ -115,5 +122,5 @@ def _figure(draw: Callable[[Axes], None], path: Path) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        with atomic_file(path) as file:
+        with output_file(path) as file:
             figure.savefig(file, format=path.suffix[1:].lower(), dpi=300)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from spectra_jax.conventions import NOTHING, Match, is_bonafide
 from spectra_jax.evaluation import Evaluation, evaluate
-from spectra_jax.labels import NOTHING, Labels, labels_of
+from spectra_jax.labels import Labels, labels_of, own_label_words, take_subset
 from spectra_jax.score_file import Scores, read_scores
 from spectra_jax.trials import InputError, count, examples
 
@@ -47,6 +48,8 @@ def read_systems(
     paths: Sequence[str | Path],
     labels: Labels | None = None,
     *,
+    match: Match = "exact",
+    subset: str | None = None,
     common: bool = False,
     resamples: int = 1000,
     seed: int = 0,
@@ -56,6 +59,8 @@ def read_systems(
     Args:
       paths: of score files.
       labels: of their trials; else each file's own column `label`, where it has one that is not empty.
+      match: how ids are compared.
+      subset: take this subset of the trials alone.
       common: take the trials that have both a score and a label; otherwise a trial with one alone is an error.
       resamples: of the bootstrap.
       seed: of the bootstrap.
@@ -70,7 +75,7 @@ def read_systems(
     if repeated := [str(file) for place, file in enumerate(files) if resolved[place] in resolved[:place]]:
         raise InputError(f"{count(len(repeated), 'score file')} given twice:{examples(repeated)}")
     return [
-        _system(file, name, labels, common, resamples, seed)
+        _system(file, read_scores(file, name, match=match), labels, subset, common, resamples, seed)
         for file, name in zip(files, _distinct_names(files), strict=True)
     ]
 
@@ -83,15 +88,17 @@ def _distinct_names(files: Sequence[Path]) -> list[str]:
     return [str(file) for file in files]
 
 
-def _system(file: Path, name: str, labels: Labels | None, common: bool, resamples: int, seed: int) -> System:
-    scores = read_scores(file, name)
+def _system(
+    file: Path, scores: Scores, labels: Labels | None, subset: str | None, common: bool, resamples: int, seed: int
+) -> System:
     with file.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
-    if labels is None:
-        own = scores.columns.get("label")
-        if own is None or not any(str(value) not in NOTHING for value in own):
-            return System(file, digest, scores, None, _attacks(scores.columns.get(ATTACK)), None)
-        labels = labels_of(scores)
+    unlabelled = labels is None and all(word is None for word in own_label_words(scores) or ())
+    if unlabelled and subset is None:
+        return System(file, digest, scores, None, _attacks(scores.columns.get(ATTACK)), None)
+    labels = labels_of(scores) if labels is None else labels
+    if subset is not None:
+        (scores,), labels = take_subset([scores], labels, subset)
     known = dict(zip(labels.utterance_ids, labels.bonafide, strict=True))
     there = np.array([identity in known for identity in scores.utterance_ids], bool)
     kept = scores if there.all() or not common else _rows(scores, there)
@@ -121,7 +128,7 @@ def _attacks(column: np.ndarray | None) -> np.ndarray | None:
         return None
     names = np.array([str(value) for value in column], object)
     # What protocols and half-filled tables have for trials without one.
-    names[[name in {*NOTHING, "nan", "bonafide"} for name in names]] = ""
+    names[[name in {*NOTHING, "nan"} or is_bonafide(name) is True for name in names]] = ""
     return names if any(names) else None
 
 
