@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from spectra_jax.audio import boxes, chunks, containers, frames, ogg
 from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.ffmpeg import FFmpegReader
-from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.libsndfile import LibsndfileReader
+from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
+from spectra_jax.audio.samples import describe_not_finite
 from spectra_jax.audio.source import Source, View
 
 # Of all channels together, so that no number of them in a header asks for much memory.
@@ -47,9 +49,11 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     A recording that was cut short or damaged is refused where its container can tell. It cannot:
 
     - in PAF, PVF and IRCAM, which do not state a length, if it was cut between two samples;
-    - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The length
-      that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the recording's;
-    - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two frames;
+    - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The
+      length that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the
+      recording's;
+    - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two
+      frames;
     - in Ogg, if it was cut between two pages: not every writer marks the last one;
     - in fragmented MP4 and in Matroska without lengths, if it was cut between two fragments or blocks;
     - in a VOC, if it was cut between two of its blocks;
@@ -136,6 +140,8 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
             first = readers[0]()
             stack.callback(first.close)
             rate = first.rate
+            if not MIN_RATE <= rate <= MAX_RATE:
+                raise AudioError(f"its sample rate of {rate:,} Hz is not one from {MIN_RATE:,} to {MAX_RATE:,} Hz")
         yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name))
 
 
@@ -280,20 +286,31 @@ def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_s
     Raises:
       AudioError: as in `read`; or decoding takes longer than five minutes.
     """
-    kept: list[NDArray[np.float32]] = []
-    num_kept = 0
+    digest = hashlib.sha256()
+    blocks: list[NDArray[np.float32]] = []
+    num_samples = num_broken = 0
+    first_broken = ""
     with open_stream(path, content) as stream:
-        most = math.inf if math.isinf(keep_seconds) else math.ceil(keep_seconds * stream.rate)
-        blocks = InspectedBlocks(stream)
-        for block in blocks:
-            if num_kept < most:
-                kept.append(block if num_kept + len(block) <= most else block[: int(most) - num_kept])
-                num_kept += len(kept[-1])
-    if not blocks.num_samples:
+        keep = keep_seconds * stream.rate
+        for block in stream:
+            digest.update(np.ascontiguousarray(block, "<f4").data)
+            if len(broken := np.flatnonzero(~np.isfinite(block))):
+                if not num_broken:
+                    first_broken = f"sample {num_samples + broken[0]} ({block[broken[0]]})"
+                num_broken += len(broken)
+            if num_samples < keep:
+                blocks.append(block[: math.ceil(min(keep - num_samples, len(block)))])
+            num_samples += len(block)
+    if not num_samples:
         raise AudioError(f"{path}: holds no samples")
-    assert blocks.sha256 is not None
-    samples = np.concatenate([np.zeros(0, np.float32), *kept])
-    return Decoded(samples, stream.rate, blocks.num_samples, blocks.sha256, blocks.not_finite)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return Decoded(
+        samples,
+        stream.rate,
+        num_samples,
+        digest.hexdigest(),
+        describe_not_finite(num_broken, num_samples, first_broken),
+    )
 
 
 def _open_file(file: Path) -> BinaryIO:
