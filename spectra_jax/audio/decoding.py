@@ -22,6 +22,7 @@ from spectra_jax.audio import boxes, chunks, containers, frames, ogg
 from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.ffmpeg import FFmpegReader
 from spectra_jax.audio.libsndfile import LibsndfileReader
+from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
 from spectra_jax.audio.samples import describe_not_finite
 from spectra_jax.audio.source import Source, View
 
@@ -48,9 +49,11 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     A recording that was cut short or damaged is refused where its container can tell. It cannot:
 
     - in PAF, PVF and IRCAM, which do not state a length, if it was cut between two samples;
-    - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The length
-      that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the recording's;
-    - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two frames;
+    - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The
+      length that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the
+      recording's;
+    - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two
+      frames;
     - in Ogg, if it was cut between two pages: not every writer marks the last one;
     - in fragmented MP4 and in Matroska without lengths, if it was cut between two fragments or blocks;
     - in a VOC, if it was cut between two of its blocks;
@@ -137,6 +140,8 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
             first = readers[0]()
             stack.callback(first.close)
             rate = first.rate
+            if not MIN_RATE <= rate <= MAX_RATE:
+                raise AudioError(f"its sample rate of {rate:,} Hz is not one from {MIN_RATE:,} to {MAX_RATE:,} Hz")
         yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name))
 
 
