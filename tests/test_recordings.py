@@ -480,6 +480,23 @@ def test_an_unknown_codec_and_an_encrypted_file_are_not_called_damaged() -> None
         assert "encrypted" in refusal(m4a[:entry] + name + m4a[entry + 4 :])
 
 
+def test_rates_and_channels_that_are_none_are_named() -> None:
+    content = sound("WAV")
+    for rate in (0, 16, 2_000_000):
+        assert f"{rate:,} Hz" in refusal(content[:24] + struct.pack("<I", rate) + content[28:])
+    assert "65,535 channels" in refusal(content[:22] + b"\xff\xff" + content[24:])
+
+
+def test_a_recording_of_hours_in_few_bytes_takes_little_memory() -> None:
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 48000, 8, format="FLAC", subtype="PCM_24") as writer:
+        for _ in range(60):
+            writer.write(np.zeros((48_000, 8), np.int32))
+    assert len(file.getvalue()) < 50_000
+    with open_stream("bomb.flac", file.getvalue()) as stream:
+        assert max(map(len, stream)) <= 65_536 // 8
+
+
 def test_a_video_without_sound_is_said_to_be_one() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.frames import TRAILING_BYTES, tag_bytes
+from spectra_jax.audio.samples import MAX_CHANNELS
 from spectra_jax.audio.source import Piece, Source
 
 # What writers leave in a field of 32 bits for a length that they do not know. A recording that was cut short states a
@@ -136,7 +137,10 @@ def wav(source: Source, start: int) -> Plan:
     for chunk in chunks(source, start + 12, order):
         if chunk.name == b"fmt ":
             tag = _format_tag(source, chunk, order)
-            block = source.integer(chunk.start + 12, 2, order)
+            block = max(source.integer(chunk.start + 12, 2, order), 1)
+            channels, rate = source.integer(chunk.start + 2, 2, order), source.integer(chunk.start + 4, 4, order)
+            if not 1 <= channels <= MAX_CHANNELS or rate == 0:
+                raise AudioError(f"damaged or no audio: its header states {channels:,} channels at {rate:,} Hz")
         elif chunk.name == b"ds64":
             sizes64 = chunk
         elif chunk.name == b"LIST" and source.read(chunk.start, 4) == b"wavl":

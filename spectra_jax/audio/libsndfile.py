@@ -101,8 +101,10 @@ class LibsndfileReader:
 
 def _as_integers(block: NDArray[np.float32], bits: int) -> bytes:
     """Samples as the bytes of which a FLAC states the checksum: little-endian, in whole bytes."""
-    integers = np.rint(block * np.float32(2 ** (bits - 1))).astype("<i4")
-    return integers.view(np.uint8).reshape(-1, 4)[:, : -(-bits // 8)].tobytes()
+    scaled = np.rint(block * np.float32(2 ** (bits - 1)))
+    if bits <= 16:
+        return scaled.astype("<i2" if bits > 8 else "i1").tobytes()
+    return scaled.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
 
 
 def _explain(error: soundfile.LibsndfileError) -> str:
