@@ -570,10 +570,10 @@ def test_an_impossible_rate_refuses_a_recording(scorer: Scorer, monkeypatch: pyt
 def test_batches_fill_across_recordings(
     flush_every: int | None, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The composition of batches goes by the trials alone: scores may depend on it by rounding."""
+    """The composition of batches depends on the trials alone: by rounding, scores depend on it."""
     counts = [1, 40, 2, 3, 16, 17, 1, 1, 33, 15]
     length = {count: 64_600 + (count - 1) * 8000 for count in counts}
-    recordings = {str(place): in_blocks(np.full(length[count], place + 1)) for place, count in enumerate(counts)}
+    recordings = {str(index): in_blocks(np.full(length[count], index + 1)) for index, count in enumerate(counts)}
     stream(monkeypatch, recordings | {"4": in_blocks(np.full(100, np.nan))})
     begun: list[list[int]] = []
 
@@ -594,13 +594,13 @@ def test_batches_fill_across_recordings(
     )
     assert [len(result.window_scores or ()) for result in results] == [0 if i == 4 else n for i, n in enumerate(counts)]
     groups: list[list[int | None]] = [[]]
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         # One that is refused takes a row that stays empty.
-        for row in [None] if place == 4 else [place] * count:
+        for row in [None] if index == 4 else [index] * count:
             groups[-1].append(row)
             if len(groups[-1]) == scorer.batch_size:
                 groups.append([])
-        if flush_every and (place + 1) % flush_every == 0 and groups[-1]:
+        if flush_every and (index + 1) % flush_every == 0 and groups[-1]:
             groups.append([])
     wanted = [[row for row in group if row is not None] for group in groups]
     assert begun == [group for group in wanted if group]
@@ -634,8 +634,8 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
     pulled: list[int] = []
 
     def endless_blocks() -> Iterator[np.ndarray]:
-        for place in itertools.count():
-            pulled.append(place)
+        for index in itertools.count():
+            pulled.append(index)
             yield np.ones(RATE, np.float32)
 
     closed = stream(monkeypatch, {"endless": endless_blocks, "next": endless_blocks})
@@ -649,11 +649,11 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
 
     hold = threading.Event()
     monkeypatch.setattr(scorer, "_begin", lambda windows: Answer())
-    told: list[int] = []
+    reported: list[int] = []
 
     def stop(done: ScoringProgress) -> None:
-        told.append(done.windows)
-        if len(told) == 5:
+        reported.append(done.windows)
+        if len(reported) == 5:
             raise KeyboardInterrupt
 
     results = scorer.score_trials(trials_of(["endless", "next"]), listening=Listening(1.0), on_progress=stop)
@@ -667,7 +667,7 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
     hold.set()
     with pytest.raises(KeyboardInterrupt):
         stopped.result(60)
-    assert told == [scorer.batch_size * number for number in range(1, 6)]
+    assert reported == [scorer.batch_size * number for number in range(1, 6)]
     consumer.shutdown()
     wait_until(lambda: decoders() == [])
     del results, stopped
@@ -684,6 +684,13 @@ def test_what_fails_in_a_decoding_thread_is_raised(
         list(scorer.score_trials(trials_of(["a", "b"] * 20), listening=Listening(1.0)))
     wait_until(lambda: decoders() == [])
     assert "a" in closed
+
+
+def test_the_smallest_hop_there_is(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream(monkeypatch, {"long": in_blocks(np.ones(64_605))}, expected_samples=64_605)
+    monkeypatch.setattr(scorer, "_begin", levels)
+    (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(5e-324))
+    assert len(result.window_scores or ()) == 6
 
 
 def test_groups_are_flushed(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

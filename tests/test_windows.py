@@ -50,7 +50,7 @@ def test_a_hop_below_one_sample_is_one_sample() -> None:
     assert len(list(prepare_windows(iter([noise(110)]), 16_000, hop=1e-9, num_samples=100))) == 11
 
 
-def test_windows_that_cannot_be() -> None:
+def test_what_has_no_windows() -> None:
     with pytest.raises(AudioError, match="no samples"):
         list(prepare_windows(iter([]), 16_000, hop=1.0))
     loud = np.array([3e38, -3e38] * 200, np.float32)
