@@ -229,7 +229,7 @@ def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
 
 def _is_plain(name: object) -> bool:
     """Whether a file's name leads nowhere but into the folder that it is joined to, on any system."""
-    if not isinstance(name, str) or not name.isprintable() or "\\" in name or ":" in name:
+    if not isinstance(name, str) or re.search(r"[\x00-\x1f\\]|^[A-Za-z]:", name):
         return False
     return all(part not in ("", ".", "..") for part in name.split("/"))
 

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from spectra_jax.untrusted import open_regular, parse_json, read_json
+from spectra_jax.untrusted import open_regular, parse_json, printable, read_json
 
 # The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -63,7 +63,7 @@ def header_problems(found: Mapping[str, TensorSpec], expected: Mapping[str, Tens
         if spec is None:
             problems.append(f"missing {called} {name} {list(expected[name].shape)}")
         elif want is None:
-            problems.append(f"unexpected tensor {name} {list(spec.shape)}")
+            problems.append(f"unexpected tensor {printable(name)} {list(spec.shape)}")
         else:
             if spec.shape != want.shape:
                 problems.append(f"{name} has shape {list(spec.shape)}, expected {list(want.shape)}")
@@ -145,16 +145,20 @@ class ShardedTensorFile:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._shard_of = read_index(path)
-        self._shards = {name: TensorFile(self.path.parent / name) for name in sorted(set(self._shard_of.values()))}
+        stated: dict[str, set[str]] = {shard: set() for shard in sorted(set(self._shard_of.values()))}
+        for name, shard in self._shard_of.items():
+            stated[shard].add(name)
+        self._shards = {shard: TensorFile(self.path.parent / shard) for shard in stated}
         for shard, file in self._shards.items():
-            stated = {name for name, of in self._shard_of.items() if of == shard}
             for difference, what in (
-                (stated - set(file.specs), "lacks {}, which the index states"),
-                (set(file.specs) - stated, "has {}, which the index does not state"),
+                (stated[shard] - set(file.specs), "lacks {}, which the index states"),
+                (set(file.specs) - stated[shard], "has {}, which the index does not state"),
             ):
                 if difference:
                     more = f" and {len(difference) - 1:,} more tensors" if len(difference) > 1 else ""
-                    raise TensorFileError(f"{path}: {shard} {what.format(f'tensor {min(difference)}{more}')}")
+                    raise TensorFileError(
+                        f"{path}: {shard} {what.format(f'tensor {printable(min(difference))}{more}')}"
+                    )
         self.metadata: dict[str, str] = {}
         self.specs = {name: spec for file in self._shards.values() for name, spec in file.specs.items()}
         """Every tensor's dtype and shape, in the order of the files."""
@@ -201,8 +205,8 @@ def read_index(path: str | Path) -> dict[str, str]:
         # Nothing but a name, on any system: a path could lead anywhere.
         if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", shard):
             raise TensorFileError(
-                f"{path}: weight_map has {shard!r:.100} for {name:.100}, which is not the name of a .safetensors file "
-                "beside the index"
+                f"{path}: weight_map has {shard!r:.100} for {printable(name, 100)}, which is not the name of a "
+                ".safetensors file beside the index"
             )
     if len(shards := set(shard_of.values())) > _MOST_SHARDS:
         raise TensorFileError(f"{path}: {len(shards):,} files, where {_MOST_SHARDS:,} are the most")

@@ -1,15 +1,18 @@
-"""Reading small files that others may have written: regular files only, of bounded size, and strict JSON."""
+"""Files that others may have written: regular ones only, of bounded size, as strict JSON, and safe to print."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 # No configuration or index of shards comes near this.
 LARGEST_JSON = 16 * 2**20
+# Characters shown of a text in a file.
+LONGEST_TEXT = 500
 
 
 def open_regular(path: str | Path, *, follow_symlinks: bool = True) -> BinaryIO:
@@ -47,6 +50,12 @@ def read_bounded(file: BinaryIO, limit: int) -> bytes:
     return content
 
 
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Text to be shown as it is, without what would steer a terminal, and cut where it is longer than `longest`."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:longest])
+    return shown if len(text) <= longest else f"{shown}..."
+
+
 def read_json(path: str | Path, limit: int = LARGEST_JSON) -> Any:
     """The value in a JSON file.
 
@@ -73,8 +82,7 @@ def parse_json(text: bytes | str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"{json.dumps(twice)[:80]} stands twice in one object")
     return values
 

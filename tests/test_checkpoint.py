@@ -28,7 +28,7 @@ from spectra_jax.config import ConfigError, SpectraConfig
 from spectra_jax.convert import convert
 from spectra_jax.pretrained import load, open_checkpoint
 from spectra_jax.tensor_file import TensorFile, TensorFileError
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, spectra
 from tests.hub_stand_in import HubStandIn
 
 TINY = GOLDEN / "tiny"
@@ -338,6 +338,16 @@ def test_nothing_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no such file or directory\. A model is a native directory"):
         open_checkpoint(name)
+
+
+def test_what_a_file_states_does_not_steer_the_terminal(
+    altered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = altered(origin="\x1b[31m[red]somewhere", notes="x" * 10_000)
+    assert spectra(monkeypatch, "info", directory) == 0
+    printed = capsys.readouterr().out
+    assert r"\x1b[31m[red]somewhere" in printed
+    assert printed.count("x") < 1000 and "\x1b" not in printed
 
 
 # From the Hub

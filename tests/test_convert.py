@@ -888,6 +888,14 @@ def test_a_directory_is_not_named_like_a_file(name: str, to: str, tmp_path: Path
     assert not any(tmp_path.iterdir())
 
 
+def test_a_file_without_its_configuration_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, said in (("demo.safetensors", True), ("demo", False)):
+        assert spectra(monkeypatch, "convert", "demo", tmp_path / name, "--to", "torch") == 0
+        assert ("does not state it. Put the config.json" in capsys.readouterr().err) == said
+
+
 def test_a_file_of_safetensors_is_not_native(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"\.safetensors is the ending of a file, and the native format is a directory"

@@ -544,7 +544,8 @@ def test_other_uses_of_the_client_are_left_alone(stand_in: HubStandIn, tmp_path:
 )  # fmt: skip
 def test_a_listed_name_that_would_be_a_path(stand_in: HubStandIn, name: object) -> None:
     stand_in.repos["datasets/org/trials"] = {"main": {"data/test-0.parquet": b"PAR1"}}
-    assert hub.list_dataset("org/trials", "main")[1] == ["data/test-0.parquet"]
+    stand_in.listed = ["notes: ä.txt", "a..b", ".gitattributes"]
+    assert hub.list_dataset("org/trials", "main")[1] == ["data/test-0.parquet", *stand_in.listed]
     stand_in.listed = [name]
     with pytest.raises(hub.HubError) as raised:
         hub.list_dataset("org/trials", "main")

@@ -26,7 +26,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from spectra_jax.atomic import atomic_directory, atomic_file, require_free
-from spectra_jax.tensor_file import TensorFile, TensorFileError, TensorSpec, open_tensors, write_tensors
+from spectra_jax.tensor_file import (
+    TensorFile,
+    TensorFileError,
+    TensorSpec,
+    header_problems,
+    open_tensors,
+    write_tensors,
+)
 
 # A file of its own for every example would be right too, but the same name is written over as well.
 one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -343,6 +350,14 @@ def test_an_index_that_is_none(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(text)
     with pytest.raises(TensorFileError, match=said):
         open_tensors(tmp_path / INDEX)
+
+
+def test_names_do_not_steer_the_terminal() -> None:
+    found = {"\x1b[2J" + "x" * 1000: TensorSpec("F32", (1,)), "Gewicht": TensorSpec("F32", (2,))}
+    assert header_problems(found, {}, "tensor") == [
+        r"unexpected tensor \x1b[2J" + "x" * 496 + "... [1]",
+        "unexpected tensor Gewicht [2]",
+    ]
 
 
 def test_a_file_of_several_that_is_missing(tmp_path: Path) -> None:

@@ -26,10 +26,16 @@ def convert(
     Strictly: every tensor used once, every leaf filled once, every value finite.
     """
     del debug  # acted on as it is read
+    from spectra_jax.config import SpectraConfig
     from spectra_jax.convert import convert as run
 
     checkpoint = run(source, destination, to)
     say(f"{source} -> {destination} ({to})")
+    if destination.is_file() and checkpoint.config != SpectraConfig():
+        say(
+            "Its architecture is not the published one, and such a file does not state it. Put the config.json that "
+            f"`spectra-jax convert {source} DIRECTORY --to torch` writes beside it."
+        )
     if prefix := checkpoint.provenance.get("names_without"):
         say(f"All names in {source} begin with {prefix}, as PyTorch's data parallelism leaves them; it was left out.")
     if dtype := checkpoint.provenance.get("source_dtype"):

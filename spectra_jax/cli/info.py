@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from spectra_jax.cli.options import Debug, stdout
 
@@ -25,6 +25,7 @@ def info(
     from spectra_jax.precision import PRECISIONS
     from spectra_jax.pretrained import open_checkpoint
     from spectra_jax.tensor_file import open_tensors
+    from spectra_jax.untrusted import printable
 
     checkpoint = open_checkpoint(model)
     config, encoder = checkpoint.config, checkpoint.config.encoder
@@ -48,5 +49,5 @@ def info(
         **{key.replace("_", " "): value for key, value in sorted(checkpoint.provenance.items())},
     }
     for key, value in rows.items():
-        table.add_row(key, escape(value))
+        table.add_row(Text(printable(key)), Text(printable(value)))
     stdout().print(table)
