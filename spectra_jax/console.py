@@ -71,8 +71,10 @@ def print_table(
         shown = [index for index in shown if columns[index].optional != rank]
     least = [_least(columns[index], names[index], contents[index], _LEAST_TEXT) for index in shown]
     longest = [max(map(cell_len, [names[index], *contents[index]])) for index in shown]
-    grid = Table(show_header=header)
-    for index, width in zip(shown, _widths(least, longest, console.width), strict=True):
+    widths = _widths(least, longest, console.width)
+    # Its own width, since rich would shrink the columns to the console's where their least widths do not fit.
+    grid = Table(show_header=header, width=sum(widths) + 3 * len(widths) + 1)
+    for index, width in zip(shown, widths, strict=True):
         grid.add_column(
             # As Text: brackets in a file name are no markup.
             Text(names[index], overflow="fold"),
@@ -84,8 +86,7 @@ def print_table(
         grid.add_row(*(Text(row[index]) for index in shown))
     if title:
         console.print(Text(printable(title), overflow="fold"), highlight=False)
-    # The widths of the columns are what counts, and not that of the console.
-    console.print(grid, crop=False, width=sum(least) + sum(longest) + 4 * len(shown))
+    console.print(grid, crop=False)
     if left_out := [column.name for index, column in enumerate(columns) if index not in shown]:
         console.print(Text(f"Left out on a terminal this narrow: {', '.join(left_out)}."), highlight=False)
 

@@ -218,8 +218,8 @@ def inverted(name: str, eer_percent: float) -> list[str]:
     if eer_percent <= 50:
         return []
     return [
-        f"{name}: an EER of {eer_percent:.3f} %, above 50 %: these scores look inverted. Here higher = more bona fide; "
-        "negate the scores if theirs is the opposite."
+        f"{printable(name)}: an EER of {eer_percent:.3f} %, above 50 %: these scores look inverted. Here higher = more "
+        "bona fide; negate the scores if theirs is the opposite."
     ]
 
 

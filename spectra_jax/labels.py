@@ -87,7 +87,8 @@ def read_labels(path: str | Path, *, match: Match = "exact") -> Labels:
     rows = list(text_rows(path))
     if not rows:
         raise InputError(f"{path}: empty")
-    if known_names(rows[0][1]):
+    # A first trial may be called `file` or `key`.
+    if known_names(rows[0][1]) and not _fitting(rows[0][1]):
         return _from_table(path, headed(path, rows), match)
     return _from_protocol(path, rows, match)
 
@@ -194,7 +195,7 @@ def _from_protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]], match:
 def _protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Protocol:
     """The one whose labels are where these rows have label words."""
     line, first = rows[0]
-    found = [protocol for protocol in PROTOCOLS if protocol.fits(len(first)) and _label(protocol, first) is not None]
+    found = _fitting(first)
     if not found:
         known = ", ".join(f"{protocol.name} ({len(protocol.fields)} fields)" for protocol in PROTOCOLS)
         raise InputError(
@@ -213,6 +214,11 @@ def _protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Protocol
             "make it a .csv with the columns utterance_id and label"
         )
     return fitting[0]
+
+
+def _fitting(row: Sequence[str]) -> list[Protocol]:
+    """The protocols that have label words where a row has one."""
+    return [protocol for protocol in PROTOCOLS if protocol.fits(len(row)) and _label(protocol, row) is not None]
 
 
 def _label(protocol: Protocol, row: Sequence[str]) -> bool | None:

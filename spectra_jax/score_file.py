@@ -96,7 +96,8 @@ def read_scores(path: str | Path, name: str | None = None, *, match: Match = "ex
     rows = list(text_rows(path))
     if not rows:
         raise InputError(f"{path}: no trials in it")
-    if known_names(rows[0][1]):
+    # A first trial may be called `file` or `key`.
+    if known_names(rows[0][1]) and _fields(rows[0][1]) is None:
         return _of_columns(path, name, headed(path, rows), match)
     return _of_list(path, name, rows, match)
 
@@ -112,15 +113,24 @@ def _of_columns(path: Path, name: str, columns: dict[str, Sequence[Any]], match:
     return _checked(path, name, ids, columns.pop(given), columns)
 
 
+_PLAIN = ("utterance_id", "score")
+
+
+def _fields(row: Sequence[str]) -> tuple[str, ...] | None:
+    """The fields of a row of a list; None where it is none, such as a header."""
+    if not is_number(row[-1]):
+        return None
+    if len(row) == len(SCORE_FIELDS) and is_bonafide(row[SCORE_FIELDS.index("label")]) is not None:
+        return SCORE_FIELDS
+    return _PLAIN if len(row) == len(_PLAIN) else None
+
+
 def _of_list(path: Path, name: str, rows: Sequence[tuple[int, Sequence[str]]], match: Match) -> Scores:
     """The scores of a file without a header."""
     line, first = rows[0]
     width = len(first)
-    if width == len(SCORE_FIELDS) and is_bonafide(first[SCORE_FIELDS.index("label")]) is not None:
-        fields: tuple[str, ...] = SCORE_FIELDS
-    elif width == 2:
-        fields = ("utterance_id", "score")
-    else:
+    fields = _fields(first) or (_PLAIN if width == len(_PLAIN) else None)
+    if fields is None:
         raise InputError(
             f"{path}, line {line}: {count(width, 'field')}, but a line is `<utterance_id> <score>` or `<utterance_id> "
             f"<attack> <label> <score>`, or the first line names the columns: {' '.join(first)[:80]!r}"

@@ -121,13 +121,10 @@ def _delimiter(path: Path, line: str) -> str | None:
     there = [delimiter for delimiter in _DELIMITERS if delimiter in line]
     if not there:
         return None
-    words = line.split()
-    if path.suffix.lower() not in (".csv", ".tsv"):
+    if path.suffix.lower() not in (".csv", ".tsv") and len(line.split()) > 1:
         # Ids of a list whose fields are separated by spaces may have commas, and tabs may line its columns up.
-        separated = (
-            len(words) == 1 or words[0][-1] in there or known_names(re.split(f"[{re.escape(_DELIMITERS)}]", line))
-        )
-        if not separated and not ("\t" in line and all(cell.strip() for cell in line.split("\t"))):
+        header = known_names(re.split(f"[{re.escape(_DELIMITERS)}]", line)) > 1
+        if not header and not ("\t" in line and all(cell.strip() for cell in line.split("\t"))):
             return None
     # A header may have other delimiters within quotes. Among equals, a .csv's is the comma.
     there.sort(key=lambda delimiter: delimiter != "," or path.suffix.lower() != ".csv")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ def parse_label(place: str, text: str) -> Label | None:
     Raises:
       InputError: anything else, at `place`.
     """
-    if not text.strip(" _-"):
+    if not re.sub(r"[ _-]", "", text):
         return None
     if (bonafide := is_bonafide(text)) is not None:
         return "bonafide" if bonafide else "spoof"

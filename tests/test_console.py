@@ -77,7 +77,7 @@ def show_stages(console: Console) -> list[str]:
     return [IDS[0], *(stage.name for stage in stages)]
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 @pytest.mark.parametrize("show", [show_results, show_evaluation, show_comparison, show_stages])
 def test_nothing_is_cut_on_a_narrow_terminal(show: Callable[[Console], list[str]], width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
@@ -86,6 +86,8 @@ def test_nothing_is_cut_on_a_narrow_terminal(show: Callable[[Console], list[str]
     assert "…" not in printed
     if width >= 60:
         assert max(map(len, printed.splitlines())) <= width
+    if show is show_results:
+        assert "-1234.5678" in printed and "bonafide" in printed, "in one line"
     lines = printed.splitlines()
     rows = [[cell.strip() for cell in line.strip("│┃").split("│" if "│" in line else "┃")] for line in lines]
     widest = max(map(len, rows))

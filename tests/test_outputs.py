@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from spectra_jax.outputs import output_file, require_writable
-from spectra_jax.trials import InputError
+from spectra_jax.results import Result, check_output, write
+from spectra_jax.score_file import read_scores
+from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
 
 INPUTS = Path(__file__).parent / "inputs_tables"
@@ -54,6 +56,14 @@ def test_nothing_is_left_where_the_command_fails(
     (tmp_path / "file").touch()
     assert spectra(monkeypatch, *words, tmp_path / "file" / file) == 2
     assert f"{tmp_path / 'file'} is not a folder" in capsys.readouterr().err
+
+
+def test_scores_in_a_new_folder(tmp_path: Path) -> None:
+    results = [Result(Trial("a", Path("a.wav")), (0.0, 1.0), 1.0)]
+    check_output(tmp_path / "new" / "s.csv")
+    assert list(tmp_path.iterdir()) == []
+    write(results, tmp_path / "new" / "s.csv")
+    assert read_scores(tmp_path / "new" / "s.csv").scores.tolist() == [1.0]
 
 
 def test_a_calibration_in_a_new_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

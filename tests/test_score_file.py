@@ -59,7 +59,7 @@ def test_reads_parquet_and_leaves_nested_columns(tmp_path: Path) -> None:
         ("asvspoof5.tsv", "filename\tcm-score\na.flac\t0.5\nb.flac\t-1e-3\n"),
         ("tabs.txt", "a\t0.5\r\nb\t-1e-3\r\n"),
         ("commas.txt", "a,0.5\nb,-1e-3\n"),
-        ("comma_and_space.txt", "a, 0.5\nb, -1e-3\n"),
+        ("comma_and_space.txt", "id, score\na, 0.5\nb, -1e-3\n"),
         ("lined_up.txt", "a   0.5\nb   -1e-3\n"),
         ("no_header.csv", "a,0.5\nb,-1e-3\n"),
         ("semicolons.csv", "utt;score\na;0.5\nb;-1e-3\n"),
@@ -75,6 +75,16 @@ def test_reads_what_others_publish(tmp_path: Path, name: str, text: str) -> None
     if name == "asvspoof2019.txt":
         assert labels_of(scores).bonafide.tolist() == [False, True]
         assert scores.columns["attack"].tolist() == ["A07", "-"]
+
+
+@pytest.mark.parametrize("first", ["file", "key", "score", "a,", "id,a", "a;b|c", '"a', "0.5", "spoof"])
+def test_ids_that_look_like_something_else(tmp_path: Path, first: str) -> None:
+    rows = [Result(Trial(name, Path("a.wav"), "spoof"), (0.0, 1.0), 1.0) for name in (first, "b")]
+    for suffix in (".txt", ".csv", ".jsonl"):
+        write(rows, tmp_path / f"s{suffix}")
+        assert read_scores(tmp_path / f"s{suffix}").utterance_ids.tolist() == [first, "b"]
+    (tmp_path / "labels.txt").write_text(f"{first} spoof\nb bonafide\n")
+    assert read_labels(tmp_path / "labels.txt").utterance_ids.tolist() == [first, "b"]
 
 
 def test_ids_without_folder_and_extension() -> None:

@@ -86,7 +86,7 @@ def test_manifests_for_programs_say_the_same_as_a_csv(tmp_path: Path, suffix: st
         ([{"path": 3}], "path is 3, which is no text"),
         ([{"path": ""}], "no path"),
         ([{"path": "a.wav", "utterance_id": ""}], "no utterance_id"),
-        ([{"path": "a.wav", "label": "real"}], "real"),
+        ([{"path": "a.wav", "label": "maybe"}], "maybe"),
         ([{"path": "a.wav"}, {"path": "b/a.wav"}], "shared by several trials"),
     ],
 )

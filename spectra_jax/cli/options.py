@@ -68,7 +68,7 @@ def will_write(*paths: Path | None) -> None:
         if path is not None:
             require_writable(path)
             if path.exists():
-                say(f"{path}: there already, and will be replaced")
+                say(f"{printable(path)}: there already, and will be replaced")
 
 
 def read_tables(
@@ -96,8 +96,8 @@ def read_tables(
 def say_pooled(name: str, subsets: Mapping[str, int]) -> None:
     """Say that figures are of several subsets together, where they are."""
     if len(subsets) > 1:
-        counts = ", ".join(f"{subset or 'unnamed'} ({number:,})" for subset, number in subsets.items())
-        say(f"{name}: pools the trials of {len(subsets)} subsets, {counts}; --subset NAME takes one of them")
+        counts = ", ".join(f"{printable(subset) or 'unnamed'} ({number:,})" for subset, number in subsets.items())
+        say(f"{printable(name)}: pools the trials of {len(subsets)} subsets, {counts}; --subset NAME takes one of them")
 
 
 def _set_debug(value: bool) -> None:
