@@ -39,12 +39,15 @@ class Trial:
       path: of the audio file, which need not exist; text where it is a URL.
       label: "bonafide" (a real person), "spoof", or None where it is not known.
       content: the audio file's bytes, where they come from elsewhere and `path` only says from where.
+      stamp: short text that changes when the file does, such as its size and time of modification; None where unknown.
+        Of a clip in a tar or parquet shard it is the shard's.
     """
 
     utterance_id: str
     path: Path | str
     label: Label | None = None
     content: bytes | None = field(default=None, repr=False)
+    stamp: str | None = field(default=None, compare=False)
 
 
 def count(number: int, noun: str) -> str:

@@ -192,6 +192,22 @@ def test_urls_of_files_folders_patterns_manifests_and_shards(memory: fsspec.Abst
     assert trial.content == b"seven"
 
 
+def test_trials_of_a_shard_or_store_have_its_stamp(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "s.tar", {"1.wav": b"one", "2.wav": b"two"})
+    memory.pipe({"/b/1.wav": b"x", "/b/2.wav": b"x"})
+    for given, change in {
+        str(shard): lambda: write_tar(shard, {"1.wav": b"on", "2.wav": b"two"}),
+        "memory://b": lambda: memory.pipe("/b/2.wav", b"xy"),
+    }.items():
+        before = collect([given])
+        assert [trial.stamp for trial in before.listed()] == [trial.stamp for trial in before]
+        assert None not in [trial.stamp for trial in before]
+        change()
+        after = collect([given])
+        assert after.stamps_digest != before.stamps_digest
+        assert after.digest == before.digest
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [

@@ -277,3 +277,26 @@ def test_the_same_id_in_two_manifests_is_refused(tmp_path: Path) -> None:
     first = manifest(tmp_path, "path,utterance_id\na.wav,u1\n", "first.csv")
     second = manifest(tmp_path, "path,utterance_id\nb.wav,u1\n", "second.csv")
     assert f"'u1': {tmp_path}/a.wav and {tmp_path}/b.wav" in refusal(first, second)
+
+
+# Stamps
+
+
+def test_a_file_that_changes_has_another_stamp(corpus: Path) -> None:
+    table = manifest(corpus.parent, "path\ncorpus/a.flac\ncorpus/gone.wav\ns3://bucket/far.wav\n")
+    for inputs in ([corpus], [corpus / "*.flac"], [corpus / "a.flac"], [table]):
+        (corpus / "a.flac").write_bytes(b"")
+        os.utime(corpus / "a.flac", ns=(5, 5))
+        before = collect(inputs)
+        stamps = {trial.utterance_id: trial.stamp for trial in before.listed()}
+        assert stamps["a"] == "0:5"
+        assert stamps == {trial.utterance_id: trial.stamp for trial in before}
+        assert collect(inputs).stamps_digest == before.stamps_digest
+        # A file that is not there and a URL have none.
+        assert stamps.get("gone") is stamps.get("far") is None
+        for size, time in ((0, 6), (1, 5)):
+            (corpus / "a.flac").write_bytes(bytes(size))
+            os.utime(corpus / "a.flac", ns=(time, time))
+            after = collect(inputs)
+            assert (after.digest == before.digest, after.stamps_digest == before.stamps_digest) == (True, False)
+            assert next(iter(after)).stamp == f"{size}:{time}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,11 +52,13 @@ class Dataset(Source):
       name: what the person called it.
       shards: how to get at each shard, as a path or URL; called when it is reached.
       labels: what lists its trials without their clips, where not the shards do.
+      revision: the Hub's commit that it is of, which is all its trials' stamp; otherwise they have their shard's.
     """
 
     name: str
     shards: Sequence[Callable[[], str]]
     labels: Path | None = None
+    revision: str | None = None
 
     @classmethod
     def of(cls, name: str, shards: Sequence[str]) -> Self:
@@ -70,11 +72,11 @@ class Dataset(Source):
           InputError: unreadable, other columns, rows without an id or with an unknown label: with counts and examples.
         """
         if self.labels is not None:
-            yield from _listed_in(self.labels)
+            yield from _listed_in(self.labels, self.revision)
             return
         empty = True
         for shard in self.shards:
-            for trial in _trials(shard(), clips=False):
+            for trial in self._trials(shard(), clips=False):
                 empty = False
                 yield trial
         if empty:
@@ -92,8 +94,12 @@ class Dataset(Source):
             if start and rows <= start:
                 start -= rows
                 continue
-            yield from _trials(path, clips=True, start=start)
+            yield from self._trials(path, clips=True, start=start)
             start = 0
+
+    def _trials(self, shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
+        stamp = self.revision or remote.stamp(shard)
+        return (replace(trial, stamp=stamp) for trial in _trials(shard, clips=clips, start=start))
 
 
 def find_shards(given: str) -> list[str]:
@@ -155,7 +161,7 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     def fetch(shard: str) -> Callable[[], str]:
         return lambda: str(hub.fetch_dataset_file(name, commit, shard))
 
-    return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels)
+    return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels, commit)
 
 
 def pinned_revision(name: str) -> str:
@@ -168,14 +174,14 @@ def _within(shard: str, path: str) -> Path | str:
     return f"{shard}/{path}" if is_url(shard) else Path(shard) / path
 
 
-def _listed_in(path: Path) -> Iterator[Trial]:
+def _listed_in(path: Path, stamp: str | None) -> Iterator[Trial]:
     """Trials of a labels.parquet, without their clips."""
     from spectra_jax.labels import read_labels
 
     labels = read_labels(path)
     words: tuple[Label, Label] = ("spoof", "bonafide")
     return (
-        Trial(str(name), Path(path.name), words[bool(bonafide)])
+        Trial(str(name), Path(path.name), words[bool(bonafide)], stamp=stamp)
         for name, bonafide in zip(labels.utterance_ids, labels.bonafide, strict=True)
     )
 

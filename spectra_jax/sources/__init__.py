@@ -74,6 +74,7 @@ class Trials(Collection[Trial]):
 
     Attributes:
       digest: sha256 over all ids, paths and labels in order: other trials have another one.
+      stamps_digest: sha256 over all stamps in order: files that changed since have another one. Not part of `digest`.
 
     Raises:
       InputError: a source cannot be read; or ids that are empty, hold white space or control characters, are not
@@ -83,13 +84,14 @@ class Trials(Collection[Trial]):
     def __init__(self, sources: Sequence[Source]):
         self._sources = sources
         self._counts: list[int] = []
-        digest, hashes, unfit = hashlib.sha256(), array("Q"), []
+        digest, stamps, hashes, unfit = hashlib.sha256(), hashlib.sha256(), array("Q"), []
         for source in sources:
             before = len(hashes)
             for trial in source.listed():
                 name = trial.utterance_id
                 hashes.append(_hash(name))
                 digest.update(f"{name}\0{trial.path}\0{trial.label}\n".encode(errors="surrogatepass"))
+                stamps.update(f"{trial.stamp}\n".encode())
                 if not name or _UNFIT_FOR_ID.search(name):
                     unfit.append(f"{name!r}: {trial.path}")
             self._counts.append(len(hashes) - before)
@@ -101,7 +103,7 @@ class Trials(Collection[Trial]):
             )
         self._hashes = np.sort(np.array(hashes, np.uint64))
         self._refuse_shared()
-        self.digest = digest.hexdigest()
+        self.digest, self.stamps_digest = digest.hexdigest(), stamps.hexdigest()
 
     def __len__(self) -> int:
         return sum(self._counts)

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Literal
 
-from spectra_jax.sources.source import Source
+from spectra_jax.sources.source import Source, stamp_of
 from spectra_jax.trials import InputError, Trial, count
 
 IdRule = Literal["stem", "path"]
@@ -43,10 +43,11 @@ class Files(Source):
     ids: IdRule
 
     def listed(self) -> Iterator[Trial]:
-        return (Trial(id_of(path, self.ids), path) for path in self._paths())
+        return self.from_(0)
 
     def from_(self, start: int) -> Iterator[Trial]:
-        return (Trial(id_of(path, self.ids), path) for path in islice(self._paths(), start, None))
+        for path in islice(self._paths(), start, None):
+            yield Trial(id_of(path, self.ids), path, stamp=stamp_of(path))
 
     def _paths(self) -> Iterator[Path]:
         given, path = self.name, Path(self.name)

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import IdRule, id_of
-from spectra_jax.sources.source import Source
+from spectra_jax.sources.source import Source, stamp_of
 from spectra_jax.trials import (
     MANIFEST_DELIMITERS,
     InputError,
@@ -71,10 +71,13 @@ class Manifest(Source):
             raise InputError(f"{place}: no path")
         if name == "":
             raise InputError(f"{place}: no utterance_id")
+        file = remote.beside(self.name, path)
         return Trial(
             name or id_of(remote.path_of(path), self.ids),
-            remote.beside(self.name, path),
+            file,
             parse_label(place, label or ""),
+            # A URL's would take a request for each.
+            stamp=stamp_of(file) if isinstance(file, Path) else None,
         )
 
     def _csv_rows(self) -> Iterator[tuple[str, dict[str, str]]]:
@@ -144,6 +147,8 @@ class Lines(Source):
         empty = True
         for path in islice(paths, start, None):
             empty = False
-            yield Trial(id_of(remote.path_of(path), self.ids), path if remote.is_url(path) else Path(path))
+            file = path if remote.is_url(path) else Path(path)
+            stamp = stamp_of(file) if isinstance(file, Path) else None
+            yield Trial(id_of(remote.path_of(path), self.ids), file, stamp=stamp)
         if empty and start == 0:
             raise InputError(f"{self.name}: no line in it; a path or URL a line is expected")

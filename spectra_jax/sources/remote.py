@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -15,9 +15,11 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 from spectra_jax.sources.files import KNOWN, IdRule, id_of, is_audio
-from spectra_jax.sources.source import Source
+from spectra_jax.sources.source import Source, stamp_of
 from spectra_jax.trials import InputError, Trial
 
+# What stores call that which changes with an object, the most exact first.
+_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -79,6 +81,24 @@ def fetch(url: str) -> bytes:
         return file.read()
 
 
+def stamp(name: str) -> str | None:
+    """What changes when a file or URL does: see `Trial.stamp`. Of a URL it takes one request."""
+    if not is_url(name):
+        return stamp_of(name)
+    try:
+        fs, path = _fs(name)
+        return _stamp_in(fs.info(path))
+    # Stores tell of what went wrong by errors of every kind. Reading the file will say what it is.
+    except Exception:
+        return None
+
+
+def _stamp_in(info: Mapping[str, Any]) -> str | None:
+    """The stamp that a store's listing gives."""
+    known = [str(info[key]) for key in _VERSIONS if info.get(key) is not None]
+    return f"{info.get('size')}:{known[0]}" if known else None
+
+
 def glob(pattern: str) -> list[str]:
     """The URLs that a pattern matches, sorted; none where there is no such folder, or the store has none.
 
@@ -104,21 +124,24 @@ class RemoteFiles(Source):
         return self.from_(0)
 
     def from_(self, start: int) -> Iterator[Trial]:
-        return (Trial(id_of(path_of(url), self.ids), url) for url in islice(self._urls(), start, None))
+        for url, version in islice(self._urls(), start, None):
+            yield Trial(id_of(path_of(url), self.ids), url, stamp=version)
 
-    def _urls(self) -> Iterator[str]:
+    def _urls(self) -> Iterator[tuple[str, str | None]]:
+        """URLs and their stamps."""
         fs, path = _fs(self.name)
         if not is_pattern(path) and ((_is_web(path) and "?" in path) or is_audio(path_of(path))):
-            yield self.name
+            yield self.name, stamp(self.name)
             return
         with _said_of(self.name, "listed"):
-            found = fs.glob(path) if is_pattern(path) else fs.find(path)
+            infos = fs.glob(path, detail=True) if is_pattern(path) else fs.find(path, detail=True)
+        found = list(infos)
         # A file that is given by its own name is taken whatever its extension.
         audio = found if found == [path] else sorted(one for one in found if is_audio(path_of(one)))
         if not audio:
             raise InputError(f"{self.name}: no audio files there ({KNOWN})")
         for one in audio:
-            yield str(fs.unstrip_protocol(one))
+            yield str(fs.unstrip_protocol(one)), _stamp_in(infos[one])
 
 
 @contextmanager

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from spectra_jax.trials import Trial
+
+
+def stamp_of(file: Path | str) -> str | None:
+    """Size and time of modification of a local file, such as `61440:1732630000000000000`; None where there is none."""
+    try:
+        status = os.stat(file)  # noqa: PTH116
+    # ValueError: a NUL in the path.
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 class Source(Protocol):

@@ -17,7 +17,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from spectra_jax.sources import remote
@@ -52,11 +52,13 @@ class Shards(Source):
         """All trials, those from the place `clips_from` on with their clips."""
         place = 0
         for shard in self._shards():
+            stamp = remote.stamp(shard)
             for key, members, tar in _samples(shard):
                 clip = next((member for member in members if _is_clip(member)), None)
                 if clip is not None:
                     with_clip = clips_from is not None and place >= clips_from
-                    yield self._trial(f"{shard}: {key}", key, members, clip, tar, with_clip)
+                    trial = self._trial(f"{shard}: {key}", key, members, clip, tar, with_clip)
+                    yield replace(trial, stamp=stamp)
                     place += 1
         if not place:
             raise InputError(f"{self.name}: no audio in it ({KNOWN})")
