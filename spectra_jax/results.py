@@ -6,7 +6,8 @@
 
 | extension | holds |
 | --- | --- |
-| .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out |
+| .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out, and ids with white
+space or control characters are refused, or with `escape_ids` written as in a URL |
 | .csv | a header, then a line a trial, skipped ones too; `logit_spoof` and `logit_bonafide` in columns of their own |
 | .jsonl | a JSON object a line and trial, skipped ones too; `logits` is [spoof, bona fide] |
 
@@ -22,6 +23,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -31,6 +33,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spectra_jax.atomic import atomic_file
+from spectra_jax.printable import printable
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.trials import InputError, Trial
 
@@ -104,10 +107,10 @@ _CSV_COLUMNS = (
 )
 
 
-def _write_txt(results: Iterable[Result], file: TextIO) -> None:
+def _write_txt(results: Iterable[Result], file: TextIO, *, escape_ids: bool = False) -> None:
     for result in results:
         if result.score is not None:
-            file.write(score_line(result.trial.utterance_id, result.score))
+            file.write(score_line(result.trial.utterance_id, result.score, escape=escape_ids))
 
 
 def _write_csv(results: Iterable[Result], file: TextIO) -> None:
@@ -176,17 +179,24 @@ def check_output(output: Path) -> None:
         raise InputError(f"{output}: cannot be written: {error.strerror}") from error
 
 
-def write(results: Iterable[Result], output: Path) -> None:
+def write(results: Iterable[Result], output: Path, *, escape_ids: bool = False) -> None:
     """Write `results` in their order to `output`, in the format its extension names; see the top of this file.
 
     The file appears whole or not at all, replacing one that was there: a full disk, a kill or a failure in `results`
     leaves the old one as it was.
 
+    Args:
+      results: one a trial.
+      output: its name ends in .txt, .csv or .jsonl.
+      escape_ids: in a .txt, write ids as `spectra_jax.score_file.escape_id` has them. Other kinds hold any id.
+
     Raises:
-      InputError: an unknown extension.
+      InputError: an unknown extension, or an id that a .txt cannot hold.
       OSError: the disk said no.
     """
     writer = _writer(output)
+    if escape_ids and writer is _write_txt:
+        writer = partial(_write_txt, escape_ids=True)
     with atomic_file(output) as binary:
         # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
@@ -207,7 +217,7 @@ def table(results: Iterable[Result], console: Console) -> None:
     """
     results = list(results)
     columns: dict[str, list[str]] = {
-        "id": [result.trial.utterance_id for result in results],
+        "id": [printable(result.trial.utterance_id) for result in results],
         "score": ["-" if result.score is None else f"{result.score:.4f}" for result in results],
         "seconds": ["-" if result.seconds is None else f"{result.seconds:.2f}" for result in results],
         "rank gap": ["" if result.rank_gap is None else f"{result.rank_gap:.2g}" for result in results],
@@ -216,7 +226,9 @@ def table(results: Iterable[Result], console: Console) -> None:
             "" if result.spoof_probability is None else f"{result.spoof_probability:.3f}" for result in results
         ],
         "label": [result.trial.label or "" for result in results],
-        "notes": [f"skipped: {result.error}" if result.error else ", ".join(result.flags) for result in results],
+        "notes": [
+            f"skipped: {printable(result.error)}" if result.error else ", ".join(result.flags) for result in results
+        ],
     }
     columns = {name: cells for name, cells in columns.items() if name in ("id", "score", "seconds") or any(cells)}
     grid = Table()

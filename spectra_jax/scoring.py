@@ -470,9 +470,11 @@ def hear(trial: Trial, config: SpectraConfig, listening: Listening = FIRST_WINDO
     # Its bytes are needed no longer than this, and results are kept.
     plain = replace(trial, content=None)
     try:
+        if trial.problem is not None:
+            raise audio.AudioError(trial.problem)
         content = trial.content
         if isinstance(trial.path, str) and content is None:
-            content = _fetch(trial.path)
+            content = _fetch(trial.path, trial.max_bytes)
         window = config.num_samples / config.sample_rate
         keep = window + _FILTER_SECONDS if listening.hop is None else _MAX_SECONDS
         decoded = audio.decode(trial.path, content, keep_seconds=keep)
@@ -507,11 +509,11 @@ def _windows(decoded: audio.Decoded, config: SpectraConfig, hop: float) -> np.nd
     ]
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(url: str, max_bytes: int) -> bytes:
     from spectra_jax.sources import remote
 
     try:
-        return remote.fetch(url)
+        return remote.fetch(url, max_bytes)
     except InputError as error:
         raise audio.AudioError(str(error)) from error
 

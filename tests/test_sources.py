@@ -87,7 +87,7 @@ def test_manifests_for_programs_say_the_same_as_a_csv(tmp_path: Path, suffix: st
         ([{"path": ""}], "no path"),
         ([{"path": "a.wav", "utterance_id": ""}], "no utterance_id"),
         ([{"path": "a.wav", "label": "real"}], "real"),
-        ([{"path": "a.wav"}, {"path": "b/a.wav"}], "shared by several trials"),
+        ([{"path": "a.wav", "utterance_id": "A"}, {"path": "b.wav", "utterance_id": "A"}], "shared by several"),
     ],
 )
 def test_rows_that_are_no_trial_are_refused(tmp_path: Path, suffix: str, rows: list[dict], complaint: str) -> None:
@@ -98,14 +98,14 @@ def test_rows_that_are_no_trial_are_refused(tmp_path: Path, suffix: str, rows: l
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("m.jsonl", b'{"path": "a.wav"}\n{"path": ', "line 2: no JSON"),
-        ("m.jsonl", b'["a.wav"]', "line 1: no JSON object"),
+        ("m.jsonl", b'{"path": "a.wav"}\n{"path": ', "line 2: not valid JSON"),
+        ("m.jsonl", b'["a.wav"]', "line 1: a JSON object is expected"),
         ("m.jsonl", b"", "no trials"),
         ("m.parquet", b"PAR1 and no more", "no readable parquet file"),
-        ("s.tar", b"no tar at all", "no readable tar file"),
-        ("s.tar", b"", "no readable tar file"),
+        ("s.tar", b"no tar at all", "not a tar file"),
+        ("s.tar", b"", "not a tar file"),
         ("s.tar", bytes(10240), "no audio in it"),
-        ("s.tar.gz", gzip.compress(random.Random(0).randbytes(2048))[:-900], "no readable tar file"),
+        ("s.tar.gz", gzip.compress(random.Random(0).randbytes(2048))[:-900], "not a tar file"),
     ],
 )
 def test_files_that_are_not_what_they_are_called_are_refused(
@@ -151,7 +151,7 @@ def test_a_cut_or_missing_shard_is_refused_before_anything_is_scored(tmp_path: P
     with pytest.raises(InputError, match=r"s-1\.tar: cannot be read"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
     (tmp_path / "s-1.tar").write_bytes(whole.read_bytes()[:3000])
-    with pytest.raises(InputError, match=r"s-1\.tar: no readable tar file, or cut short"):
+    with pytest.raises(InputError, match=r"s-1\.tar: damaged tar file, or cut short"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
     write_tar(tmp_path / "s-1.tar", {"3.wav": b"", "3.flac": b""})
     with pytest.raises(InputError, match=r"several clips of one sample: 3\.wav, 3\.flac"):
@@ -272,7 +272,7 @@ def test_web_addresses(web: str, given: str, expected: dict[str, str]) -> None:
 def test_what_a_web_server_does_not_give_costs_its_own_trial(web: str) -> None:
     heard = [hear(trial, SpectraConfig()).error for trial in collect([f"{web}/m.csv"])]
     assert heard[0] is None
-    assert heard[1] is not None and heard[1].startswith(f"{web}/clips/none.wav: cannot be read: 404")
+    assert heard[1] is not None and heard[1].startswith(f"{web}/clips/none.wav: cannot be read: it is not there")
     assert heard[2] is not None and heard[2].startswith(f"{web}/secret/x.wav: cannot be read: 403")
 
 

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from spectra_jax.hub import PUBLISHED
+from spectra_jax.printable import SafeConsole
 
-stderr = Console(stderr=True)
+if TYPE_CHECKING:
+    from spectra_jax.sources import Trials
+
+stderr = SafeConsole(stderr=True)
 debug = False
 NOTHING_WRITTEN = "no output was written"
 # What there is when Ctrl-C ends the command.
@@ -21,13 +24,23 @@ on_interrupt = NOTHING_WRITTEN
 
 
 def say(message: str) -> None:
-    """A line for the person on the terminal, as it is: no markup, no wrapping."""
+    """A message for the user: no markup, no wrapping, control characters escaped.
+
+    It may have several lines. Names in it go through `printable` before, so that none looks like a line of its own.
+    """
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def stdout() -> Console:
+def say_left_out(trials: Trials) -> bool:
+    """Say what is not scored, and which ids are not as expected; whether an input could not be read."""
+    for line in trials.notes():
+        say(line)
+    return bool(trials.left_out.unreadable)
+
+
+def stdout() -> SafeConsole:
     """Where tables go. In a file or a pipe, every row is one line, however long."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    return SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
 
 
 def _set_debug(value: bool) -> None:
