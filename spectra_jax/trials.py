@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from spectra_jax.printable import printable
 
@@ -119,13 +119,19 @@ def json_lines(name: str, file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]
     Raises:
       InputError: a line that is not valid JSON, no object, or longer than 16 MiB.
     """
-    for line, text in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
-        if len(text) == _LONGEST_LINE:
-            raise InputError(f"{name}, line {line}: longer than {_LONGEST_LINE:,} bytes; is it a text file?")
-        # Some editors write a byte order mark.
-        text = text.removeprefix(b"\xef\xbb\xbf" if line == 1 else b"").strip()
-        if text:
-            yield line, json_object(f"{name}, line {line}", text)
+    # A store's own file has no limit on a line.
+    buffered = io.BufferedReader(cast(io.RawIOBase, file))
+    try:
+        for line, text in enumerate(iter(lambda: buffered.readline(_LONGEST_LINE), b""), start=1):
+            if len(text) == _LONGEST_LINE:
+                raise InputError(f"{name}, line {line}: longer than {_LONGEST_LINE:,} bytes; is it a text file?")
+            # Some editors write a byte order mark.
+            text = text.removeprefix(b"\xef\xbb\xbf" if line == 1 else b"").strip()
+            if text:
+                yield line, json_object(f"{name}, line {line}", text)
+    finally:
+        # Not closed with it: whoever opened the file does that.
+        buffered.detach()
 
 
 @contextmanager

@@ -80,14 +80,14 @@ def opened(name: str) -> Iterator[IO[bytes]]:
     """
     if not is_url(name):
         with _said_of(name, "read"):
-            _require_regular(name)
+            _require_regular(name, name)
             file = Path(name).open("rb")  # noqa: SIM115
         with file:
             yield file
         return
     with _said_of(name, "read"):
         fs, path = _fs(name)
-        _require_regular(path, fs)
+        _require_regular(name, path, fs)
         with fs.open(path, "rb") as file:
             yield file
 
@@ -123,7 +123,7 @@ def fetch(url: str, max_bytes: int = MAX_CLIP_BYTES) -> bytes:
 
 def _read(url: str, max_bytes: int, given_up: Event) -> bytes:
     fs, path = _fs(url)
-    _require_regular(path, fs)
+    _require_regular(url, path, fs)
     # Of a web server as a stream, without asking for the size first: it need not say it, and may not say the truth.
     how = {"block_size": 0, "size": 1} if _is_web(url) else {}
     content = io.BytesIO()
@@ -138,13 +138,13 @@ def _read(url: str, max_bytes: int, given_up: Event) -> bytes:
     return content.getvalue()
 
 
-def _require_regular(path: str, fs: Any = None) -> None:
+def _require_regular(name: str, path: str, fs: Any = None) -> None:
     """Refuse what may never end, or never begin: `file:///dev/zero`, a pipe."""
     if fs is not None and "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
         return
     mode = os.stat(path).st_mode  # noqa: PTH116
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, not a regular file")
+        raise InputError(f"{name}: {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, not a regular file")
 
 
 def stamp(name: str) -> str | None:

@@ -15,6 +15,7 @@ from spectra_jax.trials import Trial, count, examples
 _EXAMPLES = 5
 # Distinct suffixes that are counted one by one. Names such as `scan.0001` would make a kind each.
 _KINDS = 100
+_KINDS_SHOWN = 10
 
 
 def stamp_of(file: Path | str) -> str | None:
@@ -87,12 +88,14 @@ class LeftOut:
         """For the user: a line that counts what was left out, and one that names what could not be read."""
         lines = []
         if self.counts:
-            kinds = ", ".join(f"{number:,} {printable(kind)}" for kind, number in self.counts.most_common())
+            kinds = [f"{number:,} {printable(kind)}" for kind, number in self.counts.most_common(_KINDS_SHOWN)]
+            if others := len(self) - sum(number for _, number in self.counts.most_common(_KINDS_SHOWN)):
+                kinds.append(f"{others:,} others")
             # One of each kind before a second of any.
             by_turn = sorted((turn, name) for names in self._names.values() for turn, name in enumerate(names))
             shown = [printable(name) for _, name in by_turn[:_EXAMPLES]]
             more = ", ..." if len(self) > len(shown) else ""
-            lines.append(f"{count(len(self), 'file')} left out: {kinds} ({', '.join(shown)}{more})")
+            lines.append(f"{count(len(self), 'file')} left out: {', '.join(kinds)} ({', '.join(shown)}{more})")
         if self.unreadable:
             lines.append(
                 f"{count(self.num_unreadable, 'input')} not read, and clips in there are not scored:"

@@ -231,15 +231,15 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Member:
         try:
-            return super().fromtarfile(tar)  # type: ignore[return-value]
+            return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             _require_end(tar)
             raise
         except tarfile.HeaderError as error:
             # At the very start it is no tar file, or one in another compression.
-            if tar.offset == 0:  # type: ignore[attr-defined]
+            if tar.offset == 0:
                 raise
-            reason = f"the header at byte {tar.offset:,} is damaged ({error})"  # type: ignore[attr-defined]
+            reason = f"the header at byte {tar.offset:,} is damaged ({error})"
             if isinstance(error, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
                 reason = "no blocks of zeros at its end, which a complete tar file has: cut short"
             raise _DamagedError(reason) from error
@@ -247,7 +247,7 @@ class _Member(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> _Member:
         if self.size < 0 or (self.type in _LONG_HEADERS and self.size > _LARGEST_TEXT):
             raise _DamagedError(f"the header at byte {self.offset:,} states a size of {self.size:,} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def _require_end(tar: tarfile.TarFile) -> None:
@@ -276,9 +276,9 @@ class _Archive:
         while (member := self.tar.next()) is not None:
             # tarfile keeps every member that it has seen.
             self.tar.members.clear()  # type: ignore[attr-defined]
-            if member.size < 0 or self.tar.offset <= before:  # type: ignore[attr-defined]
+            if member.size < 0 or self.tar.offset <= before:
                 raise _DamagedError(f"{member.name} states a size of {member.size:,} bytes")
-            before = self.tar.offset  # type: ignore[attr-defined]
+            before = self.tar.offset
             if self.compressed and member.size > self.max_clip_bytes:
                 # To pass over it is to decompress it.
                 raise _DamagedError(self._too_large(member))
