@@ -73,7 +73,7 @@ class Calibration:
         """
         try:
             given = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise MetricError(f"no calibration: no JSON: {error}") from error
         if not isinstance(given, dict) or given.get("format") != "spectra-jax calibration":
             raise MetricError("no calibration: `spectra-jax calibrate` writes one")
