@@ -51,4 +51,4 @@ def test_a_console_escapes_what_it_prints_and_keeps_its_own_colours() -> None:
     # A cell that was not made printable before is cut to its width, and is safe even so.
     assert r"a\x1b" in text and r"\u202etitle" in text
     assert "\x1b[2J" not in text and "\x1b]0" not in text and not set(text) & {"\x9b", "\u202e", "\x07"}
-    assert "two\nlines" in text and "\x1b[31m" in text
+    assert "two\nlines" in text and "\x1b[3;31m" in text

@@ -159,7 +159,7 @@ def test_a_cut_or_missing_shard_is_refused_before_anything_is_scored(tmp_path: P
     with pytest.raises(InputError, match=r"s-1\.tar: damaged tar file, or cut short"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
     write_tar(tmp_path / "s-1.tar", {"3.wav": b"", "3.flac": b""})
-    with pytest.raises(InputError, match=r"several clips of one sample: 3\.wav, 3\.flac"):
+    with pytest.raises(InputError, match=r"s-1\.tar/3\.flac: several clips of one sample: 3\.wav is another"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
 
 
@@ -556,6 +556,18 @@ def test_a_tar_of_the_oldest_format_is_read(tmp_path: Path) -> None:
     assert trial.content == b"one"
 
 
+def test_names_of_members_cannot_forge_a_line(tmp_path: Path) -> None:
+    for members in (
+        {"1\nforged.wav": b"", "1\nforged.flac": b""},
+        {"1\nforged.wav": b"", "1\nforged.json": b"["},
+        {"1\nforged.wav": b"", "1\nforged.json": b'{"label": "real\\nforged"}'},
+        {"1\nforged.wav": b"", "1\nforged.json": b'{"label": 3}'},
+    ):
+        with pytest.raises(InputError) as caught:
+            collect([write_tar(tmp_path / "s.tar", members)])
+        assert "\n" not in str(caught.value)
+
+
 def test_members_larger_than_the_limit_are_refused_without_being_read(tmp_path: Path) -> None:
     file = tmp_path / "s.tar"
     with tarfile.open(file, "w") as tar:
@@ -653,6 +665,13 @@ def test_what_a_server_sends_without_an_end_or_not_at_all_costs_its_own_trial(
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
 def test_an_endless_line_of_a_manifest_is_refused(endless: str, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}, line 1: longer than 16,777,216"):
+        collect([f"{endless}/{name}"])
+
+
+@pytest.mark.parametrize("name", ["silent.csv", "silent.tar", "silent/", "silent.parquet"])
+def test_a_server_that_says_nothing_is_no_empty_input(endless: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SILENT_SECONDS", 0.2)
+    with pytest.raises(InputError, match=r"no answer for 0\.2 s"):
         collect([f"{endless}/{name}"])
 
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from spectra_jax.printable import printable
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import walk
 from spectra_jax.sources.remote import is_url, suffix
@@ -222,7 +223,7 @@ def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
         if missing:
             raise InputError(
                 f"{shard}: no column {', '.join(missing)}; a dataset has {', '.join(_COLUMNS)}, and this file "
-                f"{', '.join(file.schema_arrow.names)}"
+                f"{', '.join(map(printable, file.schema_arrow.names))}"
             )
         kind = file.schema_arrow.field("audio").type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
@@ -253,7 +254,7 @@ def _trial(shard: str, values: dict[str, Any], *, clips: bool) -> Trial | str:
     except (TypeError, ValueError, KeyError, RecursionError):
         name = None
     if name is None:
-        return f"notes {values['notes']!r} without an utterance_id"
+        return f"notes {values['notes']!r:.100} without an utterance_id"
     if not isinstance(values["label"], int | float) or values["label"] not in _LABELS:
         return f"label {values['label']!r} of {name!r}, neither 0 (bona fide) nor 1 (spoof)"
     trial = Trial(str(name), _within(shard, str(values["path"])), _LABELS[values["label"]])

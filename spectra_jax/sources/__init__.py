@@ -122,7 +122,9 @@ class Trials(Collection[Trial]):
                 trial, level = self._named(listed)
                 name = trial.utterance_id
                 if not name:
-                    raise InputError(f"{trial.path}: an empty utterance id; give a manifest with a column utterance_id")
+                    raise InputError(
+                        f"{printable(trial.path)}: an empty utterance id; give a manifest with a column utterance_id"
+                    )
                 hashes.append(_hash(name))
                 digest.update(f"{name}\0{trial.path}\0{trial.label}\n".encode(errors="surrogatepass"))
                 stamps.update(f"{trial.stamp}\n".encode())
@@ -144,6 +146,8 @@ class Trials(Collection[Trial]):
 
     def _named(self, trial: Trial) -> tuple[Trial, int]:
         """The trial with the first of its names that it does not share, and which one that is."""
+        if not self._shared and trial.max_bytes == self._max_clip_bytes:
+            return trial, 0
         name, level = trial.utterance_id, 0
         for shared in self._shared:
             if level == len(trial.fallbacks) or not _among(shared, _hash(name)):

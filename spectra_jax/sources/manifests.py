@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from spectra_jax.printable import printable
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import IdRule, id_of
 from spectra_jax.sources.source import LeftOut, Source, stamp_of
@@ -95,7 +96,8 @@ class Manifest(Source):
             raise InputError(f"{self.name}: empty; the first line names the columns: path, utterance_id, label")
         if "path" not in columns:
             raise InputError(
-                f"{self.name}, line {line}: no column `path` in the header, which has: {', '.join(header)}"
+                f"{self.name}, line {line}: no column `path` in the header, which has: "
+                f"{', '.join(map(printable, header))}"
             )
         for name in _COLUMNS:
             if columns.count(name) > 1:
@@ -118,9 +120,10 @@ class Manifest(Source):
 
         row = 0
         with remote.opened(self.name) as source, reading_parquet(self.name), pq.ParquetFile(source) as file:
-            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            names = file.schema_arrow.names
+            columns = [name for name in _COLUMNS if name in names]
             if "path" not in columns:
-                raise InputError(f"{self.name}: no column `path`; it has: {', '.join(file.schema_arrow.names)}")
+                raise InputError(f"{self.name}: no column `path`; it has: {', '.join(map(printable, names))}")
             for batch in file.iter_batches(8192, columns=columns, use_threads=False):
                 for values in batch.to_pylist():
                     yield f"{self.name}, row {row}", values

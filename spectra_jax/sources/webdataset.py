@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from spectra_jax.printable import printable
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import AUDIO_SUFFIXES, KNOWN, IdRule, matching
 from spectra_jax.sources.source import LeftOut, Source
@@ -34,6 +35,8 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 # Of a sample's JSON, and of a header with long names, which tarfile reads whole.
 _LARGEST_TEXT = 1 << 20
 _READ = 1 << 20
+# What tar pads a file with is ten kilobytes unless asked for more.
+_LONGEST_END = 1 << 26
 
 
 def is_shards(given: str) -> bool:
@@ -124,12 +127,12 @@ class Shards(Source):
         name, label = known.get("utterance_id"), known.get("label")
         if not isinstance(name, str | None) or not isinstance(label, str | None):
             raise InputError(
-                f"{shard}: {key}: utterance_id {name!r} and label {label!r} in its JSON; both have to be text"
+                f"{shard}: {printable(key)}: utterance_id {name!r} and label {label!r} in its JSON; both have to be text"
             )
         return Trial(
             name or (key if self.ids == "path" else posixpath.basename(key)),
             f"{shard}/{clip}",
-            parse_label(f"{shard}: {key}", label or ""),
+            parse_label(f"{shard}: {printable(key)}", label or ""),
             content,
             stamp=stamp,
             problem=problem,
@@ -171,6 +174,7 @@ def _examine(shard: str, max_clip_bytes: int, left_out: LeftOut) -> _Shard:
     with _archive(shard, max_clip_bytes) as tar:
         for member in tar.members():
             kind, key, place = _kind(member), _key(member.name), f"{shard}/{member.name}"
+            shown = printable(place)
             if kind == "folder":
                 continue
             if kind not in ("clip", "json"):
@@ -185,11 +189,11 @@ def _examine(shard: str, max_clip_bytes: int, left_out: LeftOut) -> _Shard:
                 known = {name: value for name, value in tar.json(member).items() if name in ("utterance_id", "label")}
                 before = found.known.setdefault(key, {})
                 if any(before.get(name, value) != value for name, value in known.items()):
-                    raise InputError(f"{place}: says another utterance_id or label than {texts[key]}")
+                    raise InputError(f"{shown}: says another utterance_id or label than {printable(texts[key])}")
                 before |= known
                 texts[key] = member.name
             elif key in names:
-                raise InputError(f"{shard}: {key}: several clips of one sample: {names[key]}, {member.name}")
+                raise InputError(f"{shown}: several clips of one sample: {printable(names[key])} is another")
             else:
                 names[key] = member.name
                 found.clips.append((key, member.name))
@@ -252,9 +256,12 @@ class _Member(tarfile.TarInfo):
 
 def _require_end(tar: tarfile.TarFile) -> None:
     """See that nothing but zeros follows a block of zeros."""
-    file = tar.fileobj
+    file, passed = tar.fileobj, 0
     assert file is not None
     while block := file.read(_READ):
+        passed += len(block)
+        if passed > _LONGEST_END:
+            raise _DamagedError(f"more than {_LONGEST_END:,} bytes of zeros after its last member")
         if block.count(0) < len(block):
             raise _DamagedError(
                 "more follows after its end: several tar files in one? Join them with `tar --concatenate`, or give "
@@ -277,11 +284,11 @@ class _Archive:
             # tarfile keeps every member that it has seen.
             self.tar.members.clear()  # type: ignore[attr-defined]
             if member.size < 0 or self.tar.offset <= before:
-                raise _DamagedError(f"{member.name} states a size of {member.size:,} bytes")
+                raise _DamagedError(f"{printable(member.name)} states a size of {member.size:,} bytes")
             before = self.tar.offset
             if self.compressed and member.size > self.max_clip_bytes:
                 # To pass over it is to decompress it.
-                raise _DamagedError(self._too_large(member))
+                raise _DamagedError(printable(self._too_large(member)))
             yield member
 
     def clip(self, member: tarfile.TarInfo) -> tuple[bytes | None, str | None]:
@@ -291,7 +298,7 @@ class _Archive:
         return self._content(member), None
 
     def json(self, member: tarfile.TarInfo) -> dict[str, object]:
-        name = f"{self.shard}/{member.name}"
+        name = printable(f"{self.shard}/{member.name}")
         if member.size > _LARGEST_TEXT:
             raise InputError(f"{name}: {member.size:,} bytes; the JSON of a sample has at most {_LARGEST_TEXT:,}")
         return json_object(name, self._content(member))
