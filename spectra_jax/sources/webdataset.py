@@ -127,7 +127,8 @@ class Shards(Source):
         name, label = known.get("utterance_id"), known.get("label")
         if not isinstance(name, str | None) or not isinstance(label, str | None):
             raise InputError(
-                f"{shard}: {printable(key)}: utterance_id {name!r} and label {label!r} in its JSON; both have to be text"
+                f"{shard}: {printable(key)}: utterance_id {name!r} and label {label!r} in its JSON: both have to be "
+                "text"
             )
         return Trial(
             name or (key if self.ids == "path" else posixpath.basename(key)),
@@ -331,7 +332,8 @@ def _archive(shard: str, max_clip_bytes: int) -> Iterator[_Archive]:
                 raise InputError(f"{shard}: not a tar file, or damaged at its start") from error
             with tar:
                 yield _Archive(shard, tar, max_clip_bytes, tar.fileobj is not file)
-        except InputError:
+        # Of the latter two, the store's, `opened` makes a sentence.
+        except (InputError, TimeoutError, ConnectionError):
             raise
         except _DamagedError as error:
             raise InputError(f"{shard}: damaged tar file: {error}") from error
