@@ -6,7 +6,8 @@
 
 | extension | holds |
 | --- | --- |
-| .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out |
+| .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out, and ids with white
+space or control characters are refused, or with `escape_ids` written as in a URL |
 | .csv | a header, then a line a trial, skipped ones too; `logit_spoof` and `logit_bonafide` in columns of their own |
 | .jsonl | a JSON object a line and trial, skipped ones too; `logits` is [spoof, bona fide] |
 
@@ -21,6 +22,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -101,10 +103,10 @@ _CSV_COLUMNS = (
 )
 
 
-def _write_txt(results: Iterable[Result], file: TextIO) -> None:
+def _write_txt(results: Iterable[Result], file: TextIO, *, escape_ids: bool = False) -> None:
     for result in results:
         if result.score is not None:
-            file.write(score_line(result.trial.utterance_id, result.score))
+            file.write(score_line(result.trial.utterance_id, result.score, escape=escape_ids))
 
 
 def _write_csv(results: Iterable[Result], file: TextIO) -> None:
@@ -160,17 +162,24 @@ def check_output(output: Path) -> None:
     require_writable(output)
 
 
-def write(results: Iterable[Result], output: Path) -> None:
+def write(results: Iterable[Result], output: Path, *, escape_ids: bool = False) -> None:
     """Write `results` in their order to `output`, in the format its extension names; see the top of this file.
 
     The file appears whole or not at all, replacing one that was there: a full disk, a kill or a failure in `results`
     leaves the old one as it was.
 
+    Args:
+      results: one a trial.
+      output: its name ends in .txt, .csv or .jsonl.
+      escape_ids: in a .txt, write ids as `spectra_jax.score_file.escape_id` has them. Other kinds hold any id.
+
     Raises:
-      InputError: an unknown extension.
+      InputError: an unknown extension, or an id that a .txt cannot hold.
       OSError: the disk said no.
     """
     writer = _writer(output)
+    if escape_ids and writer is _write_txt:
+        writer = partial(_write_txt, escape_ids=True)
     with output_file(output) as binary:
         # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")

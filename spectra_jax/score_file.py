@@ -15,10 +15,12 @@ that is not a finite number, or an id that occurs twice, is an error that names 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -41,8 +43,37 @@ RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
 
 
-def score_line(utterance_id: str, score: float) -> str:
-    """A line of the Arena's score file."""
+# One space separates id and score and one trial is a line, in UTF-8 (which has no surrogates).
+_NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def is_plain(utterance_id: str) -> bool:
+    """Whether the Arena's score file can hold an id: no white space, control character or surrogate."""
+    return _NOT_PLAIN.search(utterance_id) is None
+
+
+def escape_id(utterance_id: str) -> str:
+    """An id as the Arena's score file can hold it: white space, control characters and `%` as `%XX`, as in a URL.
+
+    `urllib.parse.unquote` gives the id again. A byte of a file name that is not UTF-8 is `\\udcXX`, as in other files.
+    """
+    text = utterance_id.encode(errors="backslashreplace").decode()
+    return re.sub(r"[%\s\x00-\x1f\x7f-\x9f]", lambda found: quote(found[0]), text)
+
+
+def score_line(utterance_id: str, score: float, *, escape: bool = False) -> str:
+    """A line of the Arena's score file, with `escape` of an id that `escape_id` has made fit for it.
+
+    Raises:
+      InputError: the file cannot hold the id.
+    """
+    if escape:
+        utterance_id = escape_id(utterance_id)
+    elif not is_plain(utterance_id):
+        raise InputError(
+            f"{utterance_id!r}: an id with white space, control characters or bytes that are not UTF-8, which a .txt "
+            "score file cannot hold; write a .csv or .jsonl, or escape such characters"
+        )
     return f"{utterance_id} {score:.6f}\n"
 
 

@@ -506,8 +506,10 @@ def _windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: flo
     """
     path = clip.trial.path
     try:
+        if clip.trial.problem is not None:
+            raise audio.AudioError(clip.trial.problem)
         if isinstance(path, str) and content is None:
-            content = _fetch(path)
+            content = _fetch(path, clip.trial.max_bytes)
         windows = _first_window(clip, content, config) if hop is None else _all_windows(clip, content, config, hop)
         for window in windows:
             clip.silent.append(audio.is_silent(window))
@@ -583,11 +585,11 @@ class _Decoding:
         yield _Piece(self._clip, held if self._clip.error is None else None, True)
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(url: str, max_bytes: int) -> bytes:
     from spectra_jax.sources import remote
 
     try:
-        return remote.fetch(url)
+        return remote.fetch(url, max_bytes)
     except InputError as error:
         raise audio.AudioError(str(error)) from error
 

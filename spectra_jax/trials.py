@@ -12,8 +12,11 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
+
+from spectra_jax.printable import printable
 
 from spectra_jax.conventions import is_bonafide
 
@@ -21,7 +24,13 @@ Label = Literal["bonafide", "spoof"]
 
 MANIFEST_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
+# Of a clip that is read into memory whole: from a URL or a tar shard.
+MAX_CLIP_BYTES = 1 << 30
+
 _EXAMPLES = 5
+# Of a manifest, in characters: far longer than any path and label.
+_LONGEST_LINE = 1 << 24
+_OTHER_DELIMITERS = ";\t|"
 
 
 class InputError(ValueError):
@@ -37,25 +46,37 @@ class Trial:
     """One clip to score.
 
     Attributes:
-      utterance_id: unique among the trials scored together, without white space.
+      utterance_id: unique among the trials scored together; any text.
       path: of the audio file, which need not exist; text where it is a URL.
       label: "bonafide" (a real person), "spoof", or None where it is not known.
       content: the audio file's bytes, where they come from elsewhere and `path` only says from where.
+      stamp: short text that changes when the file does, such as its size and time of modification; None where unknown.
+        Of a clip in a tar or parquet shard it is the shard's.
+      problem: why there is no clip to decode, where its source found that out.
+      fallbacks: its ids in case that another trial has the same `utterance_id`, to be tried in this order; none for an
+        id that a manifest states.
+      max_bytes: the most that is read into memory from `path` where that is a URL.
     """
 
     utterance_id: str
     path: Path | str
     label: Label | None = None
     content: bytes | None = field(default=None, repr=False)
+    stamp: str | None = field(default=None, compare=False)
+    problem: str | None = field(default=None, compare=False, repr=False)
+    fallbacks: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    max_bytes: int = field(default=MAX_CLIP_BYTES, compare=False, repr=False)
 
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def examples(lines: Sequence[str]) -> str:
-    more = len(lines) - _EXAMPLES
-    return "".join(f"\n  {line}" for line in lines[:_EXAMPLES]) + (f"\n  ... and {more:,} more" if more > 0 else "")
+def examples(lines: Sequence[str], total: int | None = None) -> str:
+    """The first few of `lines`, each on a line of its own and printable; `total` where `lines` are not all of them."""
+    shown = "".join(f"\n  {printable(line)}" for line in lines[:_EXAMPLES])
+    more = (len(lines) if total is None else total) - len(lines[:_EXAMPLES])
+    return shown + (f"\n  ... and {more:,} more" if more > 0 else "")
 
 
 def read_text(path: Path) -> str:
@@ -80,16 +101,39 @@ def json_object(place: str, text: str | bytes) -> dict[str, Any]:
     """The JSON object that `text` is; `place` is what a message calls it.
 
     Raises:
-      InputError: it is none.
+      InputError: it is not valid JSON, is nested too deeply, or is no object.
     """
     try:
         found = json.loads(text)
-    # UnicodeDecodeError, of bytes, is one too.
+    except RecursionError:
+        raise InputError(f"{place}: not valid JSON (objects or lists nested too deeply)") from None
+    # UnicodeDecodeError, of bytes, is one too, and so is what an integer of thousands of digits gives.
     except ValueError as error:
-        raise InputError(f"{place}: no JSON ({error})") from error
+        raise InputError(f"{place}: not valid JSON ({error})") from error
     if not isinstance(found, dict):
-        raise InputError(f"{place}: no JSON object")
+        raise InputError(f'{place}: a JSON object is expected, such as {{"path": "clip.wav"}}')
     return found
+
+
+def json_lines(name: str, file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line of a .jsonl that is not blank, a line in memory at a time.
+
+    Raises:
+      InputError: a line that is not valid JSON, no object, or longer than 16 MiB.
+    """
+    # A store's own file has no limit on a line.
+    buffered = io.BufferedReader(cast(io.RawIOBase, file))
+    try:
+        for line, text in enumerate(iter(lambda: buffered.readline(_LONGEST_LINE), b""), start=1):
+            if len(text) == _LONGEST_LINE:
+                raise InputError(f"{name}, line {line}: longer than {_LONGEST_LINE:,} bytes; is it a text file?")
+            # Some editors write a byte order mark.
+            text = text.removeprefix(b"\xef\xbb\xbf" if line == 1 else b"").strip()
+            if text:
+                yield line, json_object(f"{name}, line {line}", text)
+    finally:
+        # Not closed with it: whoever opened the file does that.
+        buffered.detach()
 
 
 @contextmanager
@@ -111,8 +155,11 @@ def reading_parquet(name: Path | str) -> Iterator[None]:
 def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple[int, list[str]]]:
     """Line number and stripped cells of each line of a .csv or .tsv that is not blank, a few lines in memory at a time.
 
+    Cells of a .tsv are separated by tabs, and those of a .csv by what separates the cells of its first line: commas,
+    or where it has none outside of quotes, the most frequent of semicolon, tab and vertical bar.
+
     Args:
-      path: of the file, by whose extension cells are told apart.
+      path: of the file.
       file: where to read it from, if not there.
 
     Raises:
@@ -128,9 +175,17 @@ def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple
         return
     # -sig: spreadsheets write a byte order mark.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    delimiter = MANIFEST_DELIMITERS[PurePath(path).suffix.lower()]
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader = csv.reader(())
     try:
+        lines, head = _lines(path, text), list[str]()
+        for line in lines:
+            head.append(line)
+            if line.strip():
+                break
+        delimiter = MANIFEST_DELIMITERS[PurePath(path).suffix.lower()]
+        if delimiter == "," and head:
+            delimiter = _delimiter(head[-1])
+        reader = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield reader.line_num, [cell.strip() for cell in row]
@@ -143,6 +198,20 @@ def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple
     finally:
         # Not closed with it: whoever opened the file does that.
         text.detach()
+
+
+def _lines(path: Path | str, text: io.TextIOWrapper) -> Iterator[str]:
+    for number, line in enumerate(iter(lambda: text.readline(_LONGEST_LINE), ""), start=1):
+        if len(line) == _LONGEST_LINE:
+            raise InputError(f"{path}, line {number}: longer than {_LONGEST_LINE:,} characters; is it a text file?")
+        yield line
+
+
+def _delimiter(header: str) -> str:
+    """What separates the cells of a .csv, by its first line."""
+    plain = re.sub(r'"[^"]*"', "", header)
+    most = max(_OTHER_DELIMITERS, key=plain.count)
+    return most if "," not in plain and most in plain else ","
 
 
 def parse_label(place: str, text: str) -> Label | None:

@@ -147,7 +147,7 @@ def test_a_local_dataset_is_an_input(local: Path, monkeypatch: pytest.MonkeyPatc
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert [r["utterance_id"] for r in rows] == [f"trial_{i}" for i in range(7)]
     assert [r["label"] for r in rows] == ["bonafide", "spoof"] * 3 + ["bonafide"]
-    assert [i for i, r in enumerate(rows) if r["error"]] == [3] and "empty (0 bytes)" in rows[3]["error"]
+    assert [i for i, r in enumerate(rows) if r["error"]] == [3] and "neither bytes nor a path" in rows[3]["error"]
     (tmp_path / "5.flac").write_bytes(flac(5))
     (alone,) = Scorer("demo").score_trials([Trial("x", tmp_path / "5.flac")])
     assert rows[5]["score"] == pytest.approx(alone.score, abs=LOGITS["float32"])
@@ -217,7 +217,7 @@ def test_a_dataset_of_the_hub(stand_in: HubStandIn) -> None:
     asked = [request.path for request in stand_in.requests if "test-0" in request.path]
     assert len(trials) == 7 and asked == [], "listed by labels.parquet alone, at the pinned revision"
     found = list(trials)
-    assert [trial.content for trial in found][5] == flac(5) and found[3].content == b""
+    assert [trial.content for trial in found][5] == flac(5) and found[3].problem is not None
     assert all(f"/resolve/{COMMIT}/" in request.path for request in stand_in.requests if "/resolve/" in request.path)
     assert len(collect([f"hf://datasets/{NAME}@main"])) == 7
     stand_in.repos.clear()

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_formats_and_batches_agree(
         (["score", "--model", CLIPS, CLIPS / "june_00.flac"], "holds no model.safetensors"),
         (["score", "--model", CLIPS / "june_00.flac", CLIPS / "june_00.flac"], "not a safetensors file"),
         (["score", "--model", "demo", "--output", "s.xml", CLIPS], "s.xml: no known kind of result file"),
-        (["score", "--model", "demo", CLIPS / "june_00.flac", CLIPS], "shared by several trials"),
+        (["score", "--model", "demo", CLIPS / "june_00.flac", CLIPS], "1 file given more than once"),
         (["score", "--model", "demo", "--precision", "float16", CLIPS], "float16"),
         (["score", "--model", "demo", "--batch-size", "0", CLIPS], "'0' is neither a whole number"),
         (["score", "--model", "demo", "--batch-size", "many", CLIPS], "--batch-size"),
@@ -383,3 +384,92 @@ def test_help_is_quick_to_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     for command in ("score", "convert", "info"):
         assert spectra(monkeypatch, command, "--help") == 0
         assert "--debug" in capsys.readouterr().out
+
+
+# Names and what is left out
+
+NAMES = ("two words", "line\nspectra-jax: all is well", "\x1b[31mred", "\x9b31m", "\u202egpj", b"byte\xff")
+
+
+@pytest.fixture
+def odd_names(tmp_path: Path) -> Path:
+    """Clips, and a file that is none, whose names have white space, control characters and bytes that are not UTF-8."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    clip = (CLIPS / "june_00.flac").read_bytes()
+    for name in NAMES:
+        (folder / f"{os.fsdecode(name)}.flac").write_bytes(clip)
+    (folder / "\x1b[2Jbroken\nforged.wav").write_text("no audio")
+    (folder / "left\nout\x1b[2J.txt").touch()
+    return folder
+
+
+@pytest.mark.parametrize("output", ["", "s.csv", "s.jsonl", "s.txt", "run/"])
+def test_any_file_name_is_scored_and_none_reaches_the_terminal_as_it_is(
+    no_network: None,
+    odd_names: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["score", "--model", "demo", "--batch-size", 1, "--devices", 1, odd_names]
+    words += ["-o", output] if output else []
+    if output in ("s.txt", "run/"):
+        assert spectra(monkeypatch, *words) == 2
+        refused = capsys.readouterr().err
+        assert "6 utterance ids with white space" in refused and "--escape-ids" in refused
+        assert not (tmp_path / output).exists(), "it is known before anything is scored"
+        words.append("--escape-ids")
+    assert spectra(monkeypatch, *words) == 1
+    printed = capsys.readouterr()
+    assert not set(printed.err + printed.out) & {"\x1b", "\x9b", "\u202e", "\udcff"}
+    assert not any(line.startswith(("spectra-jax: all", "forged")) for line in printed.err.splitlines())
+    assert "1 file left out: 1 .txt" in printed.err and "left\\x0aout\\x1b[2J.txt" in printed.err
+    assert "skipped \\x1b[2Jbroken\\x0aforged: " in printed.err
+    ids = sorted(os.fsdecode(name) for name in NAMES)
+    escaped = [name.replace("\udcff", "\\udcff") for name in ids]
+    if output == "s.csv":
+        with (tmp_path / output).open(newline="") as file:
+            assert sorted(row["utterance_id"] for row in csv.DictReader(file) if row["score"]) == sorted(escaped)
+    elif output == "s.jsonl":
+        rows = [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
+        assert sorted(row["utterance_id"] for row in rows if row["score"] is not None) == ids
+    elif output:
+        text = (tmp_path / output / "scores.txt" if output == "run/" else tmp_path / output).read_text()
+        assert sorted(unquote(line.split()[0]) for line in text.splitlines()) == sorted(escaped)
+    if output == "run/":
+        from spectra_jax.bulk import Store
+        from spectra_jax.bulk.parts import read_part
+
+        assert sorted(
+            row["utterance_id"] for row in read_part(Store(tmp_path / "run"), 0).to_pylist() if row["score"] is not None
+        ) == sorted(escaped)
+
+
+@pytest.mark.parametrize("output", ["s.csv", "run/"])
+def test_inputs_that_cannot_be_read_are_named_and_cost_the_exit_status(
+    no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.flac").write_bytes((CLIPS / "june_00.flac").read_bytes())
+    (tmp_path / "clips" / "loop").symlink_to("loop")
+    words = ["score", "--model", "demo", "--batch-size", 1, "--devices", 1, "clips", "-o", output]
+    assert spectra(monkeypatch, *words) == 1
+    printed = capsys.readouterr().err
+    assert "1 input not read, and clips in there are not scored:\n  clips/loop: Too many levels" in printed
+    assert "1 of 1 trials scored" in printed
+
+
+def test_files_of_one_name_are_said_to_be_called_by_their_paths(
+    no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("real", "fake"):
+        (tmp_path / "clips" / folder).mkdir(parents=True)
+        (tmp_path / "clips" / folder / "0.flac").write_bytes((CLIPS / "june_00.flac").read_bytes())
+    assert spectra(monkeypatch, "score", "--model", "demo", "--batch-size", 1, "clips", "-o", "s.txt") == 0
+    assert [line.split()[0] for line in (tmp_path / "s.txt").read_text().splitlines()] == ["fake/0.flac", "real/0.flac"]
+    assert "2 trials whose file names others have too: their ids are their paths" in capsys.readouterr().err

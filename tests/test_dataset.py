@@ -15,12 +15,16 @@ import pytest
 
 from spectra_jax import hub
 from spectra_jax.arena import dataset, result
+from spectra_jax.config import SpectraConfig
 from spectra_jax.hub import HubError
 from spectra_jax.labels import Labels
+from spectra_jax.scoring import hear
 from spectra_jax.sources import collect
 from spectra_jax.trials import InputError
 from tests.hub_stand_in import HubStandIn
 from tests.test_arena import COMMIT, NAME, SCHEMA, SYSTEM, row, shard
+
+INPUTS = Path(__file__).parent / "inputs" / "sources"
 
 
 def test_a_large_row_group_is_not_in_memory_at_once(tmp_path: Path) -> None:
@@ -129,3 +133,34 @@ def test_results_name_no_branch_and_no_half_result(tmp_path: Path) -> None:
     for half in broken:
         with pytest.raises(InputError, match="no result: it needs scores"):
             result.check(half, scores, labels)
+
+
+def test_rows_with_a_path_and_no_bytes_are_read_from_there_or_say_so(tmp_path: Path) -> None:
+    (trial, *_) = collect([INPUTS / "q06_pathonly.parquet"])
+    error = hear(trial, SpectraConfig()).error
+    assert error is not None and "no bytes in the column audio but the path '/tmp/h1/a/base.wav'" in error
+    assert "no such file is there" in error
+    clip = tmp_path / "clips" / "a.flac"
+    clip.parent.mkdir()
+    clip.write_bytes((Path(__file__).parent.parent / "examples" / "corpus" / "eval" / "june_00.flac").read_bytes())
+    rows = [
+        row(0, audio={"bytes": None, "path": "clips/a.flac"}),
+        row(1, audio={"bytes": None, "path": str(clip)}),
+        row(2, audio={"bytes": None, "path": None}),
+        row(3, audio=None),
+        row(4, audio={"bytes": b"", "path": None}),
+    ]
+    (tmp_path / "test-0.parquet").write_bytes(shard(rows))
+    heard = [hear(trial, SpectraConfig()) for trial in collect([tmp_path / "test-0.parquet"])]
+    assert [clip.error for clip in heard[:2]] == [None, None]
+    for clip_heard in heard[2:4]:
+        assert str(clip_heard.error).endswith(": neither bytes nor a path in the column audio")
+    assert str(heard[4].error).endswith(": empty (0 bytes)")
+
+
+@pytest.mark.parametrize("notes", ["[" * 100_000, '{"utterance_id":' + "1" * 5000 + "}", "[1]", '"text"', None])
+def test_notes_that_name_no_trial_are_told_of(tmp_path: Path, notes: str | None) -> None:
+    (tmp_path / "test-0.parquet").write_bytes(shard([row(0, notes=notes)]))
+    with pytest.raises(InputError, match="1 row that are no trials") as caught:
+        collect([tmp_path])
+    assert len(str(caught.value)) < 1000

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -101,6 +102,19 @@ def test_a_path_that_is_not_utf8_stops_no_writing(tmp_path: Path, extension: str
     assert len(text.splitlines()) == (3 if extension == ".csv" else 2)
     if extension == ".jsonl":
         assert json.loads(text.splitlines()[1])["path"] == "a\udcff.wav"
+
+
+@pytest.mark.parametrize("name", ["two words", "line\nbreak", "\x1b", "\udcff", "no\u00a0break"])
+def test_an_id_that_the_score_file_cannot_hold_is_refused_or_escaped(tmp_path: Path, name: str) -> None:
+    result = Result(Trial(name, Path("a.wav")), (0.0, 1.0))
+    output = tmp_path / "s.txt"
+    with pytest.raises(InputError, match="cannot hold"):
+        write([SCORED, result], output)
+    assert not output.exists()
+    write([SCORED, result], output, escape_ids=True)
+    identity, score = output.read_text().splitlines()[1].split(" ")
+    assert (unquote(identity), score) == (name.replace("\udcff", "\\udcff"), "1.000000")
+    assert "\x1b" not in printed([result]) and "line\nbreak" not in printed([result])
 
 
 def test_order_is_kept_and_any_iterable_taken(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from spectra_jax.score_file import escape_id, score_line
 from spectra_jax.sources import Given, Trials, collect
 from spectra_jax.trials import InputError, Trial
 
@@ -72,7 +74,8 @@ def test_linked_folders_are_entered_and_loops_left(corpus: Path, tmp_path: Path)
     assert ids_of(tmp_path / "links") == list("abcde")
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(corpus: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("pattern", ["", "**/*", "**", "**/*.mp3", "*/deep/*"])
+def test_a_folder_that_cannot_be_listed_costs_its_own_line(corpus: Path, monkeypatch, pattern: str) -> None:
     scandir = os.scandir
 
     def refuse(path: str) -> object:
@@ -82,7 +85,23 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(corpus: Path, monkeyp
 
     # Not chmod, which an administrator reads past.
     monkeypatch.setattr(os, "scandir", refuse)
-    assert refusal(corpus).endswith("deep: cannot be listed: Permission denied")
+    inputs = [corpus / "a.flac", corpus / pattern] if pattern.endswith(("mp3", "/*")) else [corpus / pattern]
+    if pattern in ("**/*.mp3", "*/deep/*"):
+        # Where nothing else is found, the reason is in the refusal.
+        assert "deep: cannot be listed: Permission denied" in refusal(corpus / pattern)
+        return
+    trials = collect(inputs[-1:])
+    assert [trial.utterance_id for trial in trials] == ["a", "b", "c", "e"]
+    assert trials.left_out.unreadable == [f"{corpus}/sub/deep: cannot be listed: Permission denied"]
+    assert "1 input not read, and clips in there are not scored:" in trials.notes()[-1]
+
+
+def test_the_folder_given_has_to_be_listed(corpus: Path, monkeypatch) -> None:
+    def refuse(path: str) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert refusal(corpus) == f"{corpus}: cannot be listed: Permission denied"
 
 
 @pytest.mark.parametrize(
@@ -115,9 +134,14 @@ def test_what_is_not_there_is_refused(corpus: Path, tmp_path: Path) -> None:
     assert "no input" in refusal()
     (tmp_path / "bare").mkdir()
     assert "no audio files in this folder" in refusal(tmp_path / "bare")
-    assert refusal(corpus / "*.aiff").endswith(".wave)")
     # What the pattern did match is a hint at what is wrong with it.
-    assert refusal(corpus / "*.txt").endswith("; it matches 1 other path")
+    assert f"matches this pattern; 1 file left out: 1 .txt ({corpus}/notes.txt) (known" in refusal(corpus / "*.txt")
+    (tmp_path / "packed").mkdir()
+    for name in ("a.tar", "train-0.parquet", "train-1.parquet"):
+        (tmp_path / "packed" / name).touch()
+    message = refusal(tmp_path / "packed")
+    assert "3 files left out: 2 .parquet, 1 .tar (" in message
+    assert "give .tar and .parquet files by their names" in message
 
 
 # Ids
@@ -132,33 +156,76 @@ def test_ids_are_stems_or_paths_as_given(corpus: Path, monkeypatch) -> None:
     assert [trial.path for trial in as_paths] == [Path(trial.utterance_id) for trial in as_paths]
 
 
-def test_shared_ids_are_refused_with_examples_and_a_way_out(tmp_path: Path) -> None:
-    for folder in ("real", "fake"):
-        (tmp_path / folder).mkdir()
-        for number in range(7):
-            (tmp_path / folder / f"{number}.wav").touch()
-    message = refusal(tmp_path)
+def test_files_of_one_name_are_called_by_their_paths(tmp_path: Path, monkeypatch) -> None:
+    for name in ("real/0.wav", "real/1.wav", "fake/0.wav", "fake/0.flac", "fake/2.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    trials = collect([tmp_path])
+    assert [trial.utterance_id for trial in trials] == ["fake/0.flac", "fake/0.wav", "2", "real/0.wav", "1"]
+    assert [trial.utterance_id for trial in trials.listed()] == [trial.utterance_id for trial in trials]
+    assert [trial.utterance_id for trial in trials.from_(3)] == ["real/0.wav", "1"]
+    (note,) = trials.notes()
+    assert note == (
+        "3 trials whose file names others have too: their ids are their paths (fake/0.flac, fake/0.wav, real/0.wav)"
+    )
+    assert trials.digest == collect([tmp_path]).digest
+    # In two folders the relative paths may be the same, too.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fake/0.flac").unlink()
+    assert ids_of("real", "fake") == ["real/0.wav", "1", "fake/0.wav", "2"]
+    assert ids_of("*/0.wav") == ["fake/0.wav", "real/0.wav"]
+    listed = manifest(tmp_path, "path\nfake/0.wav\nreal/0.wav\n")
+    assert ids_of(listed) == ["fake/0.wav", "real/0.wav"]
+    # An id that a manifest states stays.
+    stated = manifest(tmp_path, "path,utterance_id\nfake/0.wav,0\n")
+    assert ids_of(stated, "real") == ["0", "0.wav", "1"]
+
+
+def test_shared_ids_that_a_manifest_states_are_refused_with_examples(tmp_path: Path) -> None:
+    rows = "".join(f"{kind}/{number}.wav,{number}\n" for kind in ("fake", "real") for number in range(7))
+    message = refusal(manifest(tmp_path, "path,utterance_id\n" + rows))
     assert message.startswith("7 utterance ids shared by several trials:\n")
     assert f"\n  '0': {tmp_path}/fake/0.wav and {tmp_path}/real/0.wav\n" in message
     assert message.count(".wav and ") == 5
     assert "... and 2 more" in message
-    assert "`--id path`" in message
-    assert "utterance_id" in message
-    assert len(collect([tmp_path], ids="path")) == 14
+    assert "column utterance_id" in message
 
 
-def test_one_file_given_twice_is_refused_even_by_path(corpus: Path) -> None:
-    assert refusal(corpus / "a.flac", corpus / "a.flac", ids="path").startswith("1 utterance id shared")
+def test_one_file_given_twice_is_refused(corpus: Path) -> None:
+    for ids in ("stem", "path"):
+        assert refusal(corpus / "a.flac", corpus / "a.flac", ids=ids).startswith("1 utterance id shared")
+    # Under two paths that differ, each relative to a folder of its own.
+    message = refusal(corpus, corpus / "sub")
+    assert message == (
+        f"2 files given more than once:\n  {corpus}/sub/c.OGG\n  {corpus}/sub/deep/d.mp3\nGive each file once."
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["two words", "tab\there", "line\nbreak", "no\u00a0break", "sep\u2028", "\x1b[31m", "\udcff"]
+    ("name", "escaped"),
+    [
+        ("two words", "two%20words"),
+        ("tab\there", "tab%09here"),
+        ("line\nbreak", "line%0Abreak"),
+        ("no\u00a0break", "no%C2%A0break"),
+        ("sep\u2028", "sep%E2%80%A8"),
+        ("\x1b[31m", "%1B[31m"),
+        ("\udcff", "\\udcff"),
+    ],
 )
-def test_ids_that_no_score_file_can_hold_are_refused(name: str) -> None:
+def test_ids_that_a_txt_cannot_hold_are_refused_for_it_alone(name: str, escaped: str) -> None:
+    trials = given([Trial(name, Path("clip.wav")), Trial("plain_100%", Path("b.wav"))])
     with pytest.raises(InputError) as caught:
-        given([Trial(name, Path("clip.wav"))])
+        trials.require_plain_ids()
+    assert str(caught.value).startswith("1 utterance id with white space, control characters")
     assert f"\n  {name!r}: clip.wav\n" in str(caught.value)
-    with pytest.raises(InputError, match="1 utterance id empty or with white space"):
+    assert "--escape-ids" in str(caught.value)
+    assert escape_id(name) == escaped
+    assert escape_id("plain_100%") == "plain_100%25"
+
+
+def test_no_id_is_refused() -> None:
+    with pytest.raises(InputError, match=r"clip\.wav: an empty utterance id"):
         given([Trial("", Path("clip.wav"))])
 
 
@@ -166,20 +233,17 @@ def test_ids_in_any_script_are_taken() -> None:
     given(Trial(name, Path("clip.wav")) for name in ("клип", "剪辑-1", "क्\u200dष", "été_(2)", "a.b:c/d"))
 
 
-def test_white_space_in_a_file_name_asks_for_a_manifest(tmp_path: Path) -> None:
-    (tmp_path / "my clip.wav").touch()
-    assert "column utterance_id" in refusal(tmp_path)
-    assert ids_of(manifest(tmp_path, "path,utterance_id\nmy clip.wav,my_clip\n")) == ["my_clip"]
-
-
 @settings(max_examples=50, deadline=None)
-@drawn(st.lists(st.text(min_size=1, max_size=4), max_size=6))
-def test_ids_that_pass_can_be_split_from_their_score_again(names: list[str]) -> None:
+@drawn(st.lists(st.text(min_size=1, max_size=4), max_size=6, unique=True))
+def test_escaped_ids_can_be_split_from_their_score_and_read_again(names: list[str]) -> None:
+    text = "".join(score_line(name, 0.5, escape=True) for name in names)
+    fields = [line.split() for line in text.encode().decode().splitlines()]
+    assert [(unquote(name), score) for name, score in fields] == [(name, "0.500000") for name in names]
     try:
-        given(Trial(name, Path("clip.wav")) for name in names)
+        given(Trial(name, Path("clip.wav")) for name in names).require_plain_ids()
     except InputError:
         return
-    text = "".join(f"{name} {0.5:.6f}\n" for name in names)
+    text = "".join(score_line(name, 0.5) for name in names)
     assert [line.split() for line in text.encode().decode().splitlines()] == [[name, "0.500000"] for name in names]
 
 
@@ -245,7 +309,7 @@ def test_other_labels_are_not_guessed_at(tmp_path: Path, text: str) -> None:
     [
         (b"", ": empty; the first line names the columns"),
         (b"\xef\xbb\xbf\r\n\r\n", ": empty; the first line names the columns"),
-        (b"path,label\n", ": a header and no trials"),
+        (b"path,label\n", ": no trials in it"),
         (b"file,label\na.wav,spoof\n", ", line 1: no column `path` in the header, which has: file, label"),
         (b"a.wav,spoof\nb.wav,spoof\n", ", line 1: no column `path`"),
         (b"path,Path\na.wav,b.wav\n", ", line 1: 2 columns called `path`"),
@@ -277,3 +341,26 @@ def test_the_same_id_in_two_manifests_is_refused(tmp_path: Path) -> None:
     first = manifest(tmp_path, "path,utterance_id\na.wav,u1\n", "first.csv")
     second = manifest(tmp_path, "path,utterance_id\nb.wav,u1\n", "second.csv")
     assert f"'u1': {tmp_path}/a.wav and {tmp_path}/b.wav" in refusal(first, second)
+
+
+# Stamps
+
+
+def test_a_file_that_changes_has_another_stamp(corpus: Path) -> None:
+    table = manifest(corpus.parent, "path\ncorpus/a.flac\ncorpus/gone.wav\ns3://bucket/far.wav\n")
+    for inputs in ([corpus], [corpus / "*.flac"], [corpus / "a.flac"], [table]):
+        (corpus / "a.flac").write_bytes(b"")
+        os.utime(corpus / "a.flac", ns=(5, 5))
+        before = collect(inputs)
+        stamps = {trial.utterance_id: trial.stamp for trial in before.listed()}
+        assert stamps["a"] == "0:5"
+        assert stamps == {trial.utterance_id: trial.stamp for trial in before}
+        assert collect(inputs).stamps_digest == before.stamps_digest
+        # A file that is not there and a URL have none.
+        assert stamps.get("gone") is stamps.get("far") is None
+        for size, time in ((0, 6), (1, 5)):
+            (corpus / "a.flac").write_bytes(bytes(size))
+            os.utime(corpus / "a.flac", ns=(time, time))
+            after = collect(inputs)
+            assert (after.digest == before.digest, after.stamps_digest == before.stamps_digest) == (True, False)
+            assert next(iter(after)).stamp == f"{size}:{time}"

@@ -11,17 +11,21 @@ Columns: `path`, `audio` (struct of bytes and path), `label` (0 = bona fide, 1 =
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from spectra_jax.printable import printable
 from spectra_jax.sources import remote
+from spectra_jax.sources.files import walk
 from spectra_jax.sources.remote import is_url, suffix
-from spectra_jax.sources.source import Source
+from spectra_jax.sources.source import LeftOut, Source
 from spectra_jax.trials import InputError, Label, Trial, count, examples, reading_parquet
 
 ORGANISATION = "SpeechAntiSpoofingBenchmarks"
@@ -52,29 +56,36 @@ class Dataset(Source):
       name: what the person called it.
       shards: how to get at each shard, as a path or URL; called when it is reached.
       labels: what lists its trials without their clips, where not the shards do.
+      revision: the Hub's commit that it is of, which is all its trials' stamp; otherwise they have their shard's.
+      others: adds what is there beside the shards to what is left out.
     """
 
     name: str
     shards: Sequence[Callable[[], str]]
     labels: Path | None = None
+    revision: str | None = None
+    others: Callable[[LeftOut], None] | None = None
 
     @classmethod
     def of(cls, name: str, shards: Sequence[str]) -> Self:
         """Of shards by their paths or URLs."""
-        return cls(name, [lambda shard=shard: shard for shard in shards])  # type: ignore[misc]
+        others = partial(_add_others, name, frozenset(shards)) if os.path.isdir(name) else None  # noqa: PTH112
+        return cls(name, [partial(str, shard) for shard in shards], others=others)
 
-    def listed(self) -> Iterator[Trial]:
+    def listed(self, left_out: LeftOut | None = None) -> Iterator[Trial]:
         """Its trials without their clips.
 
         Raises:
           InputError: unreadable, other columns, rows without an id or with an unknown label: with counts and examples.
         """
+        if self.others is not None and left_out is not None:
+            self.others(left_out)
         if self.labels is not None:
-            yield from _listed_in(self.labels)
+            yield from _listed_in(self.labels, self.revision)
             return
         empty = True
         for shard in self.shards:
-            for trial in _trials(shard(), clips=False):
+            for trial in self._trials(shard(), clips=False):
                 empty = False
                 yield trial
         if empty:
@@ -92,8 +103,12 @@ class Dataset(Source):
             if start and rows <= start:
                 start -= rows
                 continue
-            yield from _trials(path, clips=True, start=start)
+            yield from self._trials(path, clips=True, start=start)
             start = 0
+
+    def _trials(self, shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
+        stamp = self.revision or remote.stamp(shard)
+        return (replace(trial, stamp=stamp) for trial in _trials(shard, clips=clips, start=start))
 
 
 def find_shards(given: str) -> list[str]:
@@ -155,7 +170,12 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     def fetch(shard: str) -> Callable[[], str]:
         return lambda: str(hub.fetch_dataset_file(name, commit, shard))
 
-    return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels)
+    def others(left_out: LeftOut) -> None:
+        for file in files:
+            if file.endswith(".parquet") and file not in (*shards, LABELS):
+                left_out.add(file)
+
+    return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels, commit, others)
 
 
 def pinned_revision(name: str) -> str:
@@ -164,18 +184,25 @@ def pinned_revision(name: str) -> str:
     return PINNED.get(dataset, "main") if organisation == ORGANISATION else "main"
 
 
+def _add_others(folder: str, shards: frozenset[str], left_out: LeftOut) -> None:
+    """Count the files of a folder that are not its shards: clips that lie beside them, shards of other splits."""
+    for path in walk(Path(folder), left_out, every=True):
+        if str(path) not in shards and path.name != Path(LABELS).name:
+            left_out.add(path)
+
+
 def _within(shard: str, path: str) -> Path | str:
     return f"{shard}/{path}" if is_url(shard) else Path(shard) / path
 
 
-def _listed_in(path: Path) -> Iterator[Trial]:
+def _listed_in(path: Path, stamp: str | None) -> Iterator[Trial]:
     """Trials of a labels.parquet, without their clips."""
     from spectra_jax.labels import read_labels
 
     labels = read_labels(path)
     words: tuple[Label, Label] = ("spoof", "bonafide")
     return (
-        Trial(str(name), Path(path.name), words[bool(bonafide)])
+        Trial(str(name), Path(path.name), words[bool(bonafide)], stamp=stamp)
         for name, bonafide in zip(labels.utterance_ids, labels.bonafide, strict=True)
     )
 
@@ -196,7 +223,7 @@ def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
         if missing:
             raise InputError(
                 f"{shard}: no column {', '.join(missing)}; a dataset has {', '.join(_COLUMNS)}, and this file "
-                f"{', '.join(file.schema_arrow.names)}"
+                f"{', '.join(map(printable, file.schema_arrow.names))}"
             )
         kind = file.schema_arrow.field("audio").type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
@@ -224,12 +251,25 @@ def _trial(shard: str, values: dict[str, Any], *, clips: bool) -> Trial | str:
     """The trial of a row, or what is wrong with the row."""
     try:
         name = json.loads(values["notes"])["utterance_id"]
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, RecursionError):
         name = None
     if name is None:
-        return f"notes {values['notes']!r} without an utterance_id"
+        return f"notes {values['notes']!r:.100} without an utterance_id"
     if not isinstance(values["label"], int | float) or values["label"] not in _LABELS:
         return f"label {values['label']!r} of {name!r}, neither 0 (bona fide) nor 1 (spoof)"
-    # Rows without a clip cost that trial alone, when it is heard: no bytes are an empty file.
-    content = ((values["audio"] or {}).get("bytes") or b"") if clips else None
-    return Trial(str(name), _within(shard, str(values["path"])), _LABELS[values["label"]], content)
+    trial = Trial(str(name), _within(shard, str(values["path"])), _LABELS[values["label"]])
+    return _with_clip(trial, shard, values["audio"] or {}) if clips else trial
+
+
+def _with_clip(trial: Trial, shard: str, audio: dict[str, Any]) -> Trial:
+    """The trial with its clip's bytes, or with the path of the file that holds them; else with why there is none."""
+    if audio.get("bytes") is not None:
+        return replace(trial, content=audio["bytes"])
+    path = audio.get("path")
+    if not path:
+        return replace(trial, problem=f"{trial.path}: neither bytes nor a path in the column audio")
+    file = remote.beside(shard, str(path))
+    if isinstance(file, Path) and os.path.exists(file):  # noqa: PTH110
+        return replace(trial, path=file)
+    where = "and no such file is there" if isinstance(file, Path) else "which is read of local datasets alone"
+    return replace(trial, problem=f"{trial.path}: no bytes in the column audio but the path {path!r}, {where}")

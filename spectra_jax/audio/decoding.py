@@ -103,10 +103,12 @@ class AudioStream:
       rate: in Hz.
       blocks: mono float32 samples, at most 65,536 over all channels at a time, until the recording's end. They raise an
         `AudioError` as soon as the recording is known to be cut short or damaged: at its end at the latest.
+      expected_samples: how many its headers state, for progress alone: it may be wrong; None where they state none.
     """
 
     rate: int
     blocks: Iterator[NDArray[np.float32]]
+    expected_samples: int | None = None
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self.blocks
@@ -142,11 +144,13 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
             rate = first.rate
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise AudioError(f"its sample rate of {rate:,} Hz is not one from {MIN_RATE:,} to {MAX_RATE:,} Hz")
-        yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name))
+        expected = first.expected_samples if len(readers) == 1 else None
+        yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name), expected)
 
 
 class _Reader(Protocol):
     rate: int
+    expected_samples: int | None
 
     def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]: ...
 

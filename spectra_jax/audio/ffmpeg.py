@@ -79,6 +79,9 @@ class FFmpegReader:
             self._container.close()
             raise
         self.rate = int(self._first.sample_rate)
+        # In microseconds; None or negative where the container states none.
+        duration = self._container.duration or 0
+        self.expected_samples = duration * self.rate // 1_000_000 if duration > 0 else None
 
     def close(self) -> None:
         self._container.close()

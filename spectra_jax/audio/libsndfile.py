@@ -51,6 +51,7 @@ class LibsndfileReader:
             kind = UnsupportedCodecError if error.code == _UNSUPPORTED_ENCODING else AudioError
             raise kind(_explain(error)) from error
         self.rate = int(self._sound.samplerate)
+        self.expected_samples = int(self._sound.frames) or None
         self._total = total
         # Floats hold integers of 24 bits, and no more.
         self._md5 = md5 if bits <= 24 else None

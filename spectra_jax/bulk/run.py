@@ -73,6 +73,7 @@ class BulkRun:
       process: (which, of how many) processes share the run, from 0: each takes an equal stretch of it.
       max_errors: stop once more trials than this could not be scored.
       command: words of the command, which the run repeats.
+      escape_ids: of the score file, see `spectra_jax.results.write`.
 
     Raises:
       InputError: the folder holds something else, or another run: what differs is named.
@@ -89,9 +90,11 @@ class BulkRun:
         process: tuple[int, int] = (0, 1),
         max_errors: int | None = None,
         command: Sequence[str] = (),
+        escape_ids: bool = False,
     ):
         self.store, self.trials = store, trials
         self.scorer, self.listening = scorer, listening
+        self._escape_ids = escape_ids
         self._process, self._max_errors = process, max_errors
         which, processes = process
         if not 0 <= which < processes:
@@ -236,7 +239,7 @@ class BulkRun:
                     if score is None:
                         skipped += 1
                     else:
-                        file.write(score_line(name, score).encode())
+                        file.write(score_line(name, score, escape=self._escape_ids).encode())
                         scored += 1
         return scored, skipped
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spectra_jax.cli import options
 from spectra_jax.cli.options import say
+from spectra_jax.printable import printable
 
 if TYPE_CHECKING:
     from spectra_jax.bulk import BulkRun, Part
@@ -88,7 +89,7 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
     say(f"{scored:,} of {total:,} trials scored, {skipped:,} skipped -> {run.store.path('scores.txt')}")
     if skipped:
         for name, error in run.errors(5):
-            say(f"skipped {name}: {error}")
+            say(f"skipped {printable(name)}: {printable(error)}")
         if skipped > 5:
             say(f"... and {skipped - 5:,} more: column `error` of {run.store.path('parts')}")
     return skipped

@@ -19,6 +19,7 @@ from spectra_jax.printable import SafeConsole, printable
 if TYPE_CHECKING:
     from spectra_jax.labels import Labels
     from spectra_jax.score_file import Scores
+    from spectra_jax.sources import Trials
 
 stderr = SafeConsole(stderr=True)
 debug = False
@@ -33,6 +34,13 @@ def say(message: str) -> None:
     It may have several lines. Names in it go through `printable` before, so that none looks like a line of its own.
     """
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_left_out(trials: Trials) -> bool:
+    """Say what is not scored, and which ids are not as expected; whether an input could not be read."""
+    for line in trials.notes():
+        say(line)
+    return bool(trials.left_out.unreadable)
 
 
 def stdout() -> SafeConsole:

@@ -12,8 +12,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spectra_jax.cli.calibrate import calibrated_result, read_calibration
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or, say, stderr, stdout
+from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or, say, say_left_out, stderr, stdout
 from spectra_jax.hub import PUBLISHED
+from spectra_jax.printable import printable
+from spectra_jax.trials import MAX_CLIP_BYTES
 
 
 def score(
@@ -57,6 +59,23 @@ def score(
             help="How many of this machine's devices share the work; `spectra-jax info` lists them.",
         ),
     ] = "all",
+    max_clip_bytes: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Largest clip of a URL or tar shard, in bytes: it is read into memory. Default: 1 GiB.",
+            show_default=False,
+        ),
+    ] = MAX_CLIP_BYTES,
+    escape_ids: Annotated[
+        bool,
+        typer.Option(
+            "--escape-ids",
+            help="In a .txt write white space, control characters and % in ids as %XX, as URLs do; ids that have them "
+            "are refused otherwise. Other formats hold any id.",
+        ),
+    ] = False,
     diagnostics: Annotated[
         bool,
         typer.Option(
@@ -133,7 +152,7 @@ def score(
 ) -> None:
     """Score speech clips: higher = more bona fide.
 
-    Exit status: 0 all scored; 1 some trials skipped, each named with its reason; 2 wrong usage.
+    Exit status: 0 all scored; 1 some trials skipped or inputs not read, each named with its reason; 2 wrong usage.
     """
     del debug  # acted on as it is read
     from spectra_jax import results, sources
@@ -164,7 +183,11 @@ def score(
         raise InputError("--calibration is for score files; `spectra-jax calibrate` takes a folder's scores.txt too")
     if file is not None:
         results.check_output(file)
-    listed = sources.collect(inputs, ids=ids)
+    listed = sources.collect(inputs, ids=ids, max_clip_bytes=max_clip_bytes)
+    is_txt = folder is not None or (file is not None and file.suffix.lower() == ".txt")
+    if is_txt and not escape_ids:
+        listed.require_plain_ids()
+    incomplete = say_left_out(listed)
     if file is not None and file.resolve() in (Path(given).resolve() for given in inputs):
         raise InputError(f"{output}: an input, which the scores would replace")
 
@@ -191,13 +214,14 @@ def score(
             process=share,
             max_errors=max_errors,
             command=sys.argv,
+            escape_ids=escape_ids,
         )
         if engine == "ray":
             from spectra_jax.ray import Cluster, Scoring
 
             size = min(int(batch_size), len(listed))
             run = begin(Scoring(str(model), precision.value, size, diagnostics, certify))
-            if bulk.follow(run, run.counted(Cluster(address, actors).make(run))):
+            if bulk.follow(run, run.counted(Cluster(address, actors).make(run))) or incomplete:
                 raise typer.Exit(1)
             return
     here = local_devices()
@@ -215,7 +239,7 @@ def score(
         scorer.load(num_clips=len(listed), kept=kept)
     if folder is not None:
         run = begin(scorer)
-        if bulk.follow(run, run):
+        if bulk.follow(run, run) or incomplete:
             raise typer.Exit(1)
         return
     remarkable: list[results.Result] = []
@@ -243,21 +267,25 @@ def score(
                 yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)
 
     if file is not None:
-        results.write(scored(), file)
+        results.write(scored(), file, escape_ids=escape_ids)
     else:
         results.table(scored(), stdout())
     certified = sum(results.CERTIFIED in result.flags for result in remarkable)
     for result in remarkable:
         if result.flags == (results.CERTIFIED,):
             continue
-        name = result.trial.utterance_id
-        say(f"skipped {name}: {result.error}" if result.error else f"scored {name}, but: {', '.join(result.flags)}")
+        name = printable(result.trial.utterance_id)
+        say(
+            f"skipped {name}: {printable(result.error)}"
+            if result.error
+            else f"scored {name}, but: {', '.join(result.flags)}"
+        )
     skipped = sum(result.error is not None for result in remarkable)
     if file is not None:
         say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
     if certify:
         say(f"{certified:,} with a near tie, scored again in float64")
-    if skipped:
+    if skipped or incomplete:
         raise typer.Exit(1)
 
 

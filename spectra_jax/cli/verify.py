@@ -18,10 +18,12 @@ from spectra_jax.cli.options import (
     Tolerance,
     print_json,
     say,
+    say_left_out,
     stdout,
     will_write,
 )
 from spectra_jax.hub import PUBLISHED
+from spectra_jax.printable import printable
 
 if TYPE_CHECKING:
     from spectra_jax.verification import Divergence
@@ -93,6 +95,7 @@ def verify(
             raise typer.BadParameter(f"{output}: trials are written as .csv.")
         will_write(output)
     listed = sources.collect(inputs or [])
+    incomplete = say_left_out(listed)
     how: dict[str, Any] = {
         "only": None if sample is None else verification.sample(listed.listed(), sample, seed),
         "precision": precision,
@@ -131,8 +134,8 @@ def verify(
         if found.divergence is not None:
             _show(found.divergence)
     for name, reason in found.skipped.items():
-        say(f"skipped {name}: {reason}")
-    if not found.comparison.agrees:
+        say(f"skipped {printable(name)}: {printable(reason)}")
+    if not found.comparison.agrees or incomplete:
         raise typer.Exit(1)
 
 

@@ -14,30 +14,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from spectra_jax.printable import printable
+from spectra_jax.score_file import is_plain
 from spectra_jax.sources.files import AUDIO_SUFFIXES, Files, IdRule
 from spectra_jax.sources.manifests import SUFFIXES, Lines, Manifest
 from spectra_jax.sources.remote import RemoteFiles, is_url, suffix
-from spectra_jax.sources.source import Given, Source
+from spectra_jax.sources.source import Given, LeftOut, Source
 from spectra_jax.sources.webdataset import Shards, is_shards
-from spectra_jax.trials import InputError, Trial, count, examples
+from spectra_jax.trials import MAX_CLIP_BYTES, InputError, Trial, count, examples
 
-__all__ = ["AUDIO_SUFFIXES", "Given", "IdRule", "Source", "Trials", "collect"]
+__all__ = ["AUDIO_SUFFIXES", "Given", "IdRule", "LeftOut", "Source", "Trials", "collect"]
 
 _HUB_DATASETS = "hf://datasets/"
-# A score file has one space between id and score and one trial a line, in UTF-8 (which has no surrogates).
-_UNFIT_FOR_ID = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_EXAMPLES = 5
 
 
-def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -> Trials:
+def collect(
+    inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem", max_clip_bytes: int = MAX_CLIP_BYTES
+) -> Trials:
     """The trials that `inputs` stand for, in the order given.
 
     Each input is one of:
@@ -49,6 +52,7 @@ def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -
         `name-{000..099}.tar` or `name-*.tar`.
       - any other file: taken whatever its extension.
       - a folder: its audio files by extension, those of its subfolders included, hidden ones left out, sorted by path.
+        What is left out is counted: see `Trials.left_out`.
       - a glob pattern: the audio files by extension that it matches, sorted by path. `**` stands for any number of
         folders. An existing file or folder of that very name is taken before the pattern is.
       - a URL of any of these that fsspec knows, such as `s3://`, `gs://`, `hf://` or `https://`: see
@@ -58,15 +62,18 @@ def collect(inputs: Sequence[str | os.PathLike[str]], *, ids: IdRule = "stem") -
     Args:
       inputs: see above; at least one.
       ids: what a trial is called where no manifest says: the file's name without its extension, or its path as given
-        (with `/` between folders; in a manifest, as written there).
+        (with `/` between folders; in a manifest, as written there). Files of one name are called by their paths
+        relative to the folder given, or else by their paths as given.
+      max_clip_bytes: the most that is read into memory of one clip: from a URL or a tar shard.
 
     Raises:
       InputError: an input that is not there, matches nothing or holds no audio files; a manifest that cannot be read,
-        naming the line; ids that are empty, hold white space, or are shared.
+        naming the line; a tar shard that is damaged; ids that are empty, or shared and stated by a manifest.
     """
     if not inputs:
         raise InputError("no input: give audio files, folders, glob patterns, manifests (.csv, .tsv) or datasets")
-    return Trials([_source(os.fspath(given), ids) for given in inputs])
+    sources = [_source(os.fspath(given), ids, max_clip_bytes) for given in inputs]
+    return Trials(sources, max_clip_bytes=max_clip_bytes)
 
 
 class Trials(Collection[Trial]):
@@ -74,34 +81,105 @@ class Trials(Collection[Trial]):
 
     Attributes:
       digest: sha256 over all ids, paths and labels in order: other trials have another one.
+      stamps_digest: sha256 over all stamps in order: files that changed since have another one. Not part of `digest`.
+      left_out: what the sources hold beside these trials.
+
+    Args:
+      sources: where they come from, in order.
+      max_clip_bytes: see `collect`.
 
     Raises:
-      InputError: a source cannot be read; or ids that are empty, hold white space or control characters, are not
-        UTF-8, or are shared: how many, up to five examples, and what to do.
+      InputError: a source cannot be read; or ids that are empty, or shared by trials that have no other: how many, up
+        to five examples, and what to do.
     """
 
-    def __init__(self, sources: Sequence[Source]):
+    def __init__(self, sources: Sequence[Source], *, max_clip_bytes: int = MAX_CLIP_BYTES):
         self._sources = sources
+        self._max_clip_bytes = max_clip_bytes
+        self.left_out = LeftOut()
+        # Hashes of ids that several trials have: of first names, and of those that took their place.
+        self._shared: list[array[int]] = []
+        renamed = self._list(first=True)
+        while len(shared := np.unique(self._hashes[1:][self._hashes[1:] == self._hashes[:-1]])):
+            if self._shared and not renamed:
+                break
+            self._shared.append(array("Q", shared.tobytes()))
+            renamed = self._list()
+        if len(shared):
+            self._refuse_shared(shared)
+        self._refuse_given_twice()
+
+    def _list(self, *, first: bool = False) -> int:
+        """Go through all trials for their number, digests and names; how many got a name by the last of `_shared`."""
+        digest, stamps, hashes = hashlib.sha256(), hashlib.sha256(), array("Q")
         self._counts: list[int] = []
-        digest, hashes, unfit = hashlib.sha256(), array("Q"), []
-        for source in sources:
-            before = len(hashes)
-            for trial in source.listed():
+        self._renamed, self._renames = 0, list[str]()
+        self._unfit, self._unfits = 0, list[str]()
+        changed = 0
+        for source in self._sources:
+            before, left_out = len(hashes), LeftOut()
+            for listed in source.listed(left_out):
+                trial, level = self._named(listed)
                 name = trial.utterance_id
+                if not name:
+                    raise InputError(
+                        f"{printable(trial.path)}: an empty utterance id; give a manifest with a column utterance_id"
+                    )
                 hashes.append(_hash(name))
                 digest.update(f"{name}\0{trial.path}\0{trial.label}\n".encode(errors="surrogatepass"))
-                if not name or _UNFIT_FOR_ID.search(name):
-                    unfit.append(f"{name!r}: {trial.path}")
+                stamps.update(f"{trial.stamp}\n".encode())
+                changed += bool(level) and level == len(self._shared)
+                if level:
+                    self._renamed += 1
+                    if len(self._renames) < _EXAMPLES:
+                        self._renames.append(name)
+                if not is_plain(name):
+                    self._unfit += 1
+                    if len(self._unfits) < _EXAMPLES:
+                        self._unfits.append(f"{name!r}: {trial.path}")
             self._counts.append(len(hashes) - before)
-        if unfit:
-            raise InputError(
-                f"{count(len(unfit), 'utterance id')} empty or with white space, control characters or bytes that are "
-                f"no UTF-8, which a score file cannot hold:{examples(unfit)}\n"
-                "Rename the files, or give a manifest with a column utterance_id."
-            )
+            if first:
+                self.left_out.merge(left_out)
         self._hashes = np.sort(np.array(hashes, np.uint64))
-        self._refuse_shared()
-        self.digest = digest.hexdigest()
+        self.digest, self.stamps_digest = digest.hexdigest(), stamps.hexdigest()
+        return changed
+
+    def _named(self, trial: Trial) -> tuple[Trial, int]:
+        """The trial with the first of its names that it does not share, and which one that is."""
+        if not self._shared and trial.max_bytes == self._max_clip_bytes:
+            return trial, 0
+        name, level = trial.utterance_id, 0
+        for shared in self._shared:
+            if level == len(trial.fallbacks) or not _among(shared, _hash(name)):
+                break
+            name = trial.fallbacks[level]
+            level += 1
+        return replace(trial, utterance_id=name, fallbacks=(), max_bytes=self._max_clip_bytes), level
+
+    def notes(self) -> list[str]:
+        """For the user, before anything is scored: what was left out or not read, and which ids are paths."""
+        lines = self.left_out.lines()
+        if self._renamed:
+            more = ", ..." if self._renamed > len(self._renames) else ""
+            lines.append(
+                f"{count(self._renamed, 'trial')} whose file names others have too: their ids are their paths "
+                f"({', '.join(map(printable, self._renames))}{more})"
+            )
+        return lines
+
+    def require_plain_ids(self) -> None:
+        """See that a score file in the Arena's format can hold all ids.
+
+        Raises:
+          InputError: some have white space, control characters or bytes that are not UTF-8.
+        """
+        if self._unfit:
+            raise InputError(
+                f"{count(self._unfit, 'utterance id')} with white space, control characters or bytes that are not "
+                f"UTF-8, which a .txt score file cannot hold:{examples(self._unfits, self._unfit)}\n"
+                "Write a .csv or .jsonl, escape such characters (`--escape-ids`), or give a manifest with a column "
+                "utterance_id."
+            )
 
     def __len__(self) -> int:
         return sum(self._counts)
@@ -115,7 +193,8 @@ class Trials(Collection[Trial]):
     def listed(self) -> Iterator[Trial]:
         """The same trials, without clips that are in no file of their own."""
         for source in self._sources:
-            yield from source.listed()
+            for trial in source.listed():
+                yield self._named(trial)[0]
 
     def from_(self, start: int) -> Iterator[Trial]:
         """The trials from place `start` on.
@@ -131,14 +210,16 @@ class Trials(Collection[Trial]):
             if start >= number:
                 start -= number
                 continue
-            for trial in source.from_(start):
+            for listed in source.from_(start):
+                trial, _ = self._named(listed)
                 key = _hash(trial.utterance_id)
                 place = bisect_left(hashes, key)
                 while place < len(hashes) and hashes[place] == key and come[place]:
                     place += 1
                 if place == len(hashes) or hashes[place] != key:
                     raise InputError(
-                        f"{source.name} has a trial not listed before, or twice: {trial.utterance_id}. Did it change?"
+                        f"{source.name} has a trial not listed before, or twice: {printable(trial.utterance_id)}. Did "
+                        "it change?"
                     )
                 come[place] = True
                 yield trial
@@ -151,14 +232,11 @@ class Trials(Collection[Trial]):
         keys = self._hashes[~come]
         return (trial for trial in self.listed() if np.isin(np.uint64(_hash(trial.utterance_id)), keys))
 
-    def _refuse_shared(self) -> None:
-        twice = np.unique(self._hashes[1:][self._hashes[1:] == self._hashes[:-1]])
-        if not len(twice):
-            return
+    def _refuse_shared(self, twice: np.ndarray) -> None:
+        keys = array("Q", twice.tobytes())
         places: dict[str, list[Path | str]] = defaultdict(list)
         for trial in self.listed():
-            key = np.uint64(_hash(trial.utterance_id))
-            if twice[min(int(np.searchsorted(twice, key)), len(twice) - 1)] == key:
+            if _among(keys, _hash(trial.utterance_id)):
                 places[trial.utterance_id].append(trial.path)
         # Ids of one hash that differ after all are none.
         shared = [f"{name!r}: {paths[0]} and {paths[1]}" for name, paths in places.items() if len(paths) > 1]
@@ -166,16 +244,41 @@ class Trials(Collection[Trial]):
             return
         raise InputError(
             f"{count(len(shared), 'utterance id')} shared by several trials:{examples(shared)}\n"
-            "Give each file once, and where files in different folders have the same name, take their paths as ids "
-            "(`--id path`) or give a manifest with a column utterance_id."
+            "Give each file once, and each trial an id of its own in the column utterance_id of a manifest."
         )
+
+    def _refuse_given_twice(self) -> None:
+        """See that no file took two ids, as one may that two inputs have in common."""
+        if not self._renamed:
+            return
+        paths = array("Q")
+        for source in self._sources:
+            for trial, level in map(self._named, source.listed()):
+                if level:
+                    paths.append(_hash(str(trial.path)))
+        hashes = np.sort(np.array(paths, np.uint64))
+        twice = array("Q", np.unique(hashes[1:][hashes[1:] == hashes[:-1]]).tobytes())
+        if not len(twice):
+            return
+        found = [str(trial.path) for trial in self.listed() if _among(twice, _hash(str(trial.path)))]
+        names = sorted(set(found))
+        if len(names) < len(found):
+            raise InputError(
+                f"{count(len(names), 'file')} given more than once:{examples(names)}\nGive each file once."
+            )
 
 
 def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _source(given: str, ids: IdRule) -> Source:
+def _among(hashes: array[int], key: int) -> bool:
+    """Whether sorted hashes have `key`."""
+    place = bisect_left(hashes, key)
+    return place < len(hashes) and hashes[place] == key
+
+
+def _source(given: str, ids: IdRule, max_clip_bytes: int) -> Source:
     from spectra_jax.arena import dataset
 
     if given == "-":
@@ -185,7 +288,7 @@ def _source(given: str, ids: IdRule) -> Source:
         name, _, revision = given.removeprefix(_HUB_DATASETS).partition("@")
         return dataset.open_hub(name, revision or None)
     if is_shards(given):
-        return Shards(given, ids)
+        return Shards(given, ids, max_clip_bytes)
     if (here or is_url(given)) and (shards := dataset.find_shards(given)):
         return dataset.Dataset.of(given, shards)
     if suffix(given) in SUFFIXES and (is_url(given) or os.path.isfile(given)):  # noqa: PTH113

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Literal
 
-from spectra_jax.sources.source import Source
-from spectra_jax.trials import InputError, Trial, count
+from spectra_jax.audio.containers import DECODABLE_SUFFIXES
+from spectra_jax.sources.source import LeftOut, Source, stamp_of
+from spectra_jax.trials import InputError, Trial
 
 IdRule = Literal["stem", "path"]
 
-# What is taken from a folder or a pattern. libsndfile also knows formats that no speech comes in (.mat), and one that
-# it cannot read without being told the rate (.raw).
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph",
-    ".voc", ".w64", ".wav", ".wave",
-})
-# fmt: on
+# What is taken from a folder or a pattern. Any other file is taken that is given by its own name.
+AUDIO_SUFFIXES = DECODABLE_SUFFIXES
 KNOWN = "known by extension: " + " ".join(sorted(AUDIO_SUFFIXES))
 
 
@@ -42,52 +38,154 @@ class Files(Source):
     name: str
     ids: IdRule
 
-    def listed(self) -> Iterator[Trial]:
-        return (Trial(id_of(path, self.ids), path) for path in self._paths())
+    def listed(self, left_out: LeftOut | None = None) -> Iterator[Trial]:
+        return self._trials(LeftOut() if left_out is None else left_out)
 
     def from_(self, start: int) -> Iterator[Trial]:
-        return (Trial(id_of(path, self.ids), path) for path in islice(self._paths(), start, None))
+        return self._trials(LeftOut(), start)
 
-    def _paths(self) -> Iterator[Path]:
+    def _trials(self, left_out: LeftOut, start: int = 0) -> Iterator[Trial]:
+        folder = Path(self.name) if os.path.isdir(self.name) else None  # noqa: PTH112
+        for path in islice(self._paths(left_out), start, None):
+            given = path.as_posix()
+            relative = () if folder is None else (path.relative_to(folder).as_posix(),)
+            yield Trial(id_of(path, self.ids), path, stamp=stamp_of(path), fallbacks=(*relative, given))
+
+    def _paths(self, left_out: LeftOut) -> Iterator[Path]:
         given, path = self.name, Path(self.name)
         # os.path rather than pathlib: a path that cannot be looked at (no permission, too long) is not there either.
         if given and os.path.isdir(given):  # noqa: PTH112
             found = False
-            for found_path in _walk(path, set()):
+            for found_path in walk(path, left_out):
                 found = True
                 yield found_path
             if not found:
-                raise InputError(f"{given}: no audio files in this folder or below it ({KNOWN})")
+                raise InputError(f"{given}: no audio files in this folder or below it{_instead(left_out)} ({KNOWN})")
         elif given and os.path.exists(given):  # noqa: PTH110
             yield path
         elif any(mark in given for mark in "*?["):
-            # glob, since Path.glob takes no absolute patterns.
-            matches = [Path(name) for name in glob.iglob(given, recursive=True)]  # noqa: PTH207
-            audio = sorted(match for match in matches if is_audio(match) and not match.is_dir())
+            audio = matching(given, left_out)
             if not audio:
-                others = f"; it matches {count(len(matches), 'other path')}" if matches else ""
-                raise InputError(f"{given}: no audio file matches this pattern ({KNOWN}){others}")
+                raise InputError(f"{given}: no audio file matches this pattern{_instead(left_out)} ({KNOWN})")
             yield from audio
         else:
             raise InputError(f"{given or repr(given)}: no such file or folder")
 
 
-def _walk(folder: Path, entered: set[str]) -> Iterator[Path]:
-    """Audio files of a folder and below, sorted by path, a folder's names in memory at a time."""
-    # Linked folders are entered, since corpora are often linked to another disk, but none within itself.
-    place = os.path.realpath(folder)
-    if place in entered:
-        return
-    entered.add(place)
+def _instead(left_out: LeftOut) -> str:
+    """What is there where no audio is."""
+    packed = [kind for kind in (".tar", ".tgz", ".gz", ".parquet") if left_out.counts[kind]]
+    hint = f"; give {' and '.join(packed)} files by their names to score the clips in them" if packed else ""
+    return "".join(f"; {line}" for line in left_out.lines()) + hint
+
+
+def walk(folder: Path, left_out: LeftOut, *, every: bool = False) -> Iterator[Path]:
+    """Audio files of a folder and below, sorted by path, the names of one folder and its parents in memory at a time.
+
+    Linked folders are entered, since corpora are often linked to another disk, but each folder once. Hidden files are
+    left out: most are the "._clip.wav" that macOS leaves beside a clip. What cannot be looked into costs itself alone.
+    With `every`, files of other suffixes come as well.
+
+    Raises:
+      InputError: `folder` itself cannot be listed.
+    """
+    entered = {os.path.realpath(folder)}
+    # Not recursive: folders may be nested deeper than Python's calls.
+    pending = [iter(_entries(folder, left_out, first=True))]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+            continue
+        path, is_folder = entry
+        if path.name.startswith("."):
+            left_out.add(path, "hidden")
+        elif not is_folder:
+            if every or is_audio(path):
+                yield path
+            else:
+                left_out.add(path)
+        elif (place := os.path.realpath(path)) in entered:
+            left_out.add(path, "links to a folder that is read already")
+        else:
+            entered.add(place)
+            pending.append(iter(_entries(path, left_out)))
+
+
+def _entries(folder: Path, left_out: LeftOut, *, first: bool = False) -> list[tuple[Path, bool]]:
+    """What is in a folder, sorted by name, and whether each is a folder itself."""
+    found = []
     try:
         with os.scandir(folder) as listing:
-            # Hidden files are mostly the "._clip.wav" that macOS leaves beside a clip.
-            entries = sorted((entry.name, entry.is_dir()) for entry in listing if not entry.name.startswith("."))
+            for entry in listing:
+                try:
+                    found.append((entry.name, entry.is_dir()))
+                except OSError as error:
+                    # A link to itself, mostly. One that is called like a clip is refused when it is decoded.
+                    if is_audio(PurePath(entry.name)):
+                        found.append((entry.name, False))
+                    else:
+                        left_out.add_unreadable(entry.path, error.strerror)
     except OSError as error:
-        # Such a folder is not left out without a word.
-        raise InputError(f"{error.filename}: cannot be listed: {error.strerror}") from error
-    for name, is_folder in entries:
-        if is_folder:
-            yield from _walk(folder / name, entered)
-        elif is_audio(path := folder / name):
-            yield path
+        if first:
+            raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+        left_out.add_unreadable(folder, f"cannot be listed: {error.strerror}")
+    return [(folder / name, is_folder) for name, is_folder in sorted(found)]
+
+
+def matching(pattern: str, left_out: LeftOut, wanted: Callable[[PurePath], bool] = is_audio) -> list[Path]:
+    """The wanted files that a glob pattern matches, sorted. `**` stands for any number of folders."""
+    # Not the glob module, which passes over folders that it cannot list.
+    parts = list(Path(pattern).parts)
+    root = Path(parts.pop(0)) if Path(pattern).is_absolute() else Path()
+    files, hidden, folders = set[Path](), set[Path](), set[Path]()
+    for path, is_folder, is_hidden in _expanded(root, parts, left_out):
+        (hidden if is_hidden else folders if is_folder else files).add(path)
+    # What is in a folder may be matched as well.
+    folders -= {parent for path in files | hidden for parent in path.parents}
+    for paths, kind in ((files, None), (hidden, "hidden"), (folders, "folders")):
+        for path in sorted(paths):
+            if kind or not wanted(path):
+                left_out.add(path, kind)
+    return sorted(filter(wanted, files))
+
+
+def _expanded(root: Path, parts: list[str], left_out: LeftOut) -> Iterator[tuple[Path, bool, bool]]:
+    """What the parts of a pattern match below `root`: whether each is a folder, and hidden without being asked for."""
+    part, *rest = parts
+    if part == "**":
+        yield from _expanded_below(root, rest or ["*"], left_out)
+        return
+    if not any(mark in part for mark in "*?["):
+        path = root / part
+        if rest:
+            yield from _expanded(path, rest, left_out)
+        elif os.path.lexists(path):
+            yield path, os.path.isdir(path), False  # noqa: PTH112
+        return
+    matches = re.compile(fnmatch.translate(part)).match
+    for path, is_folder in _entries(root, left_out) if os.path.isdir(root) else ():  # noqa: PTH112
+        if not matches(path.name) or (rest and not is_folder):
+            continue
+        if path.name.startswith(".") and not part.startswith("."):
+            yield path, is_folder, True
+        elif rest:
+            yield from _expanded(path, rest, left_out)
+        else:
+            yield path, is_folder, False
+
+
+def _expanded_below(root: Path, rest: list[str], left_out: LeftOut) -> Iterator[tuple[Path, bool, bool]]:
+    """What the rest of a pattern matches in a folder and in all folders below it."""
+    entered, pending = set[str](), [root]
+    while pending:
+        folder = pending.pop()
+        if (place := os.path.realpath(folder)) in entered:
+            continue
+        entered.add(place)
+        yield from _expanded(folder, rest, left_out)
+        for path, is_folder in _entries(folder, left_out) if os.path.isdir(folder) else ():  # noqa: PTH112
+            if is_folder and path.name.startswith("."):
+                yield path, True, True
+            elif is_folder:
+                pending.append(path)

@@ -13,6 +13,7 @@ included; an empty one is unknown. A list has a path or URL a line and nothing e
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -23,21 +24,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from spectra_jax.printable import printable
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import IdRule, id_of
-from spectra_jax.sources.source import Source
+from spectra_jax.sources.source import LeftOut, Source, stamp_of
 from spectra_jax.trials import (
     MANIFEST_DELIMITERS,
     InputError,
     Trial,
     count,
     csv_rows,
-    json_object,
+    json_lines,
     parse_label,
     reading_parquet,
 )
 
 SUFFIXES = frozenset({*MANIFEST_DELIMITERS, ".jsonl", ".parquet"})
+# Of a list on standard input, in bytes.
+_LARGEST_LIST = 1 << 30
 _COLUMNS = ("path", "utterance_id", "label")
 
 
@@ -48,7 +52,7 @@ class Manifest(Source):
     name: str
     ids: IdRule
 
-    def listed(self) -> Iterator[Trial]:
+    def listed(self, left_out: LeftOut | None = None) -> Iterator[Trial]:
         return self.from_(0)
 
     def from_(self, start: int) -> Iterator[Trial]:
@@ -59,7 +63,7 @@ class Manifest(Source):
             empty = False
             yield self._trial(place, row)
         if empty and start == 0:
-            raise InputError(f"{self.name}: a header and no trials")
+            raise InputError(f"{self.name}: no trials in it")
 
     def _trial(self, place: str, row: Mapping[str, Any]) -> Trial:
         values = {column: row.get(column) for column in _COLUMNS}
@@ -71,10 +75,14 @@ class Manifest(Source):
             raise InputError(f"{place}: no path")
         if name == "":
             raise InputError(f"{place}: no utterance_id")
+        file = remote.beside(self.name, path)
         return Trial(
             name or id_of(remote.path_of(path), self.ids),
-            remote.beside(self.name, path),
+            file,
             parse_label(place, label or ""),
+            # A URL's would take a request for each.
+            stamp=stamp_of(file) if isinstance(file, Path) else None,
+            fallbacks=() if name else (path,),
         )
 
     def _csv_rows(self) -> Iterator[tuple[str, dict[str, str]]]:
@@ -88,7 +96,8 @@ class Manifest(Source):
             raise InputError(f"{self.name}: empty; the first line names the columns: path, utterance_id, label")
         if "path" not in columns:
             raise InputError(
-                f"{self.name}, line {line}: no column `path` in the header, which has: {', '.join(header)}"
+                f"{self.name}, line {line}: no column `path` in the header, which has: "
+                f"{', '.join(map(printable, header))}"
             )
         for name in _COLUMNS:
             if columns.count(name) > 1:
@@ -103,20 +112,18 @@ class Manifest(Source):
 
     def _json_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         with remote.opened(self.name) as file:
-            for line, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                place = f"{self.name}, line {line}"
-                yield place, json_object(place, text)
+            for line, row in json_lines(self.name, file):
+                yield f"{self.name}, line {line}", row
 
     def _parquet_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow.parquet as pq
 
         row = 0
         with remote.opened(self.name) as source, reading_parquet(self.name), pq.ParquetFile(source) as file:
-            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            names = file.schema_arrow.names
+            columns = [name for name in _COLUMNS if name in names]
             if "path" not in columns:
-                raise InputError(f"{self.name}: no column `path`; it has: {', '.join(file.schema_arrow.names)}")
+                raise InputError(f"{self.name}: no column `path`; it has: {', '.join(map(printable, names))}")
             for batch in file.iter_batches(8192, columns=columns, use_threads=False):
                 for values in batch.to_pylist():
                     yield f"{self.name}, row {row}", values
@@ -125,7 +132,7 @@ class Manifest(Source):
 
 @dataclass(frozen=True)
 class Lines(Source):
-    """A path or URL a line, in UTF-8; blank lines are left out."""
+    """A path or URL a line, in UTF-8 or whatever bytes the file names have; blank lines are left out."""
 
     name: str
     text: bytes
@@ -133,17 +140,40 @@ class Lines(Source):
 
     @classmethod
     def of_standard_input(cls, ids: IdRule) -> Self:
-        return cls("standard input", sys.stdin.buffer.read(), ids)
+        """Of all that standard input has.
 
-    def listed(self) -> Iterator[Trial]:
+        Raises:
+          InputError: it is larger than a list of paths can be, or in UTF-16.
+        """
+        text = sys.stdin.buffer.read(_LARGEST_LIST + 1)
+        if len(text) > _LARGEST_LIST:
+            raise InputError(f"standard input: more than {_LARGEST_LIST:,} bytes; a path or URL a line is expected")
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError("standard input: a list in UTF-16; write it in UTF-8")
+        return cls("standard input", text.removeprefix(codecs.BOM_UTF8), ids)
+
+    def listed(self, left_out: LeftOut | None = None) -> Iterator[Trial]:
         return self.from_(0)
 
     def from_(self, start: int) -> Iterator[Trial]:
-        lines = (line.strip() for line in io.BytesIO(self.text))
-        paths = (os.fsdecode(line) for line in lines if line)
         empty = True
-        for path in islice(paths, start, None):
+        for path in islice(self._paths(), start, None):
             empty = False
-            yield Trial(id_of(remote.path_of(path), self.ids), path if remote.is_url(path) else Path(path))
+            file = path if remote.is_url(path) else Path(path)
+            stamp = stamp_of(file) if isinstance(file, Path) else None
+            yield Trial(id_of(remote.path_of(path), self.ids), file, stamp=stamp, fallbacks=(path,))
         if empty and start == 0:
             raise InputError(f"{self.name}: no line in it; a path or URL a line is expected")
+
+    def _paths(self) -> Iterator[str]:
+        for number, text in enumerate(io.BytesIO(self.text), start=1):
+            line = text.removesuffix(b"\n")
+            if b"\0" in line:
+                raise InputError(
+                    f"{self.name}, line {number}: holds a NUL character, which no path has; a path or URL a line is "
+                    "expected, in UTF-8 (of `find`, what -print gives and not -print0)"
+                )
+            exact, stripped = os.fsdecode(line.removesuffix(b"\r")), os.fsdecode(line.strip())
+            # A file name may begin or end with a space; in a list that was written by hand, it is a slip.
+            if stripped:
+                yield exact if exact != stripped and os.path.lexists(exact) else stripped

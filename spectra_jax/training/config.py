@@ -120,7 +120,7 @@ class RunConfig(Section):
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not a JSON file ({error})") from error
 
     def to_json(self) -> str:
