@@ -213,11 +213,11 @@ def test_a_run_in_a_store_far_away(clips: Path, scorer: Scorer, whole: bytes) ->
 def test_a_full_disk_costs_one_part(clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs leave to mount a tmpfs")
     try:
-        (ballast := disk / "ballast").write_bytes(bytes(20 * 1024))
+        (ballast := disk / "ballast").write_bytes(bytes(40 * 1024))
         run = make(disk / "run", clips, scorer)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
             finish(run)
@@ -381,7 +381,8 @@ def test_the_command_scores_into_a_folder(
     assert "23 of 23 trials are done already" in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
     assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
-    assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 1
+    assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2
+    assert "1 trial could not be scored, more than the 0 allowed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

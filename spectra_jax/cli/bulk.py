@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +50,8 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
     which, processes = jax.process_index(), jax.process_count()
     # Who is who is all that they had to say to each other. Still connected, one that dies would end the others.
     jax.distributed.shutdown()
+    # Its own handler of SIGTERM goes, and Python's comes back.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return which, processes
 
 
@@ -61,6 +64,9 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
     done = total - sum(map(run.trials_of, run.missing()))
     if done:
         say(f"{run.store.root}: {done:,} of {total:,} trials are done already; going on")
+    for number in todo:
+        if number in run.unusable:
+            say(f"{run.unusable[number]}; it is made again, and what was there is kept in {run.store.path('replaced')}")
     options.on_interrupt = f"{run.store.root} keeps the parts that are whole; the same command goes on from there"
     begun = said = time.monotonic()
     left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +20,15 @@ debug = False
 NOTHING_WRITTEN = "no output was written"
 # What there is when Ctrl-C ends the command.
 on_interrupt = NOTHING_WRITTEN
+# By which that happened.
+stopped_by = signal.SIGINT
 
 
 def say(message: str) -> None:
     """A line for the person on the terminal, as it is: no markup, no wrapping."""
-    stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+    # On a full disk, say, it is lost, and the work goes on.
+    with suppress(OSError):
+        stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def stdout() -> Console:
