@@ -63,4 +63,4 @@ class Inputs:
 
 def difference(trial: Trial, stamp: str | None) -> str:
     """A trial, and what has changed of its file."""
-    return f"{trial.utterance_id} ({trial.path}): {stamp or 'unknown'} then, {trial.stamp or 'unknown'} now"
+    return f"{trial.utterance_id!r} ({str(trial.path)!r}): {stamp or 'unknown'} then, {trial.stamp or 'unknown'} now"

@@ -49,7 +49,7 @@ def row(index: int, result: Result) -> dict[str, Any]:
     spoof, bonafide = result.logits or (None, None)
     return {
         "index": index,
-        "utterance_id": result.trial.utterance_id,
+        "utterance_id": _text(result.trial.utterance_id),
         "source": _text(str(result.trial.path)),
         "label": result.trial.label,
         "score": result.score,
@@ -67,7 +67,7 @@ def row(index: int, result: Result) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """`text` as parquet has it, in UTF-8; a path need not be."""
+    """`text` as parquet has it, in UTF-8; a path or an id need not be."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import os
@@ -44,6 +45,8 @@ for command in (score, evaluate, compare, verify, report, calibrate, train, conv
     app.command()(command)
 
 _INTERRUPTED = 130
+# What goes wrong in writing. Errors of files that have names say them.
+_NOT_WRITTEN = (errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC)
 # So many new objects, instead of a thousand or two.
 _COLLECT_AFTER = 50_000
 
@@ -79,6 +82,8 @@ def main() -> None:
             raise
     except (ValueError, OSError, HubError, StoppedError) as error:
         # The library's own errors are written for the person who reads them.
+        if lost is None and isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN:
+            lost = error
         if lost is None:
             _fail(str(error), 2)
     except Exception as error:
@@ -93,11 +98,8 @@ def main() -> None:
 def _stop() -> NoReturn:
     """End the command after Ctrl-C or another signal."""
     how = "interrupted" if options.stopped_by == signal.SIGINT else f"ended by {options.stopped_by.name}"
-    # The reader of the messages may have ended, too.
-    with suppress(SystemExit):
-        options.say(f"spectra-jax: {how}; {options.on_interrupt}")
-    for stream in (sys.stdout, sys.stderr):
-        streams.lost(stream)
+    _say_last(f"{how}; {options.on_interrupt}")
+    streams.lost(sys.stdout)
     # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
     os._exit(128 + options.stopped_by)
 
@@ -167,5 +169,12 @@ def _interrupts_kept() -> Iterator[None]:
 def _fail(message: str, status: int) -> NoReturn:
     if options.debug:
         traceback.print_exc()
-    options.say(f"spectra-jax: {message}")
+    _say_last(message)
     raise SystemExit(status)
+
+
+def _say_last(message: str) -> None:
+    # Nobody may be there to read it, and then the exit status says what happened.
+    with suppress(SystemExit):
+        options.say(f"spectra-jax: {message}")
+    streams.lost(sys.stderr)
