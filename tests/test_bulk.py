@@ -371,6 +371,7 @@ def test_a_full_disk_costs_one_part(clips: Path, scorer: Scorer, tmp_path: Path,
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
             finish(run)
         assert caught.value.errno == errno.ENOSPC
+        assert str(caught.value.filename).startswith(str(disk / "run"))
         done = len(list((disk / "run" / "parts").iterdir()))
         assert 0 < done < 4, "no part or all of them fit on this disk, so the test tests nothing"
         ballast.unlink()
