@@ -24,16 +24,17 @@ class UnusableFileError(InputError):
     """A file of a run that cannot be used: it was damaged, or belongs elsewhere. The same command makes it again."""
 
 
-def encode(tables: Iterable[pa.Table], schema: pa.Schema, run: str, **metadata: str) -> bytes:
+def encode(tables: Iterable[pa.Table], schema: pa.Schema, run: str, **metadata: str) -> bytearray:
     """A parquet file of tables, each a row group of its own, for the run with the digest `run`."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema.with_metadata({"run": run, **metadata}), compression="zstd") as writer:
         for table in tables:
             writer.write_table(table.cast(schema))
         writer.add_key_value_metadata({"checksum": (_MARK + _ZEROS).decode()})
-    data = buffer.getvalue()
-    before, _, after = data.rpartition(_MARK + _ZEROS)
-    return before + _MARK + hashlib.sha256(data).hexdigest().encode() + after
+    data = bytearray(buffer.getbuffer())
+    start = data.rindex(_MARK + _ZEROS) + len(_MARK)
+    data[start : start + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
+    return data
 
 
 def read(store: Store, name: str, run: str | None = None) -> pq.ParquetFile:
@@ -50,12 +51,14 @@ def read(store: Store, name: str, run: str | None = None) -> pq.ParquetFile:
     """
     data = store.read(name)
     path = store.path(name)
-    before, mark, after = data.rpartition(_MARK)
-    if not mark:
+    start = data.rfind(_MARK) + len(_MARK)
+    if start < len(_MARK):
         raise UnusableFileError(f"{path}: without a checksum: damaged, or written by an earlier version")
-    digest = hashlib.sha256(before + mark + _ZEROS)
-    digest.update(memoryview(after)[len(_ZEROS) :])
-    if digest.hexdigest().encode() != after[: len(_ZEROS)]:
+    stop = start + len(_ZEROS)
+    digest = hashlib.sha256(memoryview(data)[:start])
+    digest.update(_ZEROS)
+    digest.update(memoryview(data)[stop:])
+    if digest.hexdigest().encode() != data[start:stop]:
         raise UnusableFileError(f"{path}: damaged: its checksum is not that of its bytes")
     file = pq.ParquetFile(pa.BufferReader(data))
     if run is not None and file.schema_arrow.metadata[_RUN] != run.encode():

@@ -25,16 +25,21 @@ def write(store: Store, trials: Trials, run: str, part_size: int, *, replace: bo
       FileExistsError: they are recorded already, and not to be replaced.
       InputError: the trials are not those that were listed.
     """
-    stamps, listed = (trial.stamp for trial in trials.listed()), 0
-    tables = []
-    while len(table := pa.table({"stamp": list(islice(stamps, part_size))}, schema=_SCHEMA)):
-        tables.append(table)
-        listed += len(table)
+    listed = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal listed
+        stamps = (trial.stamp for trial in trials.listed())
+        while len(table := pa.table({"stamp": list(islice(stamps, part_size))}, schema=_SCHEMA)):
+            listed += len(table)
+            yield table
+
+    data = certified.encode(tables(), _SCHEMA, run, stamps=trials.stamps_digest)
     if listed != len(trials):
         raise InputError(
             f"{len(trials):,} trials listed at first, and {listed:,} a moment later. Did the input change?"
         )
-    store.write(NAME, certified.encode(tables, _SCHEMA, run, stamps=trials.stamps_digest), replace=replace)
+    store.write(NAME, data, replace=replace)
 
 
 class Inputs:

@@ -97,7 +97,7 @@ class Store:
         with self.reading(name) as file:
             return file.read()
 
-    def write(self, name: str, data: bytes, *, replace: bool = True) -> None:
+    def write(self, name: str, data: bytes | bytearray, *, replace: bool = True) -> None:
         """Write a whole file; see `writing`."""
         with self.writing(name, replace=replace) as file:
             file.write(data)
