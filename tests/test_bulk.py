@@ -485,6 +485,13 @@ def test_the_command_scores_into_a_folder(
     assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2
     assert "1 trial could not be scored, more than the 0 allowed" in capsys.readouterr().err
+    (clips / "07.wav").touch()
+    assert spectra(monkeypatch, *words, clips) == 2
+    assert "1 input changed since" in capsys.readouterr().err
+    assert spectra(monkeypatch, *words, "--accept-changed", clips) == 1
+    printed = capsys.readouterr().err
+    assert "part-000001.parquet: inputs have changed since; it is made again, and what was there is kept" in printed
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -492,6 +499,7 @@ def test_the_command_scores_into_a_folder(
     [
         (["--process", "0/2"], "--process is for runs into a folder"),
         (["--max-errors", "3", "-o", "s.txt"], "--max-errors is for runs into a folder"),
+        (["--accept-changed"], "--accept-changed is for runs into a folder"),
         (["--process", "2/2", "-o", "run/"], "--process 2/2: I/N is expected"),
         (["--process", "one", "-o", "run/"], "--process one: I/N is expected"),
         (["--distributed", "127.0.0.1:1", "-o", "run/"], "with an address, --process I/N says"),

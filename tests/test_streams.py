@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +68,23 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.M
             cli.main()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+def test_sigterm_is_not_lost_to_jax_distributed() -> None:
+    """JAX puts a handler of its own below Python's, with which a process would go on to its end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = (
+        "import os, signal, sys, time\n"
+        "from spectra_jax.cli import bulk\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        f"assert bulk.share('0/1', {address!r}) == (0, 1)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 7
 
 
 PRINTS = "info demo"

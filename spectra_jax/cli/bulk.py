@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 from spectra_jax.cli import options
@@ -50,8 +51,9 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
     which, processes = jax.process_index(), jax.process_count()
     # Who is who is all that they had to say to each other. Still connected, one that dies would end the others.
     jax.distributed.shutdown()
-    # Its own handler of SIGTERM goes, and Python's comes back.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    if current_thread() is main_thread():
+        # JAX replaced the handler below Python's.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return which, processes
 
 
