@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, Self
 
 import pyarrow as pa
@@ -35,7 +37,7 @@ from spectra_jax.sources.remote import is_url
 from spectra_jax.trials import InputError, StoppedError, Trial, count
 
 # What a stage adds to a clip's row: of a part's columns, those that say what came of it.
-_GIVEN = ("index", "utterance_id", "source", "label")
+_GIVEN = ("index", "utterance_id", "source", "label", "stamp")
 _ADDED = pa.schema([field for field in SCHEMA if field.name not in _GIVEN])
 
 
@@ -213,10 +215,15 @@ class Cluster:
         except ImportError as error:
             raise InputError("the engine `ray` needs Ray: pip install 'spectra-jax[ray]'") from error
         _require_answer(address)
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError) as error:
             raise InputError(f"{address}: no Ray cluster answers there: {_reason(error)}") from error
+        finally:
+            # Ray's own exits at once with the status 15.
+            if current_thread() is main_thread():
+                signal.signal(signal.SIGTERM, before)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
         cpus = [int(node["CPU"]) for node in nodes if node.get("CPU")]

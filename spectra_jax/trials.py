@@ -16,9 +16,8 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, cast
 
-from spectra_jax.printable import printable
-
 from spectra_jax.conventions import is_bonafide
+from spectra_jax.printable import printable
 
 Label = Literal["bonafide", "spoof"]
 

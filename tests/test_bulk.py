@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from spectra_jax import audio, results
 from spectra_jax.bulk import SCHEMA, BulkRun, SkipLimitError, Store, read_part
-from spectra_jax.results import Result
-from spectra_jax.scoring import Listening, Scorer, Waited
+from spectra_jax.scoring import Listening, Scorer
 from spectra_jax.sources import collect
-from spectra_jax.trials import InputError, Trial
+from spectra_jax.trials import InputError
 from tests.conftest import spectra
+from tests.programs.runs import open_run, write_inputs
 from tests.test_cli import PROGRAM
 
 RATE = 16000
@@ -166,6 +165,25 @@ def test_processes_share_a_run_without_a_word(
         make(tmp_path / "run", clips, scorer, process=(2, 2))
 
 
+def test_errors_of_completed_parts_count_when_a_run_is_resumed(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 42)  # six errors: 0, 1, 1, 1, 1, 1 and 1 in the parts
+
+    def errors_until_stopped(**options: Any) -> str:
+        with pytest.raises(SkipLimitError) as stopped:
+            list(open_run(tmp_path / "run", inputs, **options))
+        return str(stopped.value).partition(" ")[0]
+
+    assert errors_until_stopped(max_errors=1) == "2"
+    done = len(list((tmp_path / "run" / "parts").iterdir()))
+    # The same command makes no other part, and none of its processes does.
+    for process in [(0, 1), (0, 2), (1, 2)]:
+        assert errors_until_stopped(max_errors=1, process=process) == "2"
+        assert len(list((tmp_path / "run" / "parts").iterdir())) == done
+    assert errors_until_stopped(max_errors=4) == "5"
+    list(open_run(tmp_path / "run", inputs, max_errors=6))
+    assert errors_until_stopped(max_errors=5) == "6"
+
+
 def test_too_many_errors_stop_a_run_and_what_was_done_is_kept(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
     with pytest.raises(SkipLimitError, match="1 trial could not be scored, more than the 0 allowed"):
         list(make(tmp_path / "run", clips, scorer, max_errors=0))
@@ -207,21 +225,153 @@ def test_a_run_in_a_store_far_away(clips: Path, scorer: Scorer, whole: bytes) ->
         Store("nowhere://x")
 
 
+def test_files_in_a_store_are_checked_as_well(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    inputs = write_inputs(tmp_path / "inputs", 8)
+    try:
+        expected = finish(open_run("memory://runs/b", inputs))
+        part = "/runs/b/parts/part-000000.parquet"
+        data = bytearray(fs.cat(part))
+        data[100] ^= 1
+        fs.pipe(part, bytes(data))
+        run = open_run("memory://runs/b", inputs)
+        assert run.unusable == {} and run.own() == [0]
+        assert run.unusable == {
+            0: "memory://runs/b/parts/part-000000.parquet: damaged: its checksum is not that of its bytes"
+        }
+        assert finish(run) == expected
+        assert fs.cat("/runs/b/replaced/part-000000.parquet") == bytes(data)
+        fs.pipe("/runs/b/run.json", b"{")
+        with pytest.raises(InputError, match=r"memory://runs/b: its run\.json is damaged"):
+            open_run("memory://runs/b", inputs)
+        fs.rm("/runs/b/run.json")
+        assert open_run("memory://runs/b", inputs).own() == []
+        fs.pipe("/runs/c/notes.md", b"")
+        with pytest.raises(InputError, match=r"memory://runs/c: holds other files and no run\.json, such as notes\.md"):
+            open_run("memory://runs/c", inputs)
+    finally:
+        fs.store.clear()
+        fs.pseudo_dirs[:] = [""]
+
+
+def test_a_file_url_is_a_folder_here(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 8)
+    expected = finish(open_run(f"file://{tmp_path}/run", inputs))
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == expected
+    assert open_run(tmp_path / "run", inputs).own() == []
+    left = tmp_path / "run" / ".scores.txt.0123456789ab.partial"
+    left.touch()
+    open_run(f"file://{tmp_path}/run", inputs)
+    assert not left.exists()
+
+
+# ---- inputs that change ---------------------------------------------------------------------------------------------
+
+
+def partial_run(folder: Path, inputs: Path) -> None:
+    """A run of three parts, of which the first is made."""
+    made = iter(open_run(folder, inputs))
+    next(made)
+    made.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("index", [2, 15], ids=["scored", "to be scored"])
+@pytest.mark.parametrize("change", ["content", "length", "time"])
+def test_an_input_that_changed_before_a_run_was_resumed_is_named(tmp_path: Path, index: int, change: str) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    partial_run(tmp_path / "run", inputs)
+    changed = inputs / f"{index:03d}.wav"
+    before = changed.stat()
+    changed.write_bytes({"content": b"fine %d", "length": b"better %d", "time": b"good %d"}[change] % index)
+    if change == "length":
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(
+        InputError, match=f"1 input changed since (?s:.*)\n  '{changed.stem}' (?s:.*)with --accept-changed"
+    ) as no:
+        open_run(tmp_path / "run", inputs)
+    assert f"('{changed}'): {before.st_size}:{before.st_mtime_ns} then, " in str(no.value)
+    run = open_run(tmp_path / "run", inputs, accept_changed=True)
+    assert run.own() == ([0, 1, 2] if index < 6 else [1, 2])
+    assert finish(run) == finish(open_run(tmp_path / "anew", inputs))
+    # It is accepted once and for all.
+    assert open_run(tmp_path / "run", inputs).own() == []
+
+
+def test_an_input_that_changes_during_a_run_is_named(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    made = iter(open_run(tmp_path / "run", inputs))
+    next(made)
+    (inputs / "016.wav").write_bytes(b"another")
+    next(made)
+    with pytest.raises(InputError, match=r"1 input changed after .* was started:\n  '016' \(.*016\.wav'\): 7:"):
+        next(made)
+    assert len(list((tmp_path / "run" / "parts").iterdir())) == 2
+    with pytest.raises(InputError, match="1 input changed since"):
+        open_run(tmp_path / "run", inputs)
+
+
+def test_parts_know_their_inputs_where_the_record_is_lost(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    partial_run(tmp_path / "run", inputs)
+    (tmp_path / "run" / "inputs.parquet").unlink()
+    (inputs / "002.wav").write_bytes(b"another")
+    run = open_run(tmp_path / "run", inputs)
+    assert run.own() == [0, 1, 2]
+    assert run.unusable == {0: f"{tmp_path}/run/parts/part-000000.parquet: inputs have changed since"}
+    assert finish(run) == finish(open_run(tmp_path / "anew", inputs))
+
+
+def test_parts_of_an_earlier_version_are_made_again(tmp_path: Path) -> None:
+    """They had neither checksums nor stamps."""
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    expected = finish(open_run(tmp_path / "run", inputs))
+    part = tmp_path / "run" / "parts" / "part-000001.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["stamp"]), part)
+    run = open_run(tmp_path / "run", inputs)
+    assert run.own() == [1]
+    assert "without a checksum: damaged, or written by an earlier version" in run.unusable[1]
+    assert finish(run) == expected
+
+
+def test_parts_are_read_by_any_reader_of_parquet(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    finish(open_run(tmp_path / "run", inputs))
+    table = pq.read_table(tmp_path / "run" / "parts")
+    assert table["utterance_id"].to_pylist() == [f"{index:03d}" for index in range(18)]
+    assert table["stamp"][3].as_py() == f"6:{(inputs / '003.wav').stat().st_mtime_ns}"
+
+
+def test_two_processes_that_make_the_same_parts(tmp_path: Path) -> None:
+    """Each writes its own files, and whoever is last leaves the same bytes."""
+    inputs = write_inputs(tmp_path / "inputs", 18)
+    expected = finish(open_run(tmp_path / "alone", inputs))
+    runs = [open_run(tmp_path / "run", inputs) for _ in range(2)]
+    made = [iter(run) for run in runs]
+    for _ in range(3):
+        for parts in made:
+            next(parts)
+    for run in runs:
+        assert run.merge() == (16, 2)
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == expected
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
 # ---- what machines do -----------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_costs_one_part(clips: Path, scorer: Scorer, tmp_path: Path, whole: bytes) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs leave to mount a tmpfs")
     try:
-        (ballast := disk / "ballast").write_bytes(bytes(20 * 1024))
+        (ballast := disk / "ballast").write_bytes(bytes(40 * 1024))
         run = make(disk / "run", clips, scorer)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
             finish(run)
         assert caught.value.errno == errno.ENOSPC
+        assert str(caught.value.filename).startswith(str(disk / "run"))
         done = len(list((disk / "run" / "parts").iterdir()))
         assert 0 < done < 4, "no part or all of them fit on this disk, so the test tests nothing"
         ballast.unlink()
@@ -230,56 +380,6 @@ def test_a_full_disk_costs_one_part(clips: Path, scorer: Scorer, tmp_path: Path,
         assert finish(again) == whole
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-
-
-class StandIn:
-    """A scorer without a network, so that a process that runs it is killed within the run and not while it compiles."""
-
-    batch_size = 3
-    source = "stand-in"
-
-    def identity(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size}
-
-    def score_trials(
-        self, trials: Iterable[Trial], *, listening: Listening, flush_every: int, waited: Waited
-    ) -> Generator[Result]:
-        for trial in trials:
-            time.sleep(0.001)
-            number = int(trial.utterance_id)
-            yield Result(trial, None, error="broken") if number % 7 == 5 else Result(trial, (-number / 3, number / 3))
-
-
-def run_stand_in(folder: Path, manifest: Path) -> None:
-    finish(BulkRun(Store(folder), collect([manifest]), StandIn(), part_size=6))
-
-
-def test_killed_fifty_times_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    manifest = tmp_path / "m.csv"
-    manifest.write_text("path\n" + "".join(f"{number:03d}.wav\n" for number in range(200)))
-    run_stand_in(tmp_path / "whole", manifest)
-    # Forked from a process that has imported all and holds no thread.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.test_bulk"])
-    moments = random.Random(0)
-    kills, folder = 0, tmp_path / "run"
-    while kills < 50:
-        process = processes.Process(target=run_stand_in, args=(folder, manifest))
-        process.start()
-        # Somewhere in a part, or between two, however slow the disk is: a part takes some milliseconds.
-        wanted = len(list(folder.glob("parts/*.parquet"))) + moments.randrange(4)
-        wait_for(lambda: not process.is_alive() or len(list(folder.glob("parts/*.parquet"))) >= wanted, "part")  # noqa: B023
-        process.join(moments.uniform(0, 0.02))
-        if process.is_alive():
-            process.kill()
-            kills += 1
-        process.join()
-        if process.exitcode == 0:
-            assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
-            assert not list(folder.glob("parts/.*")), "what killed processes left behind"
-            folder = tmp_path / f"run-{kills}"
-    run_stand_in(folder, manifest)
-    assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
 
 
 def command(folder: Path, clips: Path, *more: object) -> list[str]:
@@ -309,7 +409,7 @@ def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: Path, tmp_path: Path) -> None:
     subprocess.run(command(tmp_path / "whole", many_clips), check=True, capture_output=True)
     folder, moments = tmp_path / "run", random.Random(1)
-    for signal_sent in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    for signal_sent in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         before = len(list(folder.glob("parts/*.parquet")))
         with subprocess.Popen(command(folder, many_clips), stderr=subprocess.PIPE, text=True) as process:
             try:
@@ -319,10 +419,12 @@ def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: P
                 _, printed = process.communicate(timeout=60)
             finally:
                 process.kill()
-        if signal_sent == signal.SIGINT:
-            assert process.returncode == 130
+        if signal_sent != signal.SIGKILL:
+            assert process.returncode == 128 + signal_sent
+            how = "interrupted" if signal_sent == signal.SIGINT else "ended by SIGTERM"
             kept = f"{folder}/ keeps the parts that are whole; the same command goes on from there"
-            assert printed.splitlines()[-1] == f"spectra-jax: interrupted; {kept}"
+            assert printed.splitlines()[-1] == f"spectra-jax: {how}; {kept}"
+            assert not list(folder.rglob(".*"))
     done = len(list(folder.glob("parts/*.parquet")))
     assert 3 <= done < 50, "killed after its end, so the test tests nothing"
     last = subprocess.run(command(folder, many_clips), capture_output=True, text=True)
@@ -381,7 +483,15 @@ def test_the_command_scores_into_a_folder(
     assert "23 of 23 trials are done already" in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
     assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
-    assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 1
+    assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2
+    assert "1 trial could not be scored, more than the 0 allowed" in capsys.readouterr().err
+    (clips / "07.wav").touch()
+    assert spectra(monkeypatch, *words, clips) == 2
+    assert "1 input changed since" in capsys.readouterr().err
+    assert spectra(monkeypatch, *words, "--accept-changed", clips) == 1
+    printed = capsys.readouterr().err
+    assert "part-000001.parquet: inputs have changed since; it is made again, and what was there is kept" in printed
+    assert (tmp_path / "run" / "scores.txt").read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -389,6 +499,7 @@ def test_the_command_scores_into_a_folder(
     [
         (["--process", "0/2"], "--process is for runs into a folder"),
         (["--max-errors", "3", "-o", "s.txt"], "--max-errors is for runs into a folder"),
+        (["--accept-changed"], "--accept-changed is for runs into a folder"),
         (["--process", "2/2", "-o", "run/"], "--process 2/2: I/N is expected"),
         (["--process", "one", "-o", "run/"], "--process one: I/N is expected"),
         (["--distributed", "127.0.0.1:1", "-o", "run/"], "with an address, --process I/N says"),

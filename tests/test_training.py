@@ -535,6 +535,18 @@ def test_another_run_is_refused_with_what_differs(manifest: Path, finished: tupl
         Run(manifest, manifest.parent, config())
 
 
+def test_a_kill_while_the_record_is_written_is_not_in_the_way(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".run.json.0123456789ab.partial").write_bytes(b"{")
+    Run(manifest, folder, config())
+    assert not (folder / ".run.json.0123456789ab.partial").exists()
+    record = (folder / "run.json").read_bytes()
+    (folder / "run.json").write_bytes(record.replace(b'"seed": 0', b'"seed": 1'))
+    with pytest.raises(InputError, match=r"run\.json is damaged \(its checksum"):
+        Run(manifest, folder, config())
+
+
 def test_a_loss_that_is_no_number_stops_the_run(manifest: Path, tmp_path: Path) -> None:
     settings = config(learning_rate=1e38, encoder_learning_rate=1e38, evaluate_every=1)
     events: list[Any] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from spectra_jax.bulk import certified
+from spectra_jax.bulk.certified import UnusableFileError
 from spectra_jax.bulk.store import Store
 from spectra_jax.results import Result
 
@@ -22,6 +24,7 @@ SCHEMA = pa.schema(
         pa.field("logit_bonafide", pa.float64()),
         pa.field("seconds", pa.float64()),
         pa.field("sha256", pa.string()),  # of the samples
+        pa.field("stamp", pa.string()),  # of the file, such as its size and time of modification
         pa.field("flags", pa.list_(pa.string()), nullable=False),
         pa.field("error", pa.string()),
         pa.field("smallest_rank_gap", pa.float64()),
@@ -29,8 +32,7 @@ SCHEMA = pa.schema(
         pa.field("window_scores", pa.list_(pa.float64())),
     ]
 )
-_RUN = b"run"
-FOLDER = "parts"
+FOLDER, REPLACED = "parts", "replaced"
 
 
 def name_of(part: int) -> str:
@@ -55,6 +57,7 @@ def row(index: int, result: Result) -> dict[str, Any]:
         "logit_bonafide": bonafide,
         "seconds": result.seconds,
         "sha256": result.sha256,
+        "stamp": result.trial.stamp,
         "flags": list(result.flags),
         "error": None if result.error is None else _text(result.error),
         "smallest_rank_gap": result.rank_gap,
@@ -70,30 +73,36 @@ def _text(text: str) -> str:
 
 def write_part(store: Store, part: int, run: str, rows: Iterable[dict[str, Any]]) -> None:
     """Write a part of the run with the digest `run`, whole or not at all."""
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata({_RUN: run}))
-    # A part is one process's to make.
-    store.sweep(name_of(part))
-    with store.writing(name_of(part)) as file:
-        pq.write_table(table, file, compression="zstd")
+    store.write(name_of(part), certified.encode([pa.Table.from_pylist(list(rows), schema=SCHEMA)], SCHEMA, run))
 
 
 def read_part(store: Store, part: int, columns: list[str] | None = None) -> pa.Table:
-    """A part's rows.
+    """A part's rows, after its checksum was checked.
 
     Raises:
       FileNotFoundError: it is not there.
-      pyarrow.ArrowException, OSError: it is damaged.
+      InputError: it is damaged, or was written by an earlier version.
     """
-    with store.reading(name_of(part)) as source:
-        return pq.read_table(source, columns=columns)
+    return certified.read(store, name_of(part)).read(columns)
 
 
-def is_whole(store: Store, part: int, run: str, num_trials: int) -> bool:
-    """Whether a part is there, belongs to the run and has as many trials as it should."""
-    try:
-        with store.reading(name_of(part)) as source, pq.ParquetFile(source) as file:
-            metadata = file.schema_arrow.metadata or {}
-            return bool(metadata.get(_RUN) == run.encode() and file.metadata.num_rows == num_trials)
-    # OSError: it is not there, or what pyarrow makes of a damaged footer.
-    except (pa.ArrowException, OSError):
-        return False
+def require_whole(store: Store, part: int, run: str, stamps: Sequence[str | None]) -> int:
+    """See that a part is the run's and has all its trials, whose files have these stamps: how many were skipped.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      UnusableFileError: it is something else.
+    """
+    table = certified.read(store, name_of(part), run).read(["stamp", "error"])
+    path = store.path(name_of(part))
+    if len(table) != len(stamps):
+        raise UnusableFileError(f"{path}: {len(table)} trials instead of {len(stamps)}")
+    if table["stamp"].to_pylist() != list(stamps):
+        raise UnusableFileError(f"{path}: inputs have changed since")
+    return len(table) - int(table["error"].null_count)
+
+
+def put_aside(store: Store, part: int) -> None:
+    """Keep a copy of a part that is about to be made again, where nothing reads it."""
+    with suppress(FileNotFoundError):
+        store.write(f"{REPLACED}/{name_of(part).removeprefix(f'{FOLDER}/')}", store.read(name_of(part)))

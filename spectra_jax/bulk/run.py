@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -15,16 +13,17 @@ from typing import Any, Protocol
 
 import pyarrow.compute as pc
 
-from spectra_jax.bulk import parts
+from spectra_jax.bulk import certified, inputs, parts
+from spectra_jax.bulk.certified import UnusableFileError
 from spectra_jax.bulk.store import Store
-from spectra_jax.identity import require_same
+from spectra_jax.identity import RUN, digest_of, encode_record, require_same
 from spectra_jax.results import Result
 from spectra_jax.score_file import score_line
 from spectra_jax.scoring import FIRST_WINDOW, Listening, Waited
 from spectra_jax.sources import Trials
-from spectra_jax.trials import InputError, StoppedError, Trial, count
+from spectra_jax.trials import InputError, StoppedError, Trial, count, examples
 
-RUN, SCORES = "run.json", "scores.txt"
+SCORES = "scores.txt"
 _PACKAGES = ("spectra-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "soundfile")
 
 
@@ -71,12 +70,17 @@ class BulkRun:
       part_size: trials of one part, rounded up to whole batches.
       listening: see `Scorer.score_trials`.
       process: (which, of how many) processes share the run, from 0: each takes an equal stretch of it.
-      max_errors: stop once more trials than this could not be scored.
+      max_errors: stop once more trials than this could not be scored, of those in all completed parts (other processes'
+        parts count as they are when this process starts) and in the parts that are made now.
+      accept_changed: whether inputs may have changed since the run was started: parts with such inputs are made again.
       command: words of the command, which the run repeats.
       escape_ids: of the score file, see `spectra_jax.results.write`.
 
+    Attributes:
+      unusable: what is wrong with parts that are there and have to be made again, by their numbers.
+
     Raises:
-      InputError: the folder holds something else, or another run: what differs is named.
+      InputError: the folder holds something else, or another run: what differs is named. Or inputs have changed.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class BulkRun:
         listening: Listening = FIRST_WINDOW,
         process: tuple[int, int] = (0, 1),
         max_errors: int | None = None,
+        accept_changed: bool = False,
         command: Sequence[str] = (),
         escape_ids: bool = False,
     ):
@@ -108,19 +113,21 @@ class BulkRun:
             "part_size": self.part_size,
             "input": {"trials": len(trials), "sha256": trials.digest},
         }
-        self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self._whole: set[int] = set()
+        self.digest = digest_of(identity)
+        self.unusable: dict[int, str] = {}
+        # Parts that are whole, and how many of their trials were skipped.
+        self._whole: dict[int, int] = {}
+        # Of writers that were killed. What others write meanwhile stays.
+        for folder in ("", parts.FOLDER, parts.REPLACED):
+            store.sweep(folder)
         self._open(identity, command)
+        self._inputs = self._open_inputs(accept_changed)
 
     def _open(self, identity: Mapping[str, Any], command: Sequence[str]) -> None:
         try:
-            with self.store.reading(RUN) as file:
-                text = file.read()
+            record = self.store.read(RUN)
         except FileNotFoundError:
-            if others := self.store.names("."):
-                raise InputError(
-                    f"{self.store.root}: holds other files and no {RUN}, such as {others[0]}; give a folder of its own"
-                ) from None
+            self._require_own_folder()
             known = {
                 "run": identity,
                 "model": str(self.scorer.source),
@@ -128,10 +135,54 @@ class BulkRun:
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
                 "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
-            with self.store.writing(RUN) as file:
-                file.write((json.dumps(known, indent=2, default=list) + "\n").encode())
-            return
-        require_same(text, identity, folder=self.store.root, key="run")
+            # Another process may have started the run at the same time, and what it wrote counts.
+            with suppress(FileExistsError):
+                self.store.write(RUN, encode_record(known), replace=False)
+            record = self.store.read(RUN)
+        advice = ", or remove that file: the same command then goes on with its completed parts"
+        require_same(record, identity, folder=self.store.root, key="run", advice=advice)
+
+    def _require_own_folder(self) -> None:
+        """See that a folder without a record is new, or that its parts are this run's."""
+        numbers = [number for name in self.store.names(parts.FOLDER) if (number := parts.number_of(name)) is not None]
+        # A score file without parts may be anyone's.
+        known = (inputs.NAME, SCORES) if numbers else (inputs.NAME,)
+        if others := [name for name in self.store.names() if name not in known and name != RUN]:
+            raise InputError(
+                f"{self.store.root}: holds other files and no {RUN}, such as {others[0]}; give a folder of its own"
+            )
+        unusable: UnusableFileError | None = None
+        for number in numbers:
+            try:
+                certified.read(self.store, parts.name_of(number), self.digest)
+                return
+            except UnusableFileError as error:
+                unusable = error
+            except FileNotFoundError:
+                continue
+        if unusable is not None:
+            raise InputError(f"{unusable}; and {self.store.root} has no {RUN}: give another folder")
+
+    def _open_inputs(self, accept_changed: bool) -> inputs.Inputs:
+        try:
+            recorded = inputs.Inputs(self.store, self.digest)
+        except (FileNotFoundError, UnusableFileError) as error:
+            # Parts have the stamps of their own inputs: those with others are made again.
+            with suppress(FileExistsError):
+                self._write_inputs(replace=isinstance(error, UnusableFileError))
+            return inputs.Inputs(self.store, self.digest)
+        if recorded.digest == self.trials.stamps_digest:
+            return recorded
+        if not accept_changed and (changed := list(recorded.changed(self.trials.listed()))):
+            raise InputError(
+                f"{count(len(changed), 'input')} changed since {self.store.root} was started:{examples(changed)}\n"
+                "Give another folder; or, with --accept-changed, the parts with such inputs are made again."
+            )
+        self._write_inputs(replace=True)
+        return inputs.Inputs(self.store, self.digest)
+
+    def _write_inputs(self, *, replace: bool) -> None:
+        inputs.write(self.store, self.trials, self.digest, self.part_size, replace=replace)
 
     @property
     def num_parts(self) -> int:
@@ -143,10 +194,19 @@ class BulkRun:
 
     def missing(self) -> list[int]:
         """Parts that are still to be made, of all processes."""
-        for part in {parts.number_of(name) for name in self.store.names(parts.FOLDER)} - self._whole - {None}:
-            assert part is not None
-            if part < self.num_parts and parts.is_whole(self.store, part, self.digest, self.trials_of(part)):
-                self._whole.add(part)
+        there = {parts.number_of(name) for name in self.store.names(parts.FOLDER)}
+        for part in range(self.num_parts):
+            if part not in there or part in self._whole:
+                continue
+            try:
+                skipped = parts.require_whole(self.store, part, self.digest, self._inputs.stamps(part))
+            except FileNotFoundError:
+                continue
+            except UnusableFileError as error:
+                self.unusable[part] = str(error)
+            else:
+                self._whole[part] = skipped
+                self.unusable.pop(part, None)
         return [part for part in range(self.num_parts) if part not in self._whole]
 
     def own(self) -> list[int]:
@@ -176,35 +236,51 @@ class BulkRun:
                 yield self._write(part, results, waited)
 
     def made(self, part: int) -> Part:
-        """A part that is there."""
-        table = parts.read_part(self.store, part, ["error"])
-        return Part(part, table.num_rows, table.num_rows - table["error"].null_count, {})
+        """A part that is there, as `missing` has found."""
+        return Part(part, self.trials_of(part), self._whole[part], {})
 
     def counted(self, made: Iterable[Part]) -> Iterator[Part]:
         """The same parts, wherever they are made, until `max_errors` is passed.
 
         Raises:
-          SkipLimitError: it was.
+          SkipLimitError: it was, perhaps by the parts that were completed before.
         """
-        errors = 0
+        self.missing()
+        errors = sum(self._whole.values())
+        self._require_few(errors)
         for part in made:
             yield part
             errors += part.skipped
-            if self._max_errors is not None and errors > self._max_errors:
-                raise SkipLimitError(
-                    f"{count(errors, 'trial')} could not be scored, more than the {self._max_errors} allowed; "
-                    f"their reasons are in the column `error` of {self.store.path(parts.FOLDER)}"
-                )
+            self._require_few(errors)
+
+    def _require_few(self, errors: int) -> None:
+        if self._max_errors is not None and errors > self._max_errors:
+            raise SkipLimitError(
+                f"{count(errors, 'trial')} could not be scored, more than the {self._max_errors} allowed; "
+                f"their reasons are in the column `error` of {self.store.path(parts.FOLDER)}"
+            )
 
     def _write(self, part: int, results: Iterator[Result], waited: Waited) -> Part:
         begun, before = time.monotonic(), dict(waited.seconds)
         first, number = part * self.part_size, self.trials_of(part)
-        rows = [parts.row(first + place, result) for place, result in enumerate(islice(results, number))]
+        found = list(islice(results, number))
+        rows = [parts.row(index, result) for index, result in enumerate(found, start=first)]
         if len(rows) < number:
             raise InputError(
                 f"part {part}: {count(number, 'trial')} listed, and {len(rows)} came. Did the input change?"
             )
+        changed = [
+            inputs.difference(trial, stamp)
+            for trial, stamp in zip((result.trial for result in found), self._inputs.stamps(part), strict=True)
+            if trial.stamp != stamp
+        ]
+        if changed:
+            raise InputError(
+                f"{count(len(changed), 'input')} changed after {self.store.root} was started:{examples(changed)}"
+            )
         writing = time.monotonic()
+        if part in self.unusable:
+            parts.put_aside(self.store, part)
         parts.write_part(self.store, part, self.digest, rows)
         now = time.monotonic()
         spent = {what: seconds - before[what] for what, seconds in waited.seconds.items()}
@@ -234,7 +310,10 @@ class BulkRun:
         scored = skipped = 0
         with self.store.writing(SCORES) as file:
             for part in range(self.num_parts):
-                table = parts.read_part(self.store, part, ["utterance_id", "score"])
+                try:
+                    table = parts.read_part(self.store, part, ["utterance_id", "score"])
+                except UnusableFileError as error:
+                    raise InputError(f"{error}; the same command makes it again") from error
                 for name, score in zip(*(column.to_pylist() for column in table.columns), strict=True):
                     if score is None:
                         skipped += 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from spectra_jax.atomic import atomic_file
+from spectra_jax.atomic import atomic_file, is_partial, sweep
 from spectra_jax.sources.remote import is_url
 from spectra_jax.trials import InputError
 
@@ -22,6 +24,7 @@ class Store:
 
     def __init__(self, root: str | Path):
         self.root = str(root)
+        self._base = self.root
         self._fs: Any = None
         if is_url(self.root):
             import fsspec
@@ -30,23 +33,35 @@ class Store:
                 self._fs, self._base = fsspec.core.url_to_fs(self.root)
             except (ValueError, ImportError) as error:
                 raise InputError(f"{root}: {error}") from error
+            # fsspec writes a local file under its own name from its first byte on.
+            if isinstance(self._fs, fsspec.implementations.local.LocalFileSystem):
+                self._fs = None
 
     def path(self, name: str) -> str:
         return posixpath.join(self.root, name) if self._fs else str(self._here(name))
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """A file to write that is there under its name once it is whole.
 
+        Args:
+          name: of the file.
+          replace: whether a file of that name is replaced. Of writers in a store (not a directory) that write the same
+            new file at the same time, the last one replaces those of the others all the same.
+
         Raises:
+          FileExistsError: there is such a file, and it is not to be replaced.
           OSError: the disk or the store said no; nothing of the name was changed.
         """
         if self._fs is None:
             path = self._here(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
+            with atomic_file(path, replace=replace) as file:
                 yield file
             return
+        self._fs.invalidate_cache()
+        if not replace and self._fs.exists(posixpath.join(self._base, name)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path(name))
         # Stores show an object once its upload is complete. Left by an exception, it is not completed.
         file = self._fs.open(posixpath.join(self._base, name), "wb")
         try:
@@ -69,23 +84,43 @@ class Store:
             yield file
 
     def _here(self, name: str) -> Path:
-        return Path(self.root) / name
+        return Path(self._base) / name
 
-    def sweep(self, name: str) -> None:
-        """Remove what writers of `name` that were killed left behind. Nobody else may be writing it."""
+    def read(self, name: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+          FileNotFoundError: it is not there.
+        """
+        if self._fs:
+            self._fs.invalidate_cache()
+        with self.reading(name) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes | bytearray, *, replace: bool = True) -> None:
+        """Write a whole file; see `writing`."""
+        with self.writing(name, replace=replace) as file:
+            file.write(data)
+
+    def sweep(self, folder: str = "") -> None:
+        """Remove what writers that were killed left unfinished in a folder below the root."""
         if self._fs is None:
-            here = self._here(name)
-            for left in here.parent.glob(f".{here.name}.*.partial"):
-                left.unlink(missing_ok=True)
+            sweep(self._here(folder))
 
-    def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder below the root, sorted; none where there is no such folder."""
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files in a folder below the root, sorted; none where there is no such folder.
+
+        Files that are still being written have none yet.
+        """
         if self._fs is None:
             here = self._here(folder)
-            return sorted(path.name for path in here.iterdir() if path.is_file()) if here.is_dir() else []
-        place = posixpath.join(self._base, folder)
+            found = [path for path in here.iterdir() if path.is_file()] if here.is_dir() else []
+            return sorted(path.name for path in found if not is_partial(path.name))
+        path = posixpath.join(self._base, folder).rstrip("/")
         self._fs.invalidate_cache()
         try:
-            return sorted(posixpath.basename(name) for name in self._fs.ls(place, detail=False))
+            listed = [info for info in self._fs.ls(path, detail=True) if info["type"] != "directory"]
         except FileNotFoundError:
             return []
+        # Some stores list an object that stands for the folder itself.
+        return sorted(posixpath.basename(info["name"]) for info in listed if info["name"].rstrip("/") != path)

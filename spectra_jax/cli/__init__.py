@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 from _thread import interrupt_main
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Timer
+from contextlib import contextmanager, suppress
+from threading import Timer, current_thread, main_thread
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from spectra_jax.cli import options
+from spectra_jax.cli import options, streams
 from spectra_jax.cli.calibrate import calibrate
 from spectra_jax.cli.compare import compare
 from spectra_jax.cli.convert import convert
@@ -50,6 +52,8 @@ def _every_command(version: options.Version = False) -> None:
 
 
 _INTERRUPTED = 130
+# What goes wrong in writing. Errors of files that have names say them.
+_NOT_WRITTEN = (errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC)
 # So many new objects, instead of a thousand or two.
 _COLLECT_AFTER = 50_000
 
@@ -58,30 +62,75 @@ def main() -> None:
     """Run the command line.
 
     Exit status: 0 all done; 1 some trials skipped; 2 wrong usage, or a model or input that cannot be used; 130
-    interrupted.
+    interrupted (Ctrl-C), 143 by SIGTERM, 129 by SIGHUP; 141 where nobody reads the output.
     """
+    streams.open_missing()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the output's encoding lacks must not lose the scores.
         sys.stdout.reconfigure(errors="backslashreplace")
     # A program may call this more than once.
-    options.debug, options.on_interrupt = False, options.NOTHING_WRITTEN
+    options.debug, options.on_interrupt, options.stopped_by = False, options.NOTHING_WRITTEN, signal.SIGINT
+    lost: OSError | None = None
     try:
-        with _interrupts_kept(), _seldom_collecting():
-            app()
+        with _interrupts_kept(), _signals_raised(), _seldom_collecting():
+            try:
+                app()
+            finally:
+                lost = streams.lost(sys.stdout)
+                streams.lost(sys.stderr)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns Ctrl-C into this status.
-        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+        if isinstance(stop, KeyboardInterrupt) or stop.code == _INTERRUPTED:
+            _stop()
+        # Typer and rich turn a closed pipe into the status 1.
+        if isinstance(stop.__context__, BrokenPipeError):
+            lost = stop.__context__
+        if lost is None:
             raise
-        options.say(f"spectra-jax: interrupted; {options.on_interrupt}")
-        # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_INTERRUPTED)
     except (ValueError, OSError, HubError, StoppedError) as error:
         # The library's own errors are written for the person who reads them.
-        _fail(str(error), 2)
+        if lost is None and isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN:
+            lost = error
+        if lost is None:
+            _fail(str(error), 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did.", 2)
+    if isinstance(lost, BrokenPipeError):
+        # As of any command whose output nobody reads any more.
+        raise SystemExit(128 + signal.SIGPIPE)
+    if lost is not None:
+        _fail(f"standard output: {lost.strerror}", 2)
+
+
+def _stop() -> NoReturn:
+    """End the command after Ctrl-C or another signal."""
+    how = "interrupted" if options.stopped_by == signal.SIGINT else f"ended by {options.stopped_by.name}"
+    _say_last(f"{how}; {options.on_interrupt}")
+    streams.lost(sys.stdout)
+    # At once: JAX compiles on a thread of its own, which crashes when the interpreter is taken down around it.
+    os._exit(128 + options.stopped_by)
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the command as Ctrl-C does, so that it cleans up."""
+
+    def stop(number: int, _: object) -> None:
+        options.stopped_by = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    # Python takes signals in its main thread only. One that is ignored, as under nohup, stays so.
+    kinds = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    replaced = {
+        kind: signal.signal(kind, stop)
+        for kind in kinds
+        if current_thread() is main_thread() and signal.getsignal(kind) == signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for kind, before in replaced.items():
+            signal.signal(kind, before)
 
 
 @contextmanager
@@ -127,5 +176,12 @@ def _interrupts_kept() -> Iterator[None]:
 def _fail(message: str, status: int) -> NoReturn:
     if options.debug:
         traceback.print_exc()
-    options.say(f"spectra-jax: {message}")
+    _say_last(message)
     raise SystemExit(status)
+
+
+def _say_last(message: str) -> None:
+    # Nobody may be there to read it, and then the exit status says what happened.
+    with suppress(SystemExit):
+        options.say(f"spectra-jax: {message}")
+    streams.lost(sys.stderr)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 from spectra_jax.cli import options
@@ -50,6 +52,9 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
     which, processes = jax.process_index(), jax.process_count()
     # Who is who is all that they had to say to each other. Still connected, one that dies would end the others.
     jax.distributed.shutdown()
+    if current_thread() is main_thread():
+        # JAX replaced the handler below Python's.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return which, processes
 
 
@@ -62,6 +67,9 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
     done = total - sum(map(run.trials_of, run.missing()))
     if done:
         say(f"{run.store.root}: {done:,} of {total:,} trials are done already; going on")
+    for number in todo:
+        if number in run.unusable:
+            say(f"{run.unusable[number]}; it is made again, and what was there is kept in {run.store.path('replaced')}")
     options.on_interrupt = f"{run.store.root} keeps the parts that are whole; the same command goes on from there"
     begun = said = time.monotonic()
     left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +28,8 @@ debug = False
 NOTHING_WRITTEN = "no output was written"
 # What there is when Ctrl-C ends the command.
 on_interrupt = NOTHING_WRITTEN
+# By which that happened.
+stopped_by = signal.SIGINT
 
 
 def say(message: str) -> None:
@@ -33,7 +37,9 @@ def say(message: str) -> None:
 
     It may have several lines. Names in it go through `printable` before, so that none looks like a line of its own.
     """
-    stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+    # On a full disk, say, it is lost, and the work goes on.
+    with suppress(OSError):
+        stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def say_left_out(trials: Trials) -> bool:

@@ -115,6 +115,14 @@ def score(
         int | None,
         typer.Option(min=0, metavar="N", help="With a folder: stop once more than N trials could not be scored."),
     ] = None,
+    accept_changed: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changed",
+            help="With a folder: inputs may have changed since the run was started. Parts with such inputs are made "
+            "again, after a mere change of the time of modification too.",
+        ),
+    ] = False,
     process: Annotated[
         str | None,
         typer.Option(metavar="I/N", help="With a folder: this is process I, from 0, of N that share the run."),
@@ -164,6 +172,7 @@ def score(
     if folder is None:
         needless = {
             "--max-errors": max_errors,
+            "--accept-changed": accept_changed or None,
             "--process": process,
             "--distributed": distributed,
             "--engine ray": None if engine == "local" else engine,
@@ -213,6 +222,7 @@ def score(
             listening=listening,
             process=share,
             max_errors=max_errors,
+            accept_changed=accept_changed,
             command=sys.argv,
             escape_ids=escape_ids,
         )

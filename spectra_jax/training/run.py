@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +32,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax.ahead import ahead
-from spectra_jax.atomic import atomic_file, require_free
+from spectra_jax.atomic import atomic_file, require_free, sweep
 from spectra_jax.checkpoint import Checkpoint, replace_weights, write_native
 from spectra_jax.devices import local_devices
 from spectra_jax.hub import CONFIG, WEIGHTS
-from spectra_jax.identity import require_same
+from spectra_jax.identity import encode_record, require_same
 from spectra_jax.metrics import eer
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.precision import Precision
@@ -175,12 +176,13 @@ class Run:
 
     def _open_directory(self) -> None:
         file = self.output / RUN
+        # What a run that was killed left unfinished is not in the way.
+        sweep(self.output)
         if not file.exists():
             require_free(self.output)
             self.output.mkdir(parents=True, exist_ok=True)
-            with atomic_file(file) as new:
-                new.write((json.dumps(self._identity, indent=2) + "\n").encode())
-            return
+            with suppress(FileExistsError), atomic_file(file, replace=False) as new:
+                new.write(encode_record(self._identity))
         require_same(file.read_bytes(), self._identity, folder=str(self.output))
 
     @property
