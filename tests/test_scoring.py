@@ -574,7 +574,8 @@ def test_batches_fill_across_recordings(
     counts = [1, 40, 2, 3, 16, 17, 1, 1, 33, 15]
     length = {count: 64_600 + (count - 1) * 8000 for count in counts}
     recordings = {str(index): in_blocks(np.full(length[count], index + 1)) for index, count in enumerate(counts)}
-    stream(monkeypatch, recordings | {"4": in_blocks(np.full(100, np.nan))})
+    refused = {"4": in_blocks(np.full(100, np.nan)), "6": in_blocks(np.ones(64_600), AudioError("cut short"))}
+    stream(monkeypatch, recordings | refused)
     begun: list[list[int]] = []
 
     def begin(windows: np.ndarray) -> np.ndarray:
@@ -592,11 +593,13 @@ def test_batches_fill_across_recordings(
             on_progress=lambda done: progress.append(done.windows),
         )
     )
-    assert [len(result.window_scores or ()) for result in results] == [0 if i == 4 else n for i, n in enumerate(counts)]
+    assert [len(result.window_scores or ()) for result in results] == [
+        0 if name in refused else count for name, count in zip(recordings, counts, strict=True)
+    ]
     groups: list[list[int | None]] = [[]]
     for index, count in enumerate(counts):
         # One that is refused takes a row that stays empty.
-        for row in [None] if index == 4 else [index] * count:
+        for row in [None] if str(index) in refused else [index] * count:
             groups[-1].append(row)
             if len(groups[-1]) == scorer.batch_size:
                 groups.append([])

@@ -15,8 +15,6 @@ from spectra_jax.audio.samples import describe_not_finite
 class InspectedBlocks:
     """The blocks of a recording, which are hashed, counted and checked as they pass. Iterate over it once.
 
-    From the first sample on that is NaN or infinite, blocks are inspected all the same, but not passed on.
-
     Args:
       blocks: mono float32 samples.
       name: of the recording, for messages.
@@ -47,8 +45,7 @@ class InspectedBlocks:
                 first = first or f"sample {self.num_samples + broken[0]} ({block[broken[0]]})"
                 num_broken += len(broken)
             self.num_samples += len(block)
-            if not num_broken:
-                yield block
+            yield block
         if not self.num_samples:
             raise AudioError(f"{self._name}: holds no samples")
         self.sha256 = digest.hexdigest()

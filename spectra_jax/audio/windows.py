@@ -89,7 +89,7 @@ def prepare_windows(
     fills; a clip shorter than a window has one, which repeats it.
 
     Args:
-      blocks: (samples,) float32 each, mono and finite.
+      blocks: (samples,) float32 each, mono.
       sample_rate: of the blocks, in Hz.
       hop: seconds from one window's start to the next one's; rounded to whole samples, at least one.
       num_samples, preemphasis, target_rate: as in `prepare`.
@@ -98,7 +98,7 @@ def prepare_windows(
       (num_samples,) float32, a new array, all finite.
 
     Raises:
-      AudioError: no samples, an impossible rate, or values too large for float32 once resampled.
+      AudioError: no samples, an impossible rate, or a window with NaN or infinite samples.
     """
     emphasised = pre_emphasise_blocks(resample_blocks(blocks, sample_rate, target_rate), preemphasis)
     for samples in _cut(emphasised, num_samples, max(round(hop * target_rate), 1)):
