@@ -546,10 +546,14 @@ def _all_windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop:
             # To its end all the same, for its length and digest; what is wrong with its samples is the better reason.
             for _ in blocks:
                 pass
+            if blocks.not_finite:
+                raise audio.AudioError(blocks.not_finite) from None
             raise
         finally:
             if blocks.sha256 is not None:
                 clip.seconds, clip.sha256 = blocks.num_samples / stream.rate, blocks.sha256
+        if blocks.not_finite:
+            raise audio.AudioError(blocks.not_finite)
 
 
 class _Decoding:

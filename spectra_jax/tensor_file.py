@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from spectra_jax.untrusted import open_regular, parse_json, printable, read_json
+from spectra_jax.untrusted import open_regular, parse_json, read_json, shortened
 
 # The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -63,7 +63,7 @@ def header_problems(found: Mapping[str, TensorSpec], expected: Mapping[str, Tens
         if spec is None:
             problems.append(f"missing {called} {name} {list(expected[name].shape)}")
         elif want is None:
-            problems.append(f"unexpected tensor {printable(name)} {list(spec.shape)}")
+            problems.append(f"unexpected tensor {shortened(name)} {list(spec.shape)}")
         else:
             if spec.shape != want.shape:
                 problems.append(f"{name} has shape {list(spec.shape)}, expected {list(want.shape)}")
@@ -157,7 +157,7 @@ class ShardedTensorFile:
                 if difference:
                     more = f" and {len(difference) - 1:,} more tensors" if len(difference) > 1 else ""
                     raise TensorFileError(
-                        f"{path}: {shard} {what.format(f'tensor {printable(min(difference))}{more}')}"
+                        f"{path}: {shard} {what.format(f'tensor {shortened(min(difference))}{more}')}"
                     )
         self.metadata: dict[str, str] = {}
         self.specs = {name: spec for file in self._shards.values() for name, spec in file.specs.items()}
@@ -205,7 +205,7 @@ def read_index(path: str | Path) -> dict[str, str]:
         # Nothing but a name, on any system: a path could lead anywhere.
         if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", shard):
             raise TensorFileError(
-                f"{path}: weight_map has {shard!r:.100} for {printable(name, 100)}, which is not the name of a "
+                f"{path}: weight_map has {shard!r:.100} for {shortened(name, 100)}, which is not the name of a "
                 ".safetensors file beside the index"
             )
     if len(shards := set(shard_of.values())) > _MOST_SHARDS:

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from spectra_jax.printable import printable
+
 # No configuration or index of shards comes near this.
 LARGEST_JSON = 16 * 2**20
 # Characters shown of a text in a file.
@@ -50,10 +52,9 @@ def read_bounded(file: BinaryIO, limit: int) -> bytes:
     return content
 
 
-def printable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Text to be shown as it is, without what would steer a terminal, and cut where it is longer than `longest`."""
-    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:longest])
-    return shown if len(text) <= longest else f"{shown}..."
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Text as it can be shown: without what would steer a terminal, and cut where it is longer than `longest`."""
+    return printable(text[:longest]) + ("..." if len(text) > longest else "")
 
 
 def read_json(path: str | Path, limit: int = LARGEST_JSON) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 from spectra_jax.audio import boxes, chunks, containers, frames, ogg
 from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.ffmpeg import FFmpegReader
+from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.libsndfile import LibsndfileReader
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
-from spectra_jax.audio.samples import describe_not_finite
 from spectra_jax.audio.source import Source, View
 
 # Of all channels together, so that no number of them in a header asks for much memory.
@@ -290,31 +289,17 @@ def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_s
     Raises:
       AudioError: as in `read`; or decoding takes longer than five minutes.
     """
-    digest = hashlib.sha256()
-    blocks: list[NDArray[np.float32]] = []
-    num_samples = num_broken = 0
-    first_broken = ""
+    kept: list[NDArray[np.float32]] = []
     with open_stream(path, content) as stream:
-        keep = keep_seconds * stream.rate
-        for block in stream:
-            digest.update(np.ascontiguousarray(block, "<f4").data)
-            if len(broken := np.flatnonzero(~np.isfinite(block))):
-                if not num_broken:
-                    first_broken = f"sample {num_samples + broken[0]} ({block[broken[0]]})"
-                num_broken += len(broken)
-            if num_samples < keep:
-                blocks.append(block[: math.ceil(min(keep - num_samples, len(block)))])
-            num_samples += len(block)
-    if not num_samples:
-        raise AudioError(f"{path}: holds no samples")
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return Decoded(
-        samples,
-        stream.rate,
-        num_samples,
-        digest.hexdigest(),
-        describe_not_finite(num_broken, num_samples, first_broken),
-    )
+        left = keep_seconds * stream.rate
+        blocks = InspectedBlocks(stream, str(path))
+        for block in blocks:
+            if left > 0:
+                kept.append(block[: math.ceil(min(left, len(block)))])
+                left -= len(block)
+    assert blocks.sha256 is not None
+    samples = np.concatenate([np.zeros(0, np.float32), *kept])
+    return Decoded(samples, stream.rate, blocks.num_samples, blocks.sha256, blocks.not_finite)
 
 
 def _open_file(file: Path) -> BinaryIO:

@@ -25,7 +25,7 @@ def info(
     from spectra_jax.precision import PRECISIONS
     from spectra_jax.pretrained import open_checkpoint
     from spectra_jax.tensor_file import open_tensors
-    from spectra_jax.untrusted import printable
+    from spectra_jax.untrusted import shortened
 
     checkpoint = open_checkpoint(model)
     config, encoder = checkpoint.config, checkpoint.config.encoder
@@ -49,5 +49,5 @@ def info(
         **{key.replace("_", " "): value for key, value in sorted(checkpoint.provenance.items())},
     }
     for key, value in rows.items():
-        table.add_row(Text(printable(key)), Text(printable(value)))
+        table.add_row(Text(shortened(key)), Text(shortened(value)))
     stdout().print(table)
