@@ -6,6 +6,7 @@ FFmpeg reads on where such a file was cut, and returns what there is.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from spectra_jax.audio.errors import AudioError
@@ -45,9 +46,11 @@ def check_mp4(source: Source, start: int) -> tuple[int, int]:
     """
     file_end = start
     packets = 0
-    names = []
+    names: Counter[bytes] = Counter()
+    last = b""
     for name, content, end in _mp4_boxes(source, start, source.size, top=True):
-        names.append(name)
+        names[name] += 1
+        last = name
         file_end = end
         if end > source.size:
             raise AudioError(
@@ -56,13 +59,13 @@ def check_mp4(source: Source, start: int) -> tuple[int, int]:
             )
         if name in _PARENTS:
             packets += _packets_of_fragments(source, content, end)
-    if names.count(b"moov") > 1:
+    if names[b"moov"] > 1:
         raise AudioError("several files in one: an MP4 with more than one index (moov)")
     if b"moov" not in names:
         raise AudioError("cut short: an MP4 without its index (moov), which recorders write last")
     if b"mdat" not in names:
         raise AudioError("cut short: an MP4 without samples (mdat)")
-    if names[-1] == b"moof":
+    if last == b"moof":
         raise AudioError("cut short: its last fragment has no samples (mdat)")
     return file_end, packets
 

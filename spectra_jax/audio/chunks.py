@@ -316,11 +316,16 @@ def svx(source: Source, start: int) -> Plan:
 def caf(source: Source, start: int) -> Plan:
     """Apple's Core Audio Format."""
     found = None
+    block = 1
     for chunk in chunks(source, start + 8, "big", size_bytes=8):
+        if chunk.name == b"desc":
+            # 0 where packets differ in length.
+            block = max(source.integer(chunk.start + 16, 4), 1)
         if chunk.name == b"data":
             found = chunk
             if chunk.size >= 1 << 63:  # -1: up to the end of the file, which libsndfile does not know.
                 held = source.size - chunk.start
+                _check_streamed(source, chunk.start + 4, held - 4, block)
                 return Plan(_patched(source, start, source.size, [(chunk.start - 8, 8, held)], "big"), "caf")
         if chunk.start + chunk.size > source.size:
             held = source.size - chunk.start

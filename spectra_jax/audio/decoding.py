@@ -23,7 +23,7 @@ from spectra_jax.audio.ffmpeg import FFmpegReader
 from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.libsndfile import LibsndfileReader
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
-from spectra_jax.audio.source import Source, View
+from spectra_jax.audio.source import Source, View, append
 
 # Of all channels together, so that no number of them in a header asks for much memory.
 _BLOCK_SAMPLES = 1 << 16
@@ -231,12 +231,14 @@ def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
         pieces, num_samples = frames.mp3(source, start)
         return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples)
     length_of, samples_of, name, container, magic = _FRAMES[kind]
-    walked = list(frames.walk(source, start + magic, length_of, name))
-    at_least = sum(samples_of(source.read(begin, 16)) for begin, _ in walked)
+    pieces = [source.read(start, magic)]
+    at_least = 0
+    for begin, end in frames.walk(source, start + magic, length_of, name):
+        append(pieces, begin, end)
+        at_least += samples_of(source.read(begin, 16))
     if container == "ac3" and source.integer(start + 5, 1) >> 3 > 10:
         container = "eac3"
-    view = View(source, [source.read(start, magic), *frames.join(walked)])
-    return lambda: FFmpegReader(view, container, at_least)
+    return lambda: FFmpegReader(View(source, pieces), container, at_least)
 
 
 def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:
@@ -261,6 +263,8 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Decoders that find an error stop there: they never conceal it, nor go on behind it.
 _CODEC_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
-
-
 # A header counts the samples that the encoder added before the recording, and some round to packets.
 _SECONDS_TOLERANCE = 0.15
 

@@ -6,10 +6,10 @@ that is not complete, is seen before anything is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from spectra_jax.audio.errors import AudioError
-from spectra_jax.audio.source import Piece, Source
+from spectra_jax.audio.source import Piece, Source, append
 
 # The longest that may follow the last frame without being a tag: a newline, padding, the end of a page.
 TRAILING_BYTES = 1024
@@ -155,19 +155,6 @@ def walk(source: Source, start: int, length_of: FrameLength, name: str) -> Itera
             raise AudioError(f"damaged: byte {position:,} begins no {name} frame")
 
 
-def join(ranges: Iterable[tuple[int, int]]) -> list[Piece]:
-    """The same ranges of the file, as few as they can be."""
-    joined: list[Piece] = []
-    start = end = -1
-    for begin, stop in ranges:
-        if begin != end:
-            if end > start:
-                joined.append((start, end))
-            start = begin
-        end = stop
-    return [*joined, (start, end)] if end > start else joined
-
-
 def without_tags(source: Source) -> int:
     """Where a file ends without the tags (ID3v1, APE) behind it."""
     end = source.size
@@ -210,7 +197,7 @@ def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
     Raises:
       AudioError: cut short or damaged; a describing frame states more frames than follow it.
     """
-    kept: list[tuple[int, int]] = []
+    kept: list[Piece] = []
     stated = (0, 0)
     num_added = _added_by_lame(source.read(start, 256))
     number = num_bytes = num_samples = 0
@@ -225,9 +212,9 @@ def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
             num_samples += mp3_samples(header)
         num_bytes += end - begin
         if not kept or not described:
-            kept.append((begin, end))
+            append(kept, begin, end)
     _check_number(stated, number, num_bytes)
-    return join(kept), num_samples - num_added
+    return kept, num_samples - num_added
 
 
 def _check_number(stated: tuple[int, int], number: int, num_bytes: int) -> None:

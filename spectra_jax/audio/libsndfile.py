@@ -13,8 +13,9 @@ from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
 
-# What libsndfile calls the length of a FLAC or an Ogg stream that states none.
+# libsndfile's number of this error.
 _UNSUPPORTED_ENCODING = 4
+# What libsndfile calls the length of a FLAC or an Ogg stream that states none.
 _UNKNOWN_FRAMES = 1 << 62
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from spectra_jax.audio.errors import AudioError
-from spectra_jax.audio.source import Piece, Source
+from spectra_jax.audio.source import Piece, Source, append
 
 _HEADER_BYTES = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
@@ -86,11 +86,7 @@ def _append(stream: OggStream, page: _Page, source: Source) -> None:
     stream.next_sequence = (page.sequence + 1) & 0xFFFF_FFFF
     stream.unfinished = page.unfinished
     stream.ended = bool(page.flags & _LAST)
-    last = stream.pieces[-1] if stream.pieces else None
-    if isinstance(last, tuple) and last[1] == page.start:
-        stream.pieces[-1] = (last[0], page.end)
-    else:
-        stream.pieces.append((page.start, page.end))
+    append(stream.pieces, page.start, page.end)
 
 
 def _check_ends(serials: dict[int, OggStream]) -> None:

@@ -18,6 +18,15 @@ _READ_BYTES = 1 << 18
 Piece = bytes | tuple[int, int]
 
 
+def append(pieces: list[Piece], start: int, end: int) -> None:
+    """Add a piece of the file, to the one before it where it follows that one: a file has very many frames."""
+    last = pieces[-1] if pieces else None
+    if isinstance(last, tuple) and last[1] == start:
+        pieces[-1] = (last[0], end)
+    else:
+        pieces.append((start, end))
+
+
 class Source:
     """A file that is open, or bytes in memory.
 
