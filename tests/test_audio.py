@@ -138,7 +138,7 @@ def test_plain_reasons_have_their_own_sentence(tmp_path: Path) -> None:
     assert refusal(save(tmp_path / "none.wav", noise(0))).endswith(": holds no samples")
     assert refusal(save(tmp_path / "clip.wav", noise(9)) / "inside.wav").endswith(": Not a directory")
     assert "headerless" in refusal(save(tmp_path / "clip.raw", noise(9), format="RAW", subtype="PCM_16"))
-    assert "null byte" in refusal(Path("a\0b.wav"))
+    assert "embedded null" in refusal(Path("a\0b.wav"))
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
