@@ -215,7 +215,7 @@ def _kind(member: tarfile.TarInfo) -> str | None:
     if posixpath.basename(member.name).startswith("."):
         return "hidden"
     if not member.isfile():
-        return "links" if member.islnk() or member.issym() else "pipes or devices"
+        return "link" if member.islnk() or member.issym() else "special file"
     suffix = PurePosixPath(member.name).suffix.lower()
     return "clip" if suffix in AUDIO_SUFFIXES else "json" if suffix == ".json" else None
 
