@@ -289,7 +289,7 @@ class _Archive:
             before = self.tar.offset
             if self.compressed and member.size > self.max_clip_bytes:
                 # To pass over it is to decompress it.
-                raise _DamagedError(printable(self._too_large(member)))
+                raise InputError(f"{self.shard}/{printable(self._too_large(member))}")
             yield member
 
     def clip(self, member: tarfile.TarInfo) -> tuple[bytes | None, str | None]:
