@@ -472,4 +472,4 @@ def test_files_of_one_name_are_said_to_be_called_by_their_paths(
         (tmp_path / "clips" / folder / "0.flac").write_bytes((CLIPS / "june_00.flac").read_bytes())
     assert spectra(monkeypatch, "score", "--model", "demo", "--batch-size", 1, "clips", "-o", "s.txt") == 0
     assert [line.split()[0] for line in (tmp_path / "s.txt").read_text().splitlines()] == ["fake/0.flac", "real/0.flac"]
-    assert "2 trials whose file names others have too: their ids are their paths" in capsys.readouterr().err
+    assert "2 trials with file names that are not unique: their paths are their ids" in capsys.readouterr().err

@@ -347,14 +347,14 @@ def test_what_a_folder_holds_beside_clips_is_counted_and_named(tmp_path: Path) -
         "without suffix": 1,
         ".json": 1,
         ".indeed": 1,
-        "links to a folder that is read already": 1,
+        "repeated folder": 1,
     }
     (line,) = trials.notes()
     assert line.startswith("8 files left out: 2 ")
     assert line.count(str(tmp_path)) == 5 and line.endswith(", ...)")
     assert collect([tmp_path / "1.wav"]).notes() == []
     counts = dict(collect([tmp_path / "*"]).left_out.counts)
-    assert counts == {".txt": 2, "without suffix": 1, ".indeed": 1, "hidden": 2, "folders": 1}
+    assert counts == {".txt": 2, "without suffix": 1, ".indeed": 1, "hidden": 2, "folder": 1}
 
 
 def test_a_folder_of_recordings_is_scored_whole() -> None:
@@ -469,8 +469,8 @@ def test_a_shard_names_its_members_that_are_not_used(tmp_path: Path) -> None:
         ".txt": 1,
         ".cls": 1,
         "hidden": 1,
-        "links": 2,
-        "pipes or devices": 1,
+        "link": 2,
+        "special file": 1,
         ".json": 1,
     }
 

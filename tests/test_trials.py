@@ -166,7 +166,7 @@ def test_files_of_one_name_are_called_by_their_paths(tmp_path: Path, monkeypatch
     assert [trial.utterance_id for trial in trials.from_(3)] == ["real/0.wav", "1"]
     (note,) = trials.notes()
     assert note == (
-        "3 trials whose file names others have too: their ids are their paths (fake/0.flac, fake/0.wav, real/0.wav)"
+        "3 trials with file names that are not unique: their paths are their ids (fake/0.flac, fake/0.wav, real/0.wav)"
     )
     assert trials.digest == collect([tmp_path]).digest
     # In two folders the relative paths may be the same, too.

@@ -162,7 +162,7 @@ class Trials(Collection[Trial]):
         if self._renamed:
             more = ", ..." if self._renamed > len(self._renames) else ""
             lines.append(
-                f"{count(self._renamed, 'trial')} whose file names others have too: their ids are their paths "
+                f"{count(self._renamed, 'trial')} with file names that are not unique: their paths are their ids "
                 f"({', '.join(map(printable, self._renames))}{more})"
             )
         return lines

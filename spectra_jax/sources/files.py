@@ -106,7 +106,7 @@ def walk(folder: Path, left_out: LeftOut, *, every: bool = False) -> Iterator[Pa
             else:
                 left_out.add(path)
         elif (place := os.path.realpath(path)) in entered:
-            left_out.add(path, "links to a folder that is read already")
+            left_out.add(path, "repeated folder")
         else:
             entered.add(place)
             pending.append(iter(_entries(path, left_out)))
@@ -143,7 +143,7 @@ def matching(pattern: str, left_out: LeftOut, wanted: Callable[[PurePath], bool]
         (hidden if is_hidden else folders if is_folder else files).add(path)
     # What is in a folder may be matched as well.
     folders -= {parent for path in files | hidden for parent in path.parents}
-    for paths, kind in ((files, None), (hidden, "hidden"), (folders, "folders")):
+    for paths, kind in ((files, None), (hidden, "hidden"), (folders, "folder")):
         for path in sorted(paths):
             if kind or not wanted(path):
                 left_out.add(path, kind)

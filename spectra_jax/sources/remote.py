@@ -113,8 +113,10 @@ def fetch(url: str, max_bytes: int = MAX_CLIP_BYTES) -> bytes:
     thread = Thread(target=read, daemon=True)
     thread.start()
     thread.join(FETCH_SECONDS)
+    # Asked before it is told to stop, after which it may still hand over what it has so far.
+    complete = not thread.is_alive()
     given_up.set()
-    if not found:
+    if not complete:
         raise InputError(f"{url}: cannot be read: not complete after {FETCH_SECONDS:g} s")
     if isinstance(found[0], InputError):
         raise found[0]

@@ -16,6 +16,7 @@ _EXAMPLES = 5
 # Distinct suffixes that are counted one by one. Names such as `scan.0001` would make a kind each.
 _KINDS = 100
 _KINDS_SHOWN = 10
+_NOUNS = ("folder", "repeated folder", "link", "special file")
 
 
 def stamp_of(file: Path | str) -> str | None:
@@ -32,7 +33,7 @@ class LeftOut:
     """What was found beside the trials and is not scored: how many files of which kind, and examples.
 
     Attributes:
-      counts: how many by kind: a suffix such as `.txt`, "hidden", "without suffix", "links", "folders" and others.
+      counts: how many by kind: a suffix such as `.txt`, "hidden", "without suffix", "link", "folder" and others.
       unreadable: what could not be looked into, such as a folder without permission, and why: the first few. There may
         be clips in it.
     """
@@ -88,7 +89,10 @@ class LeftOut:
         """For the user: a line that counts what was left out, and one that names what could not be read."""
         lines = []
         if self.counts:
-            kinds = [f"{number:,} {printable(kind)}" for kind, number in self.counts.most_common(_KINDS_SHOWN)]
+            kinds = [
+                count(number, kind) if kind in _NOUNS else f"{number:,} {printable(kind)}"
+                for kind, number in self.counts.most_common(_KINDS_SHOWN)
+            ]
             if others := len(self) - sum(number for _, number in self.counts.most_common(_KINDS_SHOWN)):
                 kinds.append(f"{others:,} others")
             # One of each kind before a second of any.

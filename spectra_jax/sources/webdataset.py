@@ -215,7 +215,7 @@ def _kind(member: tarfile.TarInfo) -> str | None:
     if posixpath.basename(member.name).startswith("."):
         return "hidden"
     if not member.isfile():
-        return "links" if member.islnk() or member.issym() else "pipes or devices"
+        return "link" if member.islnk() or member.issym() else "special file"
     suffix = PurePosixPath(member.name).suffix.lower()
     return "clip" if suffix in AUDIO_SUFFIXES else "json" if suffix == ".json" else None
 
@@ -289,7 +289,7 @@ class _Archive:
             before = self.tar.offset
             if self.compressed and member.size > self.max_clip_bytes:
                 # To pass over it is to decompress it.
-                raise _DamagedError(printable(self._too_large(member)))
+                raise InputError(f"{self.shard}/{printable(self._too_large(member))}")
             yield member
 
     def clip(self, member: tarfile.TarInfo) -> tuple[bytes | None, str | None]:
