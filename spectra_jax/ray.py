@@ -173,6 +173,8 @@ class PartMaker:
             work.scoring.scorer(),
             part_size=work.part_size,
             listening=work.listening,
+            # Whether ids may be escaped was decided where the run was started.
+            escape_ids=True,
         )
 
     def __call__(self, batch: Mapping[str, Any]) -> pa.Table:

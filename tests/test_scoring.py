@@ -706,22 +706,48 @@ def test_groups_are_flushed(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.
     assert begun == [3, 2, 3, 2, 1]
 
 
-def test_waiting_is_told_apart(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """In the place of `time`: a clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_listing_and_the_device_are_timed_apart(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
     def listed() -> Iterator[Trial]:
-        for place in range(6):
-            time.sleep(0.02)
-            yield Trial(str(place), Path("x.wav"))
+        for index in range(6):
+            clock.now += 1
+            yield Trial(str(index), Path("x.wav"))
 
-    def slow(*_: object, **__: object) -> audio.Decoded:
-        time.sleep(0.05)
-        return as_decoded(clip(1))
+    def collected(windows: np.ndarray, begun: object) -> tuple[np.ndarray, np.ndarray]:
+        del begun
+        clock.now += 10 * len(windows)
+        return np.zeros((len(windows), 2)), np.zeros(len(windows), bool)
 
-    monkeypatch.setattr("spectra_jax.audio.decode", slow)
-    monkeypatch.setattr("spectra_jax.scoring._DECODERS", 1)
+    monkeypatch.setattr("spectra_jax.scoring.time", clock)
+    monkeypatch.setattr("spectra_jax.audio.decode", lambda *_, **__: as_decoded(clip(1)))
     monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
+    monkeypatch.setattr(scorer, "_end", collected)
     waited = Waited()
-    list(scorer.score_trials(listed(), waited=waited))
-    assert 0.12 <= waited.seconds["listing"] < 0.2
-    # Clips are decoded while others are listed.
-    assert 0.1 < waited.seconds["decoding"] < 0.35
-    assert waited.seconds["device"] < 0.05
+    assert len(list(scorer.score_trials(listed(), waited=waited))) == 6
+    assert waited.seconds == {"listing": 6, "decoding": 0, "device": 60}
+
+
+def test_what_waits_within_another_wait_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("spectra_jax.scoring.time", clock)
+    waited = Waited()
+
+    def passing(items: Iterable[int], seconds: float) -> Iterator[int]:
+        for item in items:
+            clock.now += seconds
+            yield item
+
+    decoded = waited.timed("decoding", passing(waited.timed("listing", passing(range(4), 1)), 5), without="listing")
+    assert list(decoded) == [0, 1, 2, 3]
+    assert waited.seconds == {"listing": 4, "decoding": 20, "device": 0}

@@ -101,6 +101,9 @@ class BulkRun:
         self.scorer, self.listening = scorer, listening
         self._escape_ids = escape_ids
         self._process, self._max_errors = process, max_errors
+        if not escape_ids:
+            # Now, not when the score file is written.
+            trials.require_plain_ids()
         which, processes = process
         if not 0 <= which < processes:
             raise InputError(f"process {which} of {processes}: numbers from 0 to {processes - 1} are expected")

@@ -12,7 +12,17 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spectra_jax.cli.calibrate import calibrated_result, read_calibration
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or, say, say_left_out, stderr, stdout
+from spectra_jax.cli.options import (
+    Debug,
+    Model,
+    PrecisionOption,
+    count_or,
+    say,
+    say_left_out,
+    stderr,
+    stdout,
+    will_write,
+)
 from spectra_jax.hub import PUBLISHED
 from spectra_jax.printable import printable
 from spectra_jax.trials import MAX_CLIP_BYTES
@@ -192,6 +202,7 @@ def score(
         raise InputError("--calibration is for score files; `spectra-jax calibrate` takes a folder's scores.txt too")
     if file is not None:
         results.check_output(file)
+        will_write(file)
     listed = sources.collect(inputs, ids=ids, max_clip_bytes=max_clip_bytes)
     is_txt = folder is not None or (file is not None and file.suffix.lower() == ".txt")
     if is_txt and not escape_ids:

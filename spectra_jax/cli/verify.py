@@ -162,26 +162,38 @@ def _show(divergence: Divergence) -> None:
 def _verify_reported(names: list[str], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.table import Table
     from rich.text import Text
 
     from spectra_jax.arena.reported import verify_reported
+    from spectra_jax.console import Column, print_table
 
     rows = verify_reported(names)
     fetched = [row for row in rows if row.unreachable is None]
     if as_json:
         typer.echo(json.dumps([asdict(row) | {"difference": row.difference} for row in rows], indent=1))
     elif fetched:
-        grid = Table(title="EER in percent, reported and recomputed")
-        for name in ("dataset", "reported", "recomputed", "difference", "may differ by", "trials", ""):
-            grid.add_column(name, justify="left" if name in ("dataset", "") else "right")
-        for row in fetched:
-            recomputed = "-" if row.recomputed is None else f"{row.recomputed:.6f}"
-            difference = "-" if row.difference is None else f"{row.difference:+.1e}"
-            trials = "-" if row.trials is None else f"{row.trials:,}"
-            numbers = (row.reported, recomputed, difference, f"{row.tolerance:.0e}", trials)
-            grid.add_row(row.dataset, *numbers, "see below" if row.problem else "the same")
-        stdout().print(grid)
+        columns = [
+            Column("dataset", "text"),
+            Column("reported", "number"),
+            Column("recomputed", "number"),
+            Column("difference", "number", optional=2),
+            Column("may differ by", "number", optional=1),
+            Column("trials", "number", optional=3),
+            Column(""),
+        ]
+        cells = [
+            (
+                row.dataset,
+                row.reported,
+                "-" if row.recomputed is None else f"{row.recomputed:.6f}",
+                "-" if row.difference is None else f"{row.difference:+.1e}",
+                f"{row.tolerance:.0e}",
+                "-" if row.trials is None else f"{row.trials:,}",
+                "see below" if row.problem else "the same",
+            )
+            for row in fetched
+        ]
+        print_table(stdout(), columns, cells, title="EER in percent, reported and recomputed")
         # Sentences in a column of a terminal would have a word or two on each line.
         for row in fetched:
             if row.problem:
