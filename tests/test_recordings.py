@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -16,7 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy import signal
 
-from spectra_jax.audio import AudioError, decode, open_stream, read
+from spectra_jax.audio import AudioError, decode, decoding, open_stream, read
 from spectra_jax.audio.containers import DECODABLE_SUFFIXES
 from spectra_jax.audio.frames import mp3_frame, walk
 from spectra_jax.audio.ogg import checksum
@@ -551,3 +552,47 @@ def test_a_title_that_is_not_utf8_is_no_reason_to_refuse() -> None:
     content = encoded("matroska", "flac", tones(4000, 16000, 1))
     assert b"Lavf" in content
     assert length(content.replace(b"Lavf", b"L\xff\xfef")) == 4000
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF"])
+def test_a_file_that_cannot_be_read_on_is_not_called_cut_short(
+    container: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Unreadable(io.BytesIO):
+        """As on a disk with a bad sector."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            if 500_000 < self.tell() < 1_000_000:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    content = sound(container, audio=noise(1_000_000))
+    monkeypatch.setattr(decoding, "_open_file", lambda _: Unreadable(content))
+    with pytest.raises(AudioError, match=f"^clip: cannot be read: {os.strerror(errno.EIO)}$"):
+        decode("clip")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [IndexError("out of range"), MemoryError(), ZeroDivisionError("division by zero")])
+def test_a_decoder_that_fails_costs_its_recording_alone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(decoding.LibsndfileReader, "blocks", fail)
+    with pytest.raises(AudioError, match=f"^clip: cannot be decoded: {type(error).__name__}"):
+        decode("clip", sound("WAV"))
+
+
+def test_a_small_file_is_read_once() -> None:
+    class Counted(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    file = Counted(sound("WAV"))
+    source = Source(file)
+    for start in (0, source.size - 4, 8, source.size):
+        assert source.read(start, 16) == file.getvalue()[start : start + 16]
+    assert file.reads == 1

@@ -259,12 +259,16 @@ def _open_ogg(source: Source, link: ogg.OggStream) -> _Reader:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a recording, as an `AudioError` that names it."""
     try:
         yield
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
     except OSError as error:
         raise AudioError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # A parser or a decoder that fails on bytes that nobody thought of costs this recording, and never a whole run.
+        raise AudioError(f"{name}: cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # libsndfile's number of this error.
 _UNSUPPORTED_ENCODING = 4
@@ -30,6 +34,30 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+class _Input:
+    """A file as libsndfile reads it, which takes one that can no longer be read for one that ends.
+
+    Errors in its callbacks would be printed, and lost.
+    """
+
+    def __init__(self, file: View) -> None:
+        self.seek, self.tell = file.seek, file.tell
+        self._file = file
+        self._failure: OSError | None = None
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            self._failure = error
+            return 0
+
+    def raise_failure(self) -> None:
+        """Raises OSError: the file could not be read to its end."""
+        if self._failure is not None:
+            raise self._failure
+
+
 class LibsndfileReader:
     """A recording that libsndfile decodes.
 
@@ -43,12 +71,15 @@ class LibsndfileReader:
     Raises:
       UnsupportedCodecError: libsndfile lacks its codec.
       AudioError: libsndfile cannot open it for another reason.
+      OSError: the file cannot be read, here or from the blocks.
     """
 
     def __init__(self, file: View, total: int | None = None, *, md5: bytes | None = None, bits: int = 16) -> None:
+        self._input = _Input(file)
         try:
-            self._sound = _SoundFile(file)
+            self._sound = _SoundFile(self._input)
         except soundfile.LibsndfileError as error:
+            self._input.raise_failure()
             kind = UnsupportedCodecError if error.code == _UNSUPPORTED_ENCODING else AudioError
             raise kind(_explain(error)) from error
         self.rate = int(self._sound.samplerate)
@@ -73,7 +104,9 @@ class LibsndfileReader:
                 yield to_mono(block)
                 done += len(block)
         except soundfile.LibsndfileError as error:
+            self._input.raise_failure()
             raise AudioError(_explain(error)) from error
+        self._input.raise_failure()
         if self._total is not None:
             if done < self._total:
                 raise AudioError(f"cut short: {done:,} of the {self._total:,} samples that its header states")

@@ -45,7 +45,9 @@ class Source:
         A read of a few bytes takes a quarter of a megabyte with it, since those who look for frames ask again soon.
         """
         offset = start - self._start
-        if offset < 0 or offset + length > len(self._bytes):
+        # What ends with the file holds all that there is: a small file is read once.
+        end = min(start + length, self.size)
+        if offset < 0 or end > self._start + len(self._bytes):
             self._file.seek(start)
             self._start, self._bytes, offset = start, self._file.read(max(length, _READ_BYTES)), 0
         return self._bytes[offset : offset + length]
