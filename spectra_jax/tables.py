@@ -9,8 +9,8 @@ semicolon, bar or tab that the first line has, or else by white space.
 
 from __future__ import annotations
 
-import codecs
 import csv
+import io
 import json
 import math
 import os
@@ -18,17 +18,21 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import IO, Any
 
 import numpy as np
 
 from spectra_jax.conventions import COLUMN_NAMES, Match, Role, column_name, known_names
 from spectra_jax.trials import InputError, count, examples, reading_parquet
 
-# A line of a table is a few hundred bytes; a transcript may have thousands.
-LONGEST_LINE = 1_000_000
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# In characters. A line of a table has a few hundred; a transcript may have thousands.
+LONGEST_LINE = 1 << 24
+# Bytes that are not UTF-8, and the marks of UTF-16, as Python's "surrogateescape" decodes them.
+_NOT_UTF8 = re.compile(r"[\udc80-\udcff]")
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
 # In the order in which a first line is searched for them.
 _DELIMITERS = "\t|;,"
 
@@ -50,84 +54,94 @@ def require_plain_file(path: Path) -> None:
         raise InputError(f"{path}: not a plain file but a pipe or a device; save its content to a file first")
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+def text_lines(path: Path | str, file: IO[bytes] | None = None) -> Iterator[tuple[int, str]]:
     """Line number and text of each line, without its end, a line in memory at a time.
+
+    Args:
+      path: of the file, which messages name.
+      file: where to read it from, if not from that path; left open.
 
     Raises:
       InputError: it cannot be read, is not UTF-8 text, or has a line longer than any table's; the line is named.
     """
-    require_plain_file(path)
+    if file is None:
+        require_plain_file(Path(path))
+        try:
+            with Path(path).open("rb") as opened:
+                yield from text_lines(path, opened)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        return
+    # Spreadsheets write a byte order mark. What is not UTF-8 is looked for in each line, so that the line is known.
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
-        with path.open("rb") as file:
-            if file.read(2) in _UTF16:
-                raise InputError(f"{path}: UTF-16 text; save it as UTF-8")
-            file.seek(0)
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                yield number, _decoded(path, number, line)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), ""), start=1):
+            _check_line(path, number, line)
+            yield number, line.rstrip("\r\n")
+    finally:
+        # Not closed with it. Whoever stops reading early may have closed it before.
+        with suppress(ValueError):
+            text.detach()
 
 
-def _decoded(path: Path, number: int, line: bytes) -> str:
-    place = f"{path}, line {number}"
-    if len(line) > LONGEST_LINE:
-        raise InputError(f"{place}: longer than {LONGEST_LINE:,} bytes, so this is no table of trials")
-    if b"\0" in line:
-        raise InputError(f"{place}: NUL bytes, as in UTF-16 text or a binary file; save it as UTF-8 text")
-    if number == 1:
-        # Spreadsheets write a byte order mark.
-        line = line.removeprefix(codecs.BOM_UTF8)
-    try:
-        return line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8 text; save it as UTF-8") from error
+def _check_line(path: Path | str, number: int, line: str) -> None:
+    where = f"{path}, line {number}"
+    if len(line) == LONGEST_LINE:
+        raise InputError(f"{where}: longer than {LONGEST_LINE:,} characters, so this is no table of trials")
+    if number == 1 and line.startswith(_UTF16):
+        raise InputError(f"{where}: UTF-16 text; save it as UTF-8")
+    if not line.isascii() and _NOT_UTF8.search(line):
+        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
+    if "\0" in line:
+        raise InputError(f"{where}: NUL bytes, as in UTF-16 text or a binary file; save it as UTF-8 text")
 
 
-def text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped cells of each line that is not blank.
+def text_rows(
+    path: Path | str, file: IO[bytes] | None = None, *, otherwise: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells of each line that is not blank, a few lines in memory at a time.
+
+    Args:
+      path, file: as in `text_lines`.
+      otherwise: what separates cells where the first line has no delimiter; None for white space.
 
     Raises:
       InputError: as `text_lines`, or quotes that do not close.
     """
-    lines = text_lines(path)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
-        return
-    delimiter = _delimiter(path, first[1])
-    if delimiter is None:
-        yield first[0], first[1].split()
-        yield from ((number, line.split()) for number, line in lines if line.strip())
-        return
-    number = first[0]
+    number = 0
 
-    def remaining() -> Iterator[str]:
+    def lines() -> Iterator[str]:
         nonlocal number
-        yield first[1] + "\n"
-        for number, line in lines:  # noqa: B007 (for messages)
+        for number, line in text_lines(path, file):  # noqa: B007 (for messages)
             yield line + "\n"
 
+    remaining = lines()
+    first = next((line for line in remaining if line.strip()), None)
+    if first is None:
+        return
     try:
-        for row in csv.reader(remaining(), delimiter=delimiter, strict=True):
+        delimiter = _delimiter(PurePath(path).suffix.lower(), first.strip()) or otherwise
+        given = chain([first], remaining)
+        rows = csv.reader(given, delimiter=delimiter, strict=True) if delimiter else map(str.split, given)
+        for row in rows:
             if any(cell.strip() for cell in row):
                 yield number, [cell.strip() for cell in row]
     except csv.Error as error:
         raise InputError(f"{path}, line {number}: {error}") from error
 
 
-def _delimiter(path: Path, line: str) -> str | None:
+def _delimiter(suffix: str, line: str) -> str | None:
     """What separates the cells of a first line; None for white space."""
     there = [delimiter for delimiter in _DELIMITERS if delimiter in line]
     if not there:
         return None
-    if path.suffix.lower() not in (".csv", ".tsv") and len(line.split()) > 1:
+    if suffix not in (".csv", ".tsv") and len(line.split()) > 1:
         # Ids of a list whose fields are separated by spaces may have commas, and tabs may line its columns up.
         header = known_names(re.split(f"[{re.escape(_DELIMITERS)}]", line)) > 1
         if not header and not ("\t" in line and all(cell.strip() for cell in line.split("\t"))):
             return None
     # A header may have other delimiters within quotes. Among equals, a .csv's is the comma.
-    there.sort(key=lambda delimiter: delimiter != "," or path.suffix.lower() != ".csv")
+    there.sort(key=lambda delimiter: delimiter != "," or suffix != ".csv")
     return max(there, key=lambda delimiter: known_names(next(csv.reader([line], delimiter=delimiter))))
 
 

@@ -5,31 +5,23 @@ Where trials come from is in `spectra_jax.sources`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path, PurePath
-from typing import IO, Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal
 
 from spectra_jax.conventions import is_bonafide
 from spectra_jax.printable import printable
 
 Label = Literal["bonafide", "spoof"]
 
-MANIFEST_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-
 # Of a clip that is read into memory whole: from a URL or a tar shard.
 MAX_CLIP_BYTES = 1 << 30
 
 _EXAMPLES = 5
-# Of a manifest, in characters: far longer than any path and label.
-_LONGEST_LINE = 1 << 24
-_OTHER_DELIMITERS = ";\t|"
 
 
 class InputError(ValueError):
@@ -114,27 +106,6 @@ def json_object(place: str, text: str | bytes) -> dict[str, Any]:
     return found
 
 
-def json_lines(name: str, file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line of a .jsonl that is not blank, a line in memory at a time.
-
-    Raises:
-      InputError: a line that is not valid JSON, no object, or longer than 16 MiB.
-    """
-    # A store's own file has no limit on a line.
-    buffered = io.BufferedReader(cast(io.RawIOBase, file))
-    try:
-        for line, text in enumerate(iter(lambda: buffered.readline(_LONGEST_LINE), b""), start=1):
-            if len(text) == _LONGEST_LINE:
-                raise InputError(f"{name}, line {line}: longer than {_LONGEST_LINE:,} bytes; is it a text file?")
-            # Some editors write a byte order mark.
-            text = text.removeprefix(b"\xef\xbb\xbf" if line == 1 else b"").strip()
-            if text:
-                yield line, json_object(f"{name}, line {line}", text)
-    finally:
-        # Not closed with it: whoever opened the file does that.
-        buffered.detach()
-
-
 @contextmanager
 def reading_parquet(name: Path | str) -> Iterator[None]:
     """What pyarrow says of a file that it cannot read, as an error for people.
@@ -149,68 +120,6 @@ def reading_parquet(name: Path | str) -> Iterator[None]:
     # OSError: a damaged footer, too. UnicodeDecodeError: text that is no UTF-8.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: no readable parquet file: {str(error).splitlines()[0]}") from error
-
-
-def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple[int, list[str]]]:
-    """Line number and stripped cells of each line of a .csv or .tsv that is not blank, a few lines in memory at a time.
-
-    Cells of a .tsv are separated by tabs, and those of a .csv by what separates the cells of its first line: commas,
-    or where it has none outside of quotes, the most frequent of semicolon, tab and vertical bar.
-
-    Args:
-      path: of the file.
-      file: where to read it from, if not there.
-
-    Raises:
-      InputError: it cannot be read; the line is named.
-    """
-    if file is None:
-        try:
-            opened = Path(path).open("rb")  # noqa: SIM115
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        with opened, closing(csv_rows(path, opened)) as rows:
-            yield from rows
-        return
-    # -sig: spreadsheets write a byte order mark.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    reader = csv.reader(())
-    try:
-        lines, head = _lines(path, text), list[str]()
-        for line in lines:
-            head.append(line)
-            if line.strip():
-                break
-        delimiter = MANIFEST_DELIMITERS[PurePath(path).suffix.lower()]
-        if delimiter == "," and head:
-            delimiter = _delimiter(head[-1])
-        reader = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, [cell.strip() for cell in row]
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
-    except UnicodeDecodeError as error:
-        if Path(path).is_file():
-            read_text(Path(path))  # names the very line
-        raise InputError(f"{path}, after line {reader.line_num}: not UTF-8 text") from error
-    finally:
-        # Not closed with it: whoever opened the file does that.
-        text.detach()
-
-
-def _lines(path: Path | str, text: io.TextIOWrapper) -> Iterator[str]:
-    for number, line in enumerate(iter(lambda: text.readline(_LONGEST_LINE), ""), start=1):
-        if len(line) == _LONGEST_LINE:
-            raise InputError(f"{path}, line {number}: longer than {_LONGEST_LINE:,} characters; is it a text file?")
-        yield line
-
-
-def _delimiter(header: str) -> str:
-    """What separates the cells of a .csv, by its first line."""
-    plain = re.sub(r'"[^"]*"', "", header)
-    most = max(_OTHER_DELIMITERS, key=plain.count)
-    return most if "," not in plain and most in plain else ","
 
 
 def parse_label(place: str, text: str) -> Label | None:

@@ -280,6 +280,7 @@ def test_a_manifest_without_ids_takes_them_from_its_paths(tmp_path: Path) -> Non
         ("windows.csv", b'\xef\xbb\xbfpath,label\r\n"a,b.wav",spoof\r\n'),
         ("spaces.csv", b'\n path , Label\n\n"a,b.wav",  spoof \n , \n\n'),
         ("no_last_newline.csv", b'path,label\n"a,b.wav",spoof'),
+        ("carriage_returns.csv", b'path,label\r"a,b.wav",spoof\r'),
     ],
 )
 def test_a_manifest_is_read_however_programs_write_it(tmp_path: Path, name: str, text: bytes) -> None:
@@ -319,7 +320,10 @@ def test_other_labels_are_not_guessed_at(tmp_path: Path, text: str) -> None:
         (b"path,utterance_id\na.wav,\n", ", line 2: no utterance_id"),
         (b'path,label\n"a.wav,spoof\n', ", line 2: unexpected end of data"),
         (b"path\na.wav\n\xe9.wav\n", ", line 3: not UTF-8 text"),
-        ("path\na.wav\n".encode("utf-16"), ", line 1: not UTF-8 text"),
+        ("path\na.wav\n".encode("utf-16"), ", line 1: UTF-16 text; save it as UTF-8"),
+        (b"path,label\na\0.wav,spoof\n", ", line 2: NUL bytes"),
+        (b"path,label\n\n" + b"a" * 200_000 + b",spoof\n", ", line 3: field larger than field limit"),
+        (b"a" * 200_000 + b",label\na.wav,spoof\n", ", line 1: field larger than field limit"),
     ],
 )
 def test_a_broken_manifest_names_the_line(tmp_path: Path, text: bytes, complaint: str) -> None:
@@ -335,6 +339,11 @@ def test_a_manifest_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch) -> 
 
     monkeypatch.setattr(Path, "open", refuse)
     assert refusal(path) == f"{path}: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("name", ["one.csv", "one.tsv"])
+def test_a_column_of_paths_alone_may_have_spaces_in_its_paths(tmp_path: Path, name: str) -> None:
+    assert [trial.path for trial in collect([manifest(tmp_path, "path\na b.wav\n", name)])] == [tmp_path / "a b.wav"]
 
 
 def test_the_same_id_in_two_manifests_is_refused(tmp_path: Path) -> None:

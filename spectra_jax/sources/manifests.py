@@ -18,7 +18,6 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,18 +27,10 @@ from spectra_jax.printable import printable
 from spectra_jax.sources import remote
 from spectra_jax.sources.files import IdRule, id_of
 from spectra_jax.sources.source import LeftOut, Source, stamp_of
-from spectra_jax.trials import (
-    MANIFEST_DELIMITERS,
-    InputError,
-    Trial,
-    count,
-    csv_rows,
-    json_lines,
-    parse_label,
-    reading_parquet,
-)
+from spectra_jax.tables import text_lines, text_rows
+from spectra_jax.trials import InputError, Trial, count, json_object, parse_label, reading_parquet
 
-SUFFIXES = frozenset({*MANIFEST_DELIMITERS, ".jsonl", ".parquet"})
+SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 # Of a list on standard input, in bytes.
 _LARGEST_LIST = 1 << 30
 _COLUMNS = ("path", "utterance_id", "label")
@@ -86,8 +77,10 @@ class Manifest(Source):
         )
 
     def _csv_rows(self) -> Iterator[tuple[str, dict[str, str]]]:
-        with remote.opened(self.name) as file, closing(csv_rows(self.name.partition("?")[0], file)) as rows:
-            yield from self._csv_rows_of(rows)
+        # A column of paths alone has no delimiter, and its paths may have spaces.
+        otherwise = "\t" if remote.suffix(self.name) == ".tsv" else ","
+        with remote.opened(self.name) as file:
+            yield from self._csv_rows_of(text_rows(self.name.partition("?")[0], file, otherwise=otherwise))
 
     def _csv_rows_of(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
         line, header = next(rows, (0, []))
@@ -112,8 +105,9 @@ class Manifest(Source):
 
     def _json_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         with remote.opened(self.name) as file:
-            for line, row in json_lines(self.name, file):
-                yield f"{self.name}, line {line}", row
+            for line, text in text_lines(self.name, file):
+                if text.strip():
+                    yield f"{self.name}, line {line}", json_object(f"{self.name}, line {line}", text)
 
     def _parquet_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow.parquet as pq
