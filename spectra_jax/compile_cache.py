@@ -1,4 +1,4 @@
-"""Compiled programs kept between runs of the command line, in a place of the person's own.
+"""Compiled programs kept between runs of the command line, in a folder of the user's own.
 
 What scores on a CPU is found by what it is made from, so that a second start need neither trace nor compile. All else
 goes through JAX's persistent compilation cache, which finds a compiled program by the traced one.
@@ -289,7 +289,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _require_private(folder: Path) -> None:
-    """See that nobody but the user and root can put anything into a directory, or another directory in its place.
+    """See that nobody but the user and root can put anything into a directory, or replace it by another.
 
     Goes from the root down, through symbolic links as well, so that nobody can change what was checked already.
 

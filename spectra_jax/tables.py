@@ -182,29 +182,29 @@ def headed(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> dict[str, S
     return dict(zip(columns, zip(*(row for _, row in rows[1:]), strict=True), strict=True))
 
 
-def _require_distinct_columns(place: str, columns: Sequence[str]) -> None:
+def _require_distinct_columns(where: str, columns: Sequence[str]) -> None:
     if repeated := [column for column, number in Counter(columns).items() if number > 1]:
-        raise InputError(f"{place}: several columns called {', '.join(map(repr, repeated))}")
+        raise InputError(f"{where}: several columns called {', '.join(map(repr, repeated))}")
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in text_lines(path):
         if not line.strip():
             continue
-        place = f"{path}, line {number}"
+        where = f"{path}, line {number}"
         try:
             # The hook is called for objects inside, too, whose names nobody reads.
             row = json.loads(line, object_pairs_hook=list)
         except RecursionError as error:
-            raise InputError(f"{place}: JSON nested too deeply for a table of trials") from error
+            raise InputError(f"{where}: JSON nested too deeply for a table of trials") from error
         except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{place}: not valid JSON: {reason}") from error
+            raise InputError(f"{where}: not valid JSON: {reason}") from error
         # An object comes from the hook as pairs, which a JSON array has no tuples for; an empty one looks like `[]`.
         if not isinstance(row, list) or not (line.lstrip().startswith("{")):
-            raise InputError(f"{place}: a JSON object was expected, found {line.strip()[:80]!r}")
+            raise InputError(f"{where}: a JSON object was expected, found {line.strip()[:80]!r}")
         names = [name.lower() for name, _ in row]
-        _require_distinct_columns(place, names)
+        _require_distinct_columns(where, names)
         yield dict(zip(names, (value for _, value in row), strict=True))
 
 
@@ -261,21 +261,21 @@ def take_ids(path: Path | str, columns: dict[str, Sequence[Any]], match: Match =
     Raises:
       InputError: neither column is there, it is not clear which it is, or ids are empty or occur more than once.
     """
-    name, place = column_of(path, columns, "utterance_id"), column_of(path, columns, "path")
+    name, paths = column_of(path, columns, "utterance_id"), column_of(path, columns, "path")
     note = ""
-    if match == "path" and place is not None:
-        ids = [normal_path(as_text(value)) for value in columns[place]]
-    elif name == "id" and place is not None:
+    if match == "path" and paths is not None:
+        ids = [normal_path(as_text(value)) for value in columns[paths]]
+    elif name == "id" and paths is not None:
         raise InputError(
-            f"{path}: the columns `id` and `{place}` could both name the trials; name the right one `utterance_id`"
+            f"{path}: the columns `id` and `{paths}` could both name the trials; name the right one `utterance_id`"
         )
     elif name is not None:
         ids = matched([as_text(value) for value in columns.pop(name)], match)
-    elif place is not None:
+    elif paths is not None:
         # As `score` names them. Columns of other names often have ids, whose dots need not begin an extension.
-        exactly = place == "path" and match == "exact"
-        ids = [Path(as_text(value)).stem if exactly else stem(as_text(value)) for value in columns[place]]
-        note = f"\nThe ids are the file names in the column `{place}`: --match path takes whole paths instead."
+        exactly = paths == "path" and match == "exact"
+        ids = [Path(as_text(value)).stem if exactly else stem(as_text(value)) for value in columns[paths]]
+        note = f"\nThe ids are the file names in the column `{paths}`: --match path takes whole paths instead."
     else:
         raise InputError(f"{path}: no column `utterance_id` or `path`; it has {', '.join(columns) or 'none'}")
     require_ids(path, ids, note)

@@ -88,8 +88,8 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}, line {line}: not UTF-8 text") from error
 
 
-def json_object(place: str, text: str | bytes) -> dict[str, Any]:
-    """The JSON object that `text` is; `place` is what a message calls it.
+def json_object(where: str, text: str | bytes) -> dict[str, Any]:
+    """The JSON object that `text` is; `where` is what a message calls it.
 
     Raises:
       InputError: it is not valid JSON, is nested too deeply, or is no object.
@@ -97,12 +97,12 @@ def json_object(place: str, text: str | bytes) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except RecursionError:
-        raise InputError(f"{place}: not valid JSON (objects or lists nested too deeply)") from None
+        raise InputError(f"{where}: not valid JSON (objects or lists nested too deeply)") from None
     # UnicodeDecodeError, of bytes, is one too, and so is what an integer of thousands of digits gives.
     except ValueError as error:
-        raise InputError(f"{place}: not valid JSON ({error})") from error
+        raise InputError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(found, dict):
-        raise InputError(f'{place}: a JSON object is expected, such as {{"path": "clip.wav"}}')
+        raise InputError(f'{where}: a JSON object is expected, such as {{"path": "clip.wav"}}')
     return found
 
 

@@ -130,7 +130,7 @@ def test_a_place_where_others_may_write_is_not_used(caches: Path, monkeypatch: p
 def test_directories_above_that_others_may_write_are_refused(
     caches: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, through_a_link: bool
 ) -> None:
-    """Whoever can write a directory above the cache can put another directory in its place, and programs into it."""
+    """Whoever can write a directory above the cache can replace it by another, with other programs in it."""
     parent = tmp_path_factory.mktemp("above") / "parent"
     parent.mkdir()
     home = parent / "caches"
@@ -285,7 +285,7 @@ def test_a_forged_entry_is_a_line_and_replaced(tmp_path: Path, put: Callable[[Pa
 
 @pytest.mark.usefixtures("compiled_here")
 def test_an_entry_under_another_name_is_not_loaded(tmp_path: Path) -> None:
-    """Or a program could be made to run in place of another."""
+    """Or a program could be made to run instead of another."""
     said: list[str] = []
     networks = compile_cache.CompiledNetworks(tmp_path, said.append)
     doubled(networks, "a")

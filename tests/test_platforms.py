@@ -46,10 +46,10 @@ def test_a_platform_that_is_not_here_is_one_sentence(platform: str, tmp_path: Pa
     lines = [line for line in done.stderr.splitlines() if line]
     if platform == "cuda" and not any(sentence in line for line in lines):
         pytest.skip("this machine has a GPU")
-    told = [line for line in lines if sentence in line]
-    assert [line.split(sentence)[0] for line in told] == ["spectra-jax: "] * 3 + [""]
-    assert all("unset the variable" in line and "set it to 'cpu'" in line for line in told)
-    assert [line for line in lines if line not in told] == ["info 2", "score 2", "train 2"]
+    reports = [line for line in lines if sentence in line]
+    assert [line.split(sentence)[0] for line in reports] == ["spectra-jax: "] * 3 + [""]
+    assert all("unset the variable" in line and "set it to 'cpu'" in line for line in reports)
+    assert [line for line in lines if line not in reports] == ["info 2", "score 2", "train 2"]
     assert not (tmp_path / "run").exists()
 
 

@@ -299,11 +299,11 @@ def test_no_byte_of_samples_may_be_missing(container: str, missing: int) -> None
 
 def test_an_aiff_au_and_caf_from_a_pipe_are_decoded_whole() -> None:
     aiff, au, caf = bytearray(sound("AIFF")), bytearray(sound("AU")), bytearray(sound("CAF"))
-    place = aiff.index(b"SSND") + 4
-    aiff[place : place + 4] = struct.pack(">I", 0x7F00_0008)
+    offset = aiff.index(b"SSND") + 4
+    aiff[offset : offset + 4] = struct.pack(">I", 0x7F00_0008)
     au[8:12] = struct.pack(">I", 0xFFFF_FFFF)
-    place = caf.index(b"data") + 4
-    caf[place : place + 8] = struct.pack(">q", -1)
+    offset = caf.index(b"data") + 4
+    caf[offset : offset + 8] = struct.pack(">q", -1)
     assert [length(bytes(content)) for content in (aiff, au, caf)] == [8000] * 3
 
 
@@ -386,7 +386,7 @@ def flac_frames(content: bytes) -> list[int]:
 
 
 def test_a_flac_without_one_of_its_frames_is_refused() -> None:
-    # libFLAC puts silence in its place.
+    # libFLAC puts silence instead.
     content = sound("FLAC", audio=noise(30_000))
     frames = [*flac_frames(content), len(content)]
     for begin, end in itertools.pairwise(frames):
@@ -406,12 +406,12 @@ def test_an_ogg_page_that_was_changed_or_lost_is_refused() -> None:
 def test_an_ogg_without_a_mark_of_its_end_is_decoded_whole() -> None:
     for subtype in ("VORBIS", "OPUS"):
         content = sound("OGG", subtype)
-        place = content.rfind(b"OggS")
-        last = bytearray(content[place:])
+        offset = content.rfind(b"OggS")
+        last = bytearray(content[offset:])
         last[5] &= ~4
         last[22:26] = checksum(bytes(last)).to_bytes(4, "little")
-        assert decode("clip", content[:place] + bytes(last)).sha256 == decode("clip", content).sha256
-        assert "damaged" in refusal(content[:place] + bytes(last) + b"OggX" + bytes(50))
+        assert decode("clip", content[:offset] + bytes(last)).sha256 == decode("clip", content).sha256
+        assert "damaged" in refusal(content[:offset] + bytes(last) + b"OggX" + bytes(50))
 
 
 def test_an_mp3_that_lost_a_frame_or_a_part_of_one_is_refused() -> None:

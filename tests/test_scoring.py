@@ -707,7 +707,7 @@ def test_groups_are_flushed(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.
 
 
 class Clock:
-    """In the place of `time`: a clock that moves when it is told to."""
+    """Instead of `time`: a clock that moves when it is set."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -522,9 +522,10 @@ def test_the_configuration_reads_back(tmp_path: Path) -> None:
     settings = config(augment={"noise": 0.25}, class_weights=[1, 2])
     (tmp_path / "c.json").write_text(settings.to_json())
     assert RunConfig.from_json(tmp_path / "c.json") == settings
-    (tmp_path / "c.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"c\.json: not a JSON file"):
-        RunConfig.from_json(tmp_path / "c.json")
+    for text in ("{", '{"training": {}, "training": {"steps": 1}}', "[" * 100_000):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"c\.json: not a JSON file"):
+            RunConfig.from_json(tmp_path / "c.json")
 
 
 def test_another_run_is_refused_with_what_differs(manifest: Path, finished: tuple[Path, list[Any]]) -> None:

@@ -43,7 +43,7 @@ _MAGIC = (
 )
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 
-# What people have in the place of a recording: (offset, bytes, what it is).
+# What is given instead of a recording: (offset, bytes, what it is).
 _NOT_AUDIO = (
     (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the recording: run `git lfs pull`"),
     (0, b"PK\x03\x04", "a zip archive, not an audio file: unpack it"),

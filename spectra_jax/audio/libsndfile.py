@@ -64,8 +64,7 @@ class LibsndfileReader:
     Args:
       file: open at any position.
       total: samples per channel that the header states, where bytes that are no audio may follow them.
-      md5: of all samples as integers, if the header states it. libFLAC puts silence in the place of frames that are
-        missing.
+      md5: of all samples as integers, if the header states it. libFLAC returns silence for frames that are missing.
       bits: of each of these integers.
 
     Raises:

@@ -73,7 +73,7 @@ def describe_not_finite(num_broken: int, num_samples: int, first: str, when: str
 def is_silent(audio: NDArray[np.floating]) -> bool:
     """Whether every sample is zero: digital silence. Such a clip gets a score like any other, one that means nothing.
 
-    Give it the window that `prepare` returns: that is all the network hears, however loud the rest of the clip.
+    Give it the window that `prepare` returns: that is all the network gets, however loud the rest of the clip.
     Pre-emphasis makes zeros of zeros and of nothing else, so before and after it the answer is the same. A constant
     offset and the faint noise of a quiet room are no digital silence.
     """

@@ -49,7 +49,7 @@ def prepare(
 ) -> NDArray[np.float32]:
     """The whole way from a clip as decoded to what the network takes.
 
-    NaN and infinite samples are looked for in the whole clip, not only in the part that is heard, and before it is
+    NaN and infinite samples are looked for in the whole clip, not only in the window, and before it is
     resampled, which would smear one of them over its neighbours.
 
     Args:

@@ -1,4 +1,4 @@
-"""Scoring runs of any size: in parts that are whole or not there, and gone on with after whatever happens.
+"""Scoring runs of any size: in parts that are whole or not there, and resumed after any interruption.
 
     run = BulkRun("scores/", collect(["corpus/"]), Scorer("org/model"))
     for part in run: print(part)

@@ -37,7 +37,7 @@ def say(message: str) -> None:
 
     It may have several lines. Names in it go through `printable` before, so that none looks like a line of its own.
     """
-    # On a full disk, say, it is lost, and the work goes on.
+    # On a full disk, say, it is lost, and the work continues.
     with suppress(OSError):
         stderr.print(message, markup=False, highlight=False, soft_wrap=True)
 

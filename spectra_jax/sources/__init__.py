@@ -97,7 +97,7 @@ class Trials(Collection[Trial]):
         self._sources = sources
         self._max_clip_bytes = max_clip_bytes
         self.left_out = LeftOut()
-        # Hashes of ids that several trials have: of first names, and of those that took their place.
+        # Hashes of ids that several trials have: of first names, and of those that replaced them.
         self._shared: list[array[int]] = []
         renamed = self._list(first=True)
         while len(shared := np.unique(self._hashes[1:][self._hashes[1:] == self._hashes[:-1]])):
@@ -274,8 +274,8 @@ def _hash(name: str) -> int:
 
 def _among(hashes: array[int], key: int) -> bool:
     """Whether sorted hashes have `key`."""
-    place = bisect_left(hashes, key)
-    return place < len(hashes) and hashes[place] == key
+    index = bisect_left(hashes, key)
+    return index < len(hashes) and hashes[index] == key
 
 
 def _source(given: str, ids: IdRule, max_clip_bytes: int) -> Source:

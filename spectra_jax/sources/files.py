@@ -105,10 +105,10 @@ def walk(folder: Path, left_out: LeftOut, *, every: bool = False) -> Iterator[Pa
                 yield path
             else:
                 left_out.add(path)
-        elif (place := os.path.realpath(path)) in entered:
+        elif (target := os.path.realpath(path)) in entered:
             left_out.add(path, "repeated folder")
         else:
-            entered.add(place)
+            entered.add(target)
             pending.append(iter(_entries(path, left_out)))
 
 
@@ -180,9 +180,9 @@ def _expanded_below(root: Path, rest: list[str], left_out: LeftOut) -> Iterator[
     entered, pending = set[str](), [root]
     while pending:
         folder = pending.pop()
-        if (place := os.path.realpath(folder)) in entered:
+        if (target := os.path.realpath(folder)) in entered:
             continue
-        entered.add(place)
+        entered.add(target)
         yield from _expanded(folder, rest, left_out)
         for path, is_folder in _entries(folder, left_out) if os.path.isdir(folder) else ():  # noqa: PTH112
             if is_folder and path.name.startswith("."):

@@ -113,7 +113,7 @@ def fetch(url: str, max_bytes: int = MAX_CLIP_BYTES) -> bytes:
     thread = Thread(target=read, daemon=True)
     thread.start()
     thread.join(FETCH_SECONDS)
-    # Asked before it is told to stop, after which it may still hand over what it has so far.
+    # Asked before it is stopped, after which it may still hand over what it has so far.
     complete = not thread.is_alive()
     given_up.set()
     if not complete:
@@ -256,8 +256,8 @@ def _found(fs: Any, folder: str, left_out: LeftOut) -> dict[str, Mapping[str, An
             name = info["name"]
             if info["type"] != "directory":
                 infos[name] = info
-            elif (place := name.rstrip("/")) not in entered:
-                entered.add(place)
+            elif (folder := name.rstrip("/")) not in entered:
+                entered.add(folder)
                 pending.append(name)
     return infos
 

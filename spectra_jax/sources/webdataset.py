@@ -99,18 +99,18 @@ class Shards(Source):
 
     def _with_clips(self, shard: str, found: _Shard | None, start: int) -> Iterator[Trial]:
         """The trials of a shard from its clip `start` on; those before without their bytes."""
-        stamp, place = remote.stamp(shard), 0
+        stamp, index = remote.stamp(shard), 0
         with _archive(shard, self.max_clip_bytes) as tar:
             members = (member for member in tar.members() if _kind(member) in ("clip", "json"))
             for key, group in itertools.groupby(members, lambda member: _key(member.name)):
                 known = {} if found is None else found.known.get(key, {})
                 clips: list[tuple[str, bytes | None, str | None]] = []
                 for member in group:
-                    if _kind(member) == "clip" and place >= start:
+                    if _kind(member) == "clip" and index >= start:
                         clips.append((member.name, *tar.clip(member)))
                     elif _kind(member) == "json" and found is None:
                         known |= tar.json(member)
-                    place += _kind(member) == "clip"
+                    index += _kind(member) == "clip"
                 for name, content, problem in clips:
                     yield self._trial(shard, key, name, known, stamp, content, problem)
 
@@ -174,12 +174,12 @@ def _examine(shard: str, max_clip_bytes: int, left_out: LeftOut) -> _Shard:
     seen, last = set[str](), ""
     with _archive(shard, max_clip_bytes) as tar:
         for member in tar.members():
-            kind, key, place = _kind(member), _key(member.name), f"{shard}/{member.name}"
-            shown = printable(place)
+            kind, key, path = _kind(member), _key(member.name), f"{shard}/{member.name}"
+            shown = printable(path)
             if kind == "folder":
                 continue
             if kind not in ("clip", "json"):
-                left_out.add(place, kind)
+                left_out.add(path, kind)
                 continue
             if key != last and key in seen:
                 found.in_order = False

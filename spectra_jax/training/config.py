@@ -11,6 +11,7 @@ from typing import Literal, Self
 from spectra_jax.config import ConfigError, Section, SpectraConfig, check_integer, check_number, require
 from spectra_jax.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
+from spectra_jax.untrusted import read_json
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,16 @@ class RunConfig(Section):
 
         Raises:
           ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
-          OSError: the file cannot be read.
+          OSError: the file cannot be read, or is a device or pipe.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            values = read_json(path)
+        except ValueError as error:
+            raise ConfigError(f"{path}: not a JSON file of a run's configuration ({error})") from error
+        try:
+            return cls.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not a JSON file ({error})") from error
 
     def to_json(self) -> str:
         """The text of a `config.json` with every field written out."""
