@@ -256,8 +256,8 @@ def _found(fs: Any, folder: str, left_out: LeftOut) -> dict[str, Mapping[str, An
             name = info["name"]
             if info["type"] != "directory":
                 infos[name] = info
-            elif (folder := name.rstrip("/")) not in entered:
-                entered.add(folder)
+            elif (below := name.rstrip("/")) not in entered:
+                entered.add(below)
                 pending.append(name)
     return infos
 
