@@ -120,6 +120,8 @@ def test_a_recording_scores_as_what_ffmpeg_decodes_of_it(name: str, scorer: Scor
         ("alac.caf", 16000, 8000),
         ("fragmented.mp4", 16000, 9216),
         ("live.webm", 48000, 24000),
+        ("piped.wma", 16000, 4608),
+        ("trimmed.opus", 48000, 86904),
     ],
 )
 def test_a_recording_has_as_many_samples_as_ffmpeg_decodes_of_it(name: str, rate: int, num_samples: int) -> None:
@@ -323,6 +325,36 @@ def test_a_tag_or_a_newline_behind_a_recording_is_not_decoded_and_no_damage(cont
         assert length(content + rest) == 8000, (rest[:3], container)
 
 
+def test_no_bits_behind_the_values_of_an_mp3_frame_make_silence_of_it() -> None:
+    # Told to look at them, FFmpeg's decoder sets the values to zero and reports nothing.
+    samples, rate = read(RECORDINGS / "stuffing.mp3")
+    expected, expected_rate = soundfile.read(RECORDINGS / "stuffing.mp3", dtype="float32")
+    assert rate == expected_rate
+    np.testing.assert_allclose(samples, expected, atol=1e-5)
+
+
+LYRICS = b"LYRICSBEGININD0000200LYR00010helloworld000000LYRICS200"
+ID3V1 = b"TAG" + b"t" * 125
+# A tag of version 1: without a header.
+APE_ITEM = struct.pack("<II", 5, 0) + b"Title\0hello"
+APE = APE_ITEM + b"APETAGEX" + struct.pack("<IIII", 1000, len(APE_ITEM) + 32, 1, 0) + bytes(8)
+
+
+def test_tags_of_every_kind_may_follow_an_mp3() -> None:
+    content = sound("MP3")
+    for tags in (LYRICS, LYRICS + ID3V1, APE, APE + ID3V1):
+        assert length(content + tags) == 8000, tags
+    for tags in (ID3V1, APE, APE + ID3V1):
+        assert "cut short: its last MP3 frame has" in refusal(content[:-10] + tags), tags
+
+
+def test_an_mp3_that_is_joined_to_one_with_lyrics_is_decoded() -> None:
+    content = sound("MP3")
+    joined = length(content + content)
+    assert joined > 15_000
+    assert length(content + LYRICS + ID3V1 + content) == joined
+
+
 def test_anything_may_follow_the_samples_that_a_flac_states() -> None:
     content = sound("FLAC")
     assert length(content + np.random.default_rng(0).bytes(5000)) == 8000
@@ -375,6 +407,39 @@ def test_a_chunk_of_samples_may_be_odd_with_its_padding_or_without() -> None:
     assert padded[-1] == 0
     info = b"LIST" + struct.pack("<I", 4) + b"INFO"
     assert [length(content) for content in (padded, padded[:-1], padded + info, padded[:-1] + info)] == [7999] * 4
+
+
+def riff_chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content
+
+
+def as_riff(content: bytes) -> bytes:
+    """With the length of the file in its header, which is what says that chunks are a part of it."""
+    return content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
+
+
+@pytest.mark.parametrize("name", [b"_PMX", b"bext", b"iXML", b"cue ", b"smpl", b"afsp", b"(c) "])
+@pytest.mark.parametrize("size", [24, 5, 3000])
+def test_chunks_of_any_name_may_follow_the_samples(name: bytes, size: int) -> None:
+    padded = sound("WAV", "PCM_U8", audio=noise(7999))
+    rest = riff_chunk(name, b"x" * size)
+    for whole in (padded + rest, padded[:-1] + rest, padded + rest + bytes(size & 1) + riff_chunk(b"LIST", b"INFO")):
+        assert length(as_riff(whole)) == 7999
+    # More samples are no chunk.
+    more = noise(3000).astype("<i2").tobytes()
+    assert "more of the recording" in refusal(as_riff(sound("WAV") + more))
+
+
+def test_an_aiff_may_end_with_its_copyright() -> None:
+    content = sound("AIFF") + b"(c) " + struct.pack(">I", 12) + b"2020 someone"
+    assert length(content[:4] + struct.pack(">I", len(content) - 8) + content[8:]) == 8000
+
+
+def test_a_bw64_is_an_rf64_by_another_name() -> None:
+    content = sound("RF64")
+    assert content[:4] == b"RF64"
+    assert decode("clip", b"BW64" + content[4:]).sha256 == decode("clip", content).sha256
+    assert "cut short" in refusal(b"BW64" + content[4:-2])
 
 
 # Damage

@@ -35,6 +35,8 @@ _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _WAVPACK_FIRST = 0x800
 
 _ASF_HEADER = re.compile(re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")))
+# FFmpeg marks the end of an ASF that it writes to a pipe.
+_ASF_END_BYTES = 12
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
@@ -189,8 +191,8 @@ def _element(source: Source, position: int) -> tuple[int, int, int | None]:
     )
 
 
-def check_asf(source: Source, start: int) -> tuple[int, int]:
-    """Where an ASF file (WMA, WMV) ends, and 0: FFmpeg's packets are not those of the file.
+def check_asf(source: Source, start: int) -> tuple[int, bool]:
+    """Where an ASF file (WMA, WMV) ends, and whether it was streamed: its header then states no length.
 
     Raises:
       AudioError: fewer packets than its header states, or several files in one.
@@ -215,13 +217,15 @@ def check_asf(source: Source, start: int) -> tuple[int, int]:
     data_end = header_end + source.integer(header_end + 16, 8, "little")
     held = source.size - header_end - 50
     if streamed and (packets == 0 or data_end <= header_end + 50):
+        if held % packet_bytes == _ASF_END_BYTES and source.read(source.size - _ASF_END_BYTES, 2) == b"$E":
+            return source.size - _ASF_END_BYTES, True
         if held % packet_bytes:
             raise AudioError(f"cut short: its last packet has {held % packet_bytes:,} of its {packet_bytes:,} bytes")
     elif packets * packet_bytes > held or data_end > source.size:
         raise AudioError(f"cut short: {held // packet_bytes:,} of the {packets:,} packets that its header states")
     elif (second := source.find(_ASF_HEADER, data_end)) >= 0:
         raise AudioError(f"several files in one: another ASF file begins at byte {second:,}")
-    return source.size, 0
+    return source.size, streamed
 
 
 def wavpack(source: Source, start: int) -> tuple[int, int]:

@@ -33,6 +33,8 @@ _LIBSNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x38, 0x40}
 # A FLAC's mark, and the header of the block that comes first in each.
 _FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _WAV_START = re.compile(rb"(?s)(RIFF|RIFX|RF64|BW64).{4}WAVE")
+# Of chunks behind the samples: Adobe writes "_PMX", AIFF has "(c) ".
+_CHUNK_NAME = re.compile(rb"[A-Za-z0-9_() ]{4}")
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 # The same with the fields of an Ambisonic WAV, which libsndfile knows too.
 _AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
@@ -166,7 +168,9 @@ def wav(source: Source, start: int) -> Plan:
         fields = [(start + 4, 4, source.size - start - 8), (*field, held)]
         if field[1] == 8:
             fields[0] = (sizes64.start if sizes64 else 0, 8, source.size - start - 8)
-        return Plan(_patched(source, start, source.size, fields, order), "wav", by_libsndfile, codec)
+        return Plan(
+            _named_rf64(magic, _patched(source, start, source.size, fields, order)), "wav", by_libsndfile, codec
+        )
     if size == source.size - start and whole + 8 == source.size - start:
         size = held  # A writer that counted its header as samples.
     if size > held:
@@ -176,7 +180,15 @@ def wav(source: Source, start: int) -> Plan:
     if not by_libsndfile and size % block == 1 and field[1] == 4:
         # SoX counts the byte of padding, of which FFmpeg makes a block.
         pieces = _patched(source, start, source.size, [(*field, size - 1)], order)
-    return Plan(pieces, "wav", by_libsndfile, codec)
+    return Plan(_named_rf64(magic, pieces), "wav", by_libsndfile, codec)
+
+
+def _named_rf64(magic: bytes, pieces: list[Piece]) -> list[Piece]:
+    """BW64 is RF64 by another name, which libsndfile does not know."""
+    first = pieces[0]
+    if magic != b"BW64" or isinstance(first, bytes):
+        return pieces
+    return [b"RF64", (first[0] + 4, first[1]), *pieces[1:]]
 
 
 def _format_tag(source: Source, chunk: Chunk, order: str) -> int:
@@ -211,25 +223,32 @@ def _check_streamed(source: Source, start: int, held: int, block: int) -> None:
 
 def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int = 0) -> None:
     """Chunks may follow the samples, to where the header has the file end, then a trailer; more samples may not."""
-    rest = end + (end & 1)
-    if source.read(end, 4) in (b"LIST", b"id3 ", b"ID3 ") and end & 1:
-        rest = end  # A writer that forgot the byte of padding.
-    for chunk in chunks(source, rest, order):
-        if chunk.name in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") or not chunk.name.strip().isalnum():
+    rest = _next_chunk(source, end, order)
+    while _CHUNK_NAME.fullmatch(name := source.read(rest, 4)) and rest + 8 <= source.size:
+        if name in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
             break
-        if chunk.name == b"data":
+        if name == b"data":
             raise AudioError("a WAV of several pieces of samples (data chunks), of which decoders read the first alone")
-        if chunk.start + chunk.size > source.size:
-            if chunk.size > 1 << 24:
+        chunk_bytes = source.integer(rest + 4, 4, order)
+        if rest + 8 + chunk_bytes > source.size:
+            if chunk_bytes > 1 << 24:
                 break
             return  # Cut, but behind the samples.
-        rest = chunk.start + chunk.size + (chunk.start + chunk.size & 1)
+        rest = _next_chunk(source, rest + 8 + chunk_bytes, order)
     if rest + 8 < whole_end <= source.size + 1 and source.read(rest, whole_end - rest).strip(b"\0"):
         raise AudioError(
             f"its header states {size:,} bytes of samples, and {whole_end - rest:,} after them that are no chunk: "
             "more of the recording, or damage"
         )
     check_trailer(source, rest, size)
+
+
+def _next_chunk(source: Source, end: int, order: str) -> int:
+    """Where the chunk behind one that ends at `end` begins: some writers forget the byte of padding."""
+    unpadded = end & 1 and _CHUNK_NAME.fullmatch(source.read(end, 4))
+    if unpadded and end + 8 + source.integer(end + 4, 4, order) <= source.size:
+        return end
+    return end + (end & 1)
 
 
 def _patched(source: Source, start: int, end: int, fields: list[tuple[int, int, int]], order: str) -> list[Piece]:

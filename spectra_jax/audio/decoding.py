@@ -215,7 +215,6 @@ _FRAMES: dict[str, tuple[frames.FrameLength, Callable[[bytes], int], str, str, i
 _CHECKS = {
     "mp4": (boxes.check_mp4, "mov"),
     "matroska": (boxes.check_matroska, "matroska"),
-    "asf": (boxes.check_asf, "asf"),
 }
 
 
@@ -224,6 +223,9 @@ def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
         check, container = _CHECKS[kind]
         end, packets = check(source, start)
         return lambda: FFmpegReader(View(source, [(start, end)]), container, packets=packets)
+    if kind == "asf":
+        end, streamed = boxes.check_asf(source, start)
+        return lambda: FFmpegReader(View(source, [(start, end)]), "asf", states_seconds=not streamed)
     if kind == "wavpack":
         end, num_samples = boxes.wavpack(source, start)
         return lambda: FFmpegReader(View(source, [(start, end)]), "wv", num_samples)
@@ -254,7 +256,15 @@ def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:
 
 def _open_ogg(source: Source, link: ogg.OggStream) -> _Reader:
     view = View(source, ogg.with_an_end(source, link))
-    return LibsndfileReader(view) if ogg.decoder(link) == "libsndfile" else FFmpegReader(view, "ogg")
+    if ogg.decoder(link) == "libsndfile":
+        try:
+            return LibsndfileReader(view)
+        except AudioError:
+            # It refuses Opus streams that begin with samples to be left out, as FFmpeg's cuts without encoding do.
+            if not link.first.startswith(b"OpusHead"):
+                raise
+            view.seek(0)
+    return FFmpegReader(view, "ogg")
 
 
 @contextmanager

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Decoders that find an error stop there: they never conceal it, nor go on behind it.
 _CODEC_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
+# That of MP3 makes silence of frames with stuffing bits, or with a length that is off by some bits, if it is told to
+# look at either. Some encoders write nothing else.
+_MPEG_AUDIO_OPTIONS = {"err_detect": "crccheck+explode"}
+_MPEG_AUDIO = frozenset({"mp1", "mp2", "mp3"})
 # A header counts the samples that the encoder added before the recording, and some round to packets.
 _SECONDS_TOLERANCE = 0.15
 
@@ -35,6 +39,7 @@ class FFmpegReader:
       container: FFmpeg's name of it. It is never guessed: some of FFmpeg's formats are lists of other files.
       packets: how many there are at least, of all streams together.
       codec: what messages call its codec, if the container names it.
+      states_seconds: whether the length that FFmpeg has is the container's, and not an estimate by the bit rate.
       at_least: samples per channel; a decoder that returns fewer has left something out.
 
     Raises:
@@ -49,6 +54,7 @@ class FFmpegReader:
         *,
         codec: str = "",
         packets: int = 0,
+        states_seconds: bool = True,
     ) -> None:
         # Here, since the libraries take a while to load, and most recordings need none of them.
         import av
@@ -57,6 +63,7 @@ class FFmpegReader:
         self._at_least = at_least
         self._counts_packets = container == "mov"
         self._packets = packets
+        self._states_seconds = states_seconds
         # Titles that are not UTF-8 are no reason to refuse a recording. From PyAV 19 on they are none anyway.
         tolerant: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
         try:
@@ -65,7 +72,8 @@ class FFmpegReader:
             raise AudioError(_explain(error)) from error
         try:
             self._stream = _choose(self._container.streams.audio, codec)
-            self._stream.codec_context.options = _CODEC_OPTIONS
+            mpeg_audio = self._stream.codec_context.codec.canonical_name in _MPEG_AUDIO
+            self._stream.codec_context.options = _MPEG_AUDIO_OPTIONS if mpeg_audio else _CODEC_OPTIONS
             opus = container == "matroska" and self._stream.codec_context.name == "opus"
             self._trim = _OpusTrim(self._stream) if opus else None
             self._frames = self._decode()
@@ -112,7 +120,12 @@ class FFmpegReader:
     def _stated_seconds(self) -> float:
         """Of ASF, whose damaged packets FFmpeg passes over. Other containers are checked before they are decoded."""
         stream = self._stream
-        if "asf" not in self._container.format.name or not stream.duration or not stream.time_base:
+        if (
+            "asf" not in self._container.format.name
+            or not self._states_seconds
+            or not stream.duration
+            or not stream.time_base
+        ):
             return 0.0
         return float(stream.duration * stream.time_base)
 

@@ -6,6 +6,7 @@ that is not complete, is seen before anything is decoded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from spectra_jax.audio.errors import AudioError
@@ -18,6 +19,7 @@ _SEARCH_BYTES = 65536
 # The longest frame: where a recording of a broadcast begins, the rest of one comes first.
 TORN_BYTES = 2048
 _IN_A_ROW = 5
+_LYRICS_END = re.compile(rb"LYRICS(END|200)")
 _MP3_RATES = (44100, 48000, 32000)
 _MP3_KBITS = {
     (3, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -138,18 +140,20 @@ def walk(source: Source, start: int, length_of: FrameLength, name: str) -> Itera
       AudioError: the last frame is not complete, or something that is neither a frame nor a tag is between frames.
     """
     position = start
+    end = without_tags(source)
     while position < source.size:
         header = source.read(position, 16)
         length = length_of(header)
-        if position + length > source.size:
-            held = source.size - position
+        stop = end if position < end else source.size
+        if position + length > stop:
+            held = stop - position
             raise AudioError(f"cut short: its last {name} frame has {held:,} of its {length:,} bytes")
         if length:
             yield position, position + length
             position += length
-        elif tag := tag_bytes(header):
+        elif tag := tag_bytes(header) or _lyrics_bytes(source, position):
             position += tag
-        elif _is_trailing(source, position):
+        elif position == end or _is_trailing(source, position):
             return
         else:
             raise AudioError(f"damaged: byte {position:,} begins no {name} frame")
@@ -179,6 +183,13 @@ def tag_bytes(header: bytes) -> int:
         # The size is without the tag's header, and the tag begins with one unless it is at its end.
         return 32 + (int.from_bytes(header[12:16], "little") if len(header) >= 16 else 0)
     return 0
+
+
+def _lyrics_bytes(source: Source, position: int) -> int:
+    """The length of the Lyrics3 tag that begins there; 0 if none does, or none that ends."""
+    text = source.read(position, _SEARCH_BYTES)
+    found = _LYRICS_END.search(text) if text.startswith(b"LYRICSBEGIN") else None
+    return found.end() if found else 0
 
 
 def _is_trailing(source: Source, position: int) -> bool:
