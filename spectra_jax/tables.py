@@ -73,7 +73,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 def _decoded(path: Path, number: int, line: bytes) -> str:
     place = f"{path}, line {number}"
     if len(line) > LONGEST_LINE:
-        raise InputError(f"{place}: longer than {LONGEST_LINE:,} bytes, so this is no table of trials")
+        raise InputError(f"{place}: longer than {LONGEST_LINE:,} bytes, so this is not a table of trials")
     if b"\0" in line:
         raise InputError(f"{place}: NUL bytes, as in UTF-16 text or a binary file; save it as UTF-8 text")
     if number == 1:
@@ -141,7 +141,10 @@ def read_columns(path: Path) -> dict[str, Sequence[Any]]:
     if suffix == ".parquet":
         return _parquet_columns(path)
     if suffix == ".jsonl":
-        return _by_column(_json_rows(path))
+        columns = _by_column(_json_rows(path))
+        if not columns:
+            raise InputError(f"{path}: no trials in it")
+        return columns
     rows = list(text_rows(path))
     if not rows:
         raise InputError(f"{path}: empty; the first line names the columns")

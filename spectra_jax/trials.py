@@ -5,6 +5,7 @@ Where trials come from is in `spectra_jax.sources`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -88,12 +89,14 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: UTF-16 text; save it as UTF-8")
     try:
         # -sig: spreadsheets write a byte order mark.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text") from error
+        raise InputError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from error
 
 
 def json_object(place: str, text: str | bytes) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def reading_parquet(name: Path | str) -> Iterator[None]:
         yield
     # OSError: a damaged footer, too. UnicodeDecodeError: text that is no UTF-8.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: no readable parquet file: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name}: not a readable parquet file: {str(error).splitlines()[0]}") from error
 
 
 def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple[int, list[str]]]:
@@ -193,7 +196,7 @@ def csv_rows(path: Path | str, file: IO[bytes] | None = None) -> Generator[tuple
     except UnicodeDecodeError as error:
         if Path(path).is_file():
             read_text(Path(path))  # names the very line
-        raise InputError(f"{path}, after line {reader.line_num}: not UTF-8 text") from error
+        raise InputError(f"{path}, after line {reader.line_num}: not UTF-8 text; save it as UTF-8") from error
     finally:
         # Not closed with it: whoever opened the file does that.
         text.detach()

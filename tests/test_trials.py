@@ -318,8 +318,8 @@ def test_other_labels_are_not_guessed_at(tmp_path: Path, text: str) -> None:
         (b"path,label\n,spoof\n", ", line 2: no path"),
         (b"path,utterance_id\na.wav,\n", ", line 2: no utterance_id"),
         (b'path,label\n"a.wav,spoof\n', ", line 2: unexpected end of data"),
-        (b"path\na.wav\n\xe9.wav\n", ", line 3: not UTF-8 text"),
-        ("path\na.wav\n".encode("utf-16"), ", line 1: not UTF-8 text"),
+        (b"path\na.wav\n\xe9.wav\n", ", line 3: not UTF-8 text; save it as UTF-8"),
+        ("path\na.wav\n".encode("utf-16"), ": UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_a_broken_manifest_names_the_line(tmp_path: Path, text: bytes, complaint: str) -> None:

@@ -92,7 +92,8 @@ def main() -> None:
         if lost is None and isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN:
             lost = error
         if lost is None:
-            _fail(str(error), 2)
+            named = isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+            _fail(f"{error.filename}: {error.strerror}" if named else str(error), 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did.", 2)
     if isinstance(lost, BrokenPipeError):
