@@ -480,7 +480,7 @@ def test_the_command_scores_into_a_folder(
     assert "skipped 05: " in printed
     assert (tmp_path / "run" / "scores.txt").read_bytes() == whole
     assert spectra(monkeypatch, *words, clips) == 1
-    assert "23 of 23 trials were scored already" in capsys.readouterr().err
+    assert "23 of 23 trials were scored already\n" in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
     assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2

@@ -68,7 +68,8 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
     total, todo = len(run.trials), run.own()
     done = total - sum(map(run.trials_of, run.missing()))
     if done:
-        say(f"{run.store.root}: {done:,} of {total:,} trials were scored already; resuming")
+        what = "; resuming" if done < total else ""
+        say(f"{run.store.root}: {done:,} of {total:,} trials were scored already{what}")
     for number in todo:
         if number in run.unusable:
             say(f"{run.unusable[number]}; it is made again, and what was there is kept in {run.store.path('replaced')}")
