@@ -36,6 +36,7 @@ from spectra_jax.outputs import output_file
 from spectra_jax.printable import printable
 from spectra_jax.rank_gap import GAP_BOUND
 from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
+from spectra_jax.tables import is_number
 from spectra_jax.trials import InputError, count, examples
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -177,7 +178,8 @@ def _gaps(scores: Scores) -> np.ndarray:
     if gaps is None:
         return np.full(len(scores), np.nan)
     if gaps.dtype.kind != "f":
-        raise InputError(f"{scores.name}: its rank gaps are not numbers, such as {gaps[0]!r}")
+        wrong = next(gap for gap in gaps if gap and not is_number(gap))
+        raise InputError(f"{scores.name}: its rank gaps are not numbers, such as {wrong!r}")
     return gaps.astype(np.float64)
 
 
@@ -288,7 +290,7 @@ def _verdict(numbers: Mapping[str, Any]) -> str:
     if not numbers["n_with_gap"]:
         return (
             f"Different: {unexplained:,} of {trials} differ by more than {tolerance}. Neither file has rank gaps, "
-            "without which near ties cannot be told from bugs: score with --diagnostics."
+            "without which near ties and bugs look alike: score with --diagnostics."
         )
     return (
         f"Different: {unexplained:,} of {trials} differ by more than {tolerance} without {near}"

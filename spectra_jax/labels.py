@@ -86,7 +86,7 @@ def read_labels(path: str | Path, *, match: Match = "exact") -> Labels:
         return _from_table(path, read_columns(path), match)
     rows = list(text_rows(path))
     if not rows:
-        raise InputError(f"{path}: empty")
+        raise InputError(f"{path}: no trials in it")
     # A first trial may be called `file` or `key`.
     if known_names(rows[0][1]) and not _fitting(rows[0][1]):
         return _from_table(path, headed(path, rows), match)

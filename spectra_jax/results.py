@@ -148,7 +148,9 @@ _WRITERS: dict[str, Callable[[Iterable[Result], TextIO], None]] = {
 
 def _writer(output: Path) -> Callable[[Iterable[Result], TextIO], None]:
     if output.suffix.lower() not in _WRITERS:
-        raise InputError(f"{output}: no known kind of result file; its name ends in one of {', '.join(_WRITERS)}")
+        raise InputError(
+            f"{output}: not a known format of result files; its name must end in one of {', '.join(_WRITERS)}"
+        )
     return _WRITERS[output.suffix.lower()]
 
 

@@ -102,7 +102,9 @@ class Scores:
     @property
     def rank_gaps(self) -> np.ndarray | None:
         """(n,) smallest rank gap of each trial, NaN where unknown; None where the file has none."""
-        return self.columns.get(RANK_GAP)
+        gaps = self.columns.get(RANK_GAP)
+        # Without --diagnostics `score` leaves the column of a .csv empty, and an empty column is read as text.
+        return None if gaps is None or (gaps.dtype.kind != "f" and not any(gaps)) else gaps
 
 
 def read_scores(path: str | Path, name: str | None = None, *, match: Match = "exact") -> Scores:
@@ -121,7 +123,9 @@ def read_scores(path: str | Path, name: str | None = None, *, match: Match = "ex
     name = name or path.name
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
-        raise InputError(f"{path}: no known kind of score file; its name ends in {', '.join(_SUFFIXES)}")
+        raise InputError(
+            f"{path}: not a known format of score files; its name must end in one of {', '.join(_SUFFIXES)}"
+        )
     if suffix in (".jsonl", ".parquet"):
         return _of_columns(path, name, read_columns(path), match)
     rows = list(text_rows(path))

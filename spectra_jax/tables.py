@@ -87,7 +87,7 @@ def text_lines(path: Path | str, file: IO[bytes] | None = None) -> Iterator[tupl
 def _check_line(path: Path | str, number: int, line: str) -> None:
     where = f"{path}, line {number}"
     if len(line) == LONGEST_LINE:
-        raise InputError(f"{where}: longer than {LONGEST_LINE:,} characters, so this is no table of trials")
+        raise InputError(f"{where}: longer than {LONGEST_LINE:,} characters, so this is not a table of trials")
     if number == 1 and line.startswith(_UTF16):
         raise InputError(f"{where}: UTF-16 text; save it as UTF-8")
     if not line.isascii() and _NOT_UTF8.search(line):
@@ -155,7 +155,10 @@ def read_columns(path: Path) -> dict[str, Sequence[Any]]:
     if suffix == ".parquet":
         return _parquet_columns(path)
     if suffix == ".jsonl":
-        return _by_column(_json_rows(path))
+        columns = _by_column(_json_rows(path))
+        if not columns:
+            raise InputError(f"{path}: no trials in it")
+        return columns
     rows = list(text_rows(path))
     if not rows:
         raise InputError(f"{path}: empty; the first line names the columns")

@@ -5,6 +5,7 @@ Where trials come from is in `spectra_jax.sources`.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -80,12 +81,14 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: UTF-16 text; save it as UTF-8")
     try:
         # -sig: spreadsheets write a byte order mark.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text") from error
+        raise InputError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from error
 
 
 def json_object(where: str, text: str | bytes) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def reading_parquet(name: Path | str) -> Iterator[None]:
         yield
     # OSError: a damaged footer, too. UnicodeDecodeError: text that is no UTF-8.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: no readable parquet file: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name}: not a readable parquet file: {str(error).splitlines()[0]}") from error
 
 
 def parse_label(place: str, text: str) -> Label | None:

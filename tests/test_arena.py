@@ -192,7 +192,7 @@ def test_says_what_is_wrong_with_rows(tmp_path: Path, rows: list[dict], message:
 
 def test_other_parquet_files(tmp_path: Path) -> None:
     (tmp_path / "test-0.parquet").write_bytes(shard([row(0)])[:-20])
-    with pytest.raises(InputError, match="no readable parquet file"):
+    with pytest.raises(InputError, match="not a readable parquet file"):
         collect([tmp_path])
     (tmp_path / "test-0.parquet").write_bytes(labels_file(["a"], [0]))
     with pytest.raises(InputError, match="no column `path`; it has: utterance_id, label"):

@@ -422,14 +422,14 @@ def test_the_command_killed_and_interrupted_ends_in_the_same_bytes(many_clips: P
         if signal_sent != signal.SIGKILL:
             assert process.returncode == 128 + signal_sent
             how = "interrupted" if signal_sent == signal.SIGINT else "ended by SIGTERM"
-            kept = f"{folder}/ keeps the parts that are whole; the same command goes on from there"
+            kept = f"{folder}/ keeps the completed parts; the same command resumes the run"
             assert printed.splitlines()[-1] == f"spectra-jax: {how}; {kept}"
             assert not list(folder.rglob(".*"))
     done = len(list(folder.glob("parts/*.parquet")))
     assert 3 <= done < 50, "killed after its end, so the test tests nothing"
     last = subprocess.run(command(folder, many_clips), capture_output=True, text=True)
     assert last.returncode == 0
-    assert f"{done * 6} of 301 trials are done already; going on" in last.stderr
+    assert f"{done * 6} of 301 trials were scored already; resuming" in last.stderr
     assert "301 of 301 trials scored, 0 skipped" in last.stderr
     assert (folder / "scores.txt").read_bytes() == (tmp_path / "whole" / "scores.txt").read_bytes()
 
@@ -475,12 +475,12 @@ def test_the_command_scores_into_a_folder(
     words = ["score", "--model", "demo", "--batch-size", 3, "--devices", 1, "--part-size", 6, "-o", tmp_path / "run"]
     assert spectra(monkeypatch, *words, clips) == 1
     printed = capsys.readouterr().err
-    assert "part 4 of 4: 23 trials, 1 of them skipped" in printed
+    assert "part 4 of 4: 23 trials, 1 skipped" in printed
     assert "22 of 23 trials scored, 1 skipped" in printed
     assert "skipped 05: " in printed
     assert (tmp_path / "run" / "scores.txt").read_bytes() == whole
     assert spectra(monkeypatch, *words, clips) == 1
-    assert "23 of 23 trials are done already" in capsys.readouterr().err
+    assert "23 of 23 trials were scored already\n" in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
     assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2
@@ -503,7 +503,7 @@ def test_the_command_scores_into_a_folder(
         (["--process", "2/2", "-o", "run/"], "--process 2/2: I/N is expected"),
         (["--process", "one", "-o", "run/"], "--process one: I/N is expected"),
         (["--distributed", "127.0.0.1:1", "-o", "run/"], "with an address, --process I/N says"),
-        (["--windows", "hop=soon", "-o", "run/"], "'hop=soon' is no hop=SECONDS"),
+        (["--windows", "hop=soon", "-o", "run/"], "'hop=soon' is not hop=SECONDS"),
         (["--windows", "hop=0"], "hop = 0.0: seconds above 0"),
     ],
 )

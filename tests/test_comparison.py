@@ -145,6 +145,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "d.txt") == 2
 
 
+def test_a_column_of_rank_gaps_may_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    header = "utterance_id,score,smallest_rank_gap,rank_gap_pool\n"
+    (tmp_path / "with.csv").write_text(header + "t0,1.5,1e-6,branch1.pool_t\nt1,-0.5,0.1,branch1.pool_t\n")
+    (tmp_path / "without.csv").write_text(header + "t0,1.6,,\nt1,-0.5,,\n")
+    assert spectra(monkeypatch, "compare", tmp_path / "with.csv", tmp_path / "without.csv") == 0
+    assert "The same but for near ties" in " ".join(capsys.readouterr().out.split())
+    assert spectra(monkeypatch, "compare", tmp_path / "without.csv", tmp_path / "without.csv") == 0
+    (tmp_path / "wrong.csv").write_text(header + "t0,1.6,,\nt1,-0.5,small,\n")
+    assert spectra(monkeypatch, "compare", tmp_path / "with.csv", tmp_path / "wrong.csv") == 2
+    assert "wrong.csv: its rank gaps are not numbers" in capsys.readouterr().err
+
+
 def test_hints_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = Path(__file__).parent / "inputs_tables"
     key = ["--labels", inputs / "p21la.txt", "--resamples", 0]

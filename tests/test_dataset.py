@@ -72,7 +72,7 @@ def test_text_that_is_no_utf_8_is_told_of(tmp_path: Path) -> None:
         pa.string(), 1, [None, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff")]
     )
     pq.write_table(table.set_column(3, "notes", text), tmp_path / "test-0.parquet")
-    with pytest.raises(InputError, match=r"test-0.parquet: no readable parquet file: 'utf-8'"):
+    with pytest.raises(InputError, match=r"test-0.parquet: not a readable parquet file: 'utf-8'"):
         collect([tmp_path])
 
 

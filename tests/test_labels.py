@@ -104,7 +104,7 @@ def test_mlaad_is_all_spoofed(tmp_path: Path) -> None:
         ("id,label\na,0\n", "Numbers are not guessed"),
         ("id,label\na,True\n", "1 label neither"),
         ("id,label\n", "no trials in it, only a header"),
-        ("\n \n", "empty"),
+        ("\n \n", "no trials in it"),
         ('id,label\n"a,spoof\n', "line 2: unexpected end of data"),
     ],
 )
@@ -186,7 +186,7 @@ def test_reads_the_arenas_parquet(tmp_path: Path) -> None:
         ("p.txt", "a b c\n", "3 fields, neither a line of a known protocol"),
         ("p.txt", "LA_1 LA_E_1 - - bonafide\nLA_1 LA_E_2 -\n", "1 line without the 5 fields"),
         ("p.txt", "LA_1 LA_E_1 - - bonafide\nLA_1 LA_E_2 - - maybe\n", "1 label neither"),
-        ("p.txt", "\n", "empty"),
+        ("p.txt", "\n", "no trials in it"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -15,6 +15,7 @@ from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
 
 INPUTS = Path(__file__).parent / "inputs_tables"
+CLIP = Path(__file__).parents[1] / "examples" / "corpus" / "eval" / "june_00.flac"
 LABELS = ["--labels", INPUTS / "p21la.txt"]
 COMMANDS = {
     "evaluate --plot": (["evaluate", INPUTS / "s.txt", *LABELS, "--resamples", 0, "--plot"], "det.svg"),
@@ -56,6 +57,30 @@ def test_nothing_is_left_where_the_command_fails(
     (tmp_path / "file").touch()
     assert spectra(monkeypatch, *words, tmp_path / "file" / file) == 2
     assert f"{tmp_path / 'file'} is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "file", "ending"), [("compare", "c.txt", ".csv"), ("calibrate", "c.yaml", ".json")])
+def test_an_ending_of_another_format_is_refused(
+    name: str,
+    file: str,
+    ending: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert spectra(monkeypatch, *COMMANDS[name][0], tmp_path / file) == 2
+    assert f"{file}: this file is written as {ending}; its name must end in {ending}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["score", "--model", "demo", CLIP, "--output"], ["convert", "demo"]])
+def test_a_folder_that_cannot_be_made_is_named(
+    words: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert spectra(monkeypatch, *words, f"{tmp_path}/file/run/") == 2
+    said = capsys.readouterr().err
+    assert "Errno" not in said and f"{tmp_path / 'file'}" in said
 
 
 def test_scores_in_a_new_folder(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_blocks_of_odd_rates(rate: int, target: int, monkeypatch: pytest.MonkeyP
 
 def test_blocks_of_nothing_and_of_impossible_rates() -> None:
     assert list(resample_blocks(iter([]), 44_100)) == []
-    with pytest.raises(AudioError, match="sample rate 44 is no whole number of Hz"):
+    with pytest.raises(AudioError, match="sample rate 44 is not a whole number of Hz"):
         list(resample_blocks(iter([noise(10)]), 44))
 
 

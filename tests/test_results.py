@@ -241,7 +241,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_scoring(tmp_path: Pat
 
     for name in ("scores.xlsx", "scores", "scores.json"):
         assert refusal(tmp_path / name).endswith(".txt, .csv, .jsonl")
-        with pytest.raises(InputError, match="no known kind"):
+        with pytest.raises(InputError, match="not a known format"):
             write(RESULTS, tmp_path / name)
     check_output(tmp_path / "missing" / "s.txt")
     assert not (tmp_path / "missing").exists()

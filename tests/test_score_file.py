@@ -134,8 +134,9 @@ def test_a_column_of_numbers_is_numbers(tmp_path: Path) -> None:
         pytest.param("s.csv", "id,score\na,1\nb," + "x" * (1 << 24), "line 3: longer than 16,777,216 char", id="long"),
         ("s.csv", "utterance_id,score,Score\na,1,2\n", "several columns called 'score'"),
         ("s.csv", "utterance_id,scores,cm-score\na,1,2\n", "`scores` and `cm-score` could both be the score"),
-        ("s.xlsx", "", "no known kind of score file"),
-        ("s.parquet", "PAR1", "no readable parquet file"),
+        ("s.xlsx", "", "not a known format of score files"),
+        ("s.jsonl", "\n", "no trials in it"),
+        ("s.parquet", "PAR1", "not a readable parquet file"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -88,7 +88,7 @@ def test_manifests_for_programs_say_the_same_as_a_csv(tmp_path: Path, suffix: st
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([{"path": 3}], "path is 3, which is no text"),
+        ([{"path": 3}], "path is 3, which is not text"),
         ([{"path": ""}], "no path"),
         ([{"path": "a.wav", "utterance_id": ""}], "no utterance_id"),
         ([{"path": "a.wav", "label": "maybe"}], "maybe"),
@@ -106,7 +106,7 @@ def test_rows_that_are_no_trial_are_refused(tmp_path: Path, suffix: str, rows: l
         ("m.jsonl", b'{"path": "a.wav"}\n{"path": ', "line 2: not valid JSON"),
         ("m.jsonl", b'["a.wav"]', "line 1: a JSON object is expected"),
         ("m.jsonl", b"", "no trials"),
-        ("m.parquet", b"PAR1 and no more", "no readable parquet file"),
+        ("m.parquet", b"PAR1 and no more", "not a readable parquet file"),
         ("s.tar", b"no tar at all", "not a tar file"),
         ("s.tar", b"", "not a tar file"),
         ("s.tar", bytes(10240), "no audio in it"),

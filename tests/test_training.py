@@ -526,6 +526,11 @@ def test_the_configuration_reads_back(tmp_path: Path) -> None:
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=r"c\.json: not a JSON file"):
             RunConfig.from_json(tmp_path / "c.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match=r"pipe\.json: not a plain file"):
+        RunConfig.from_json(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match=r"none\.json: cannot be read"):
+        RunConfig.from_json(tmp_path / "none.json")
 
 
 def test_another_run_is_refused_with_what_differs(manifest: Path, finished: tuple[Path, list[Any]]) -> None:

@@ -102,6 +102,6 @@ def _factors(rate: int, target: int) -> tuple[int, int]:
     """The smallest whole numbers `up` and `down` with `rate * up / down == target`."""
     for name, value in (("sample rate", rate), ("target rate", target)):
         if not MIN_RATE <= value <= MAX_RATE or value != int(value):
-            raise AudioError(f"{name} {value} is no whole number of Hz from {MIN_RATE:,} to {MAX_RATE:,}")
+            raise AudioError(f"{name} {value} is not a whole number of Hz from {MIN_RATE:,} to {MAX_RATE:,}")
     divisor = math.gcd(int(rate), int(target))
     return int(target) // divisor, int(rate) // divisor

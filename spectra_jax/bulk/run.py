@@ -142,7 +142,7 @@ class BulkRun:
             with suppress(FileExistsError):
                 self.store.write(RUN, encode_record(known), replace=False)
             record = self.store.read(RUN)
-        advice = ", or remove that file: the same command then keeps its completed parts"
+        advice = ", or remove that file: the same command then resumes with its completed parts"
         require_same(record, identity, folder=self.store.root, key="run", advice=advice)
 
     def _require_own_folder(self) -> None:

@@ -92,7 +92,7 @@ def main() -> None:
         if lost is None and isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN:
             lost = error
         if lost is None:
-            _fail(str(error), 2)
+            _fail(_words(error), 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did.", 2)
     if isinstance(lost, BrokenPipeError):
@@ -171,6 +171,13 @@ def _interrupts_kept() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _words(error: Exception) -> str:
+    """An error's message, without Python's `[Errno 2]` in those of the operating system."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _fail(message: str, status: int) -> NoReturn:

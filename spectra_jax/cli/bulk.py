@@ -63,14 +63,17 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
 
     A line every ten seconds, and at the end, says how far it is, how fast, and what it waits for.
     """
+    from spectra_jax.trials import count
+
     total, todo = len(run.trials), run.own()
     done = total - sum(map(run.trials_of, run.missing()))
     if done:
-        say(f"{run.store.root}: {done:,} of {total:,} trials are done already; going on")
+        what = "; resuming" if done < total else ""
+        say(f"{run.store.root}: {done:,} of {total:,} trials were scored already{what}")
     for number in todo:
         if number in run.unusable:
             say(f"{run.unusable[number]}; it is made again, and what was there is kept in {run.store.path('replaced')}")
-    options.on_interrupt = f"{run.store.root} keeps the parts that are whole; the same command goes on from there"
+    options.on_interrupt = f"{run.store.root} keeps the completed parts; the same command resumes the run"
     begun = said = time.monotonic()
     left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0
     waited: dict[str, float] = {}
@@ -86,7 +89,7 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
             most = max(waited, key=lambda what: waited[what], default="python")
             share = waited.get(most, 0.0) / (sum(waited.values()) or 1.0)
             say(
-                f"part {part.number + 1:,} of {run.num_parts:,}: {scored:,} trials, {skipped:,} of them skipped, "
+                f"part {part.number + 1:,} of {run.num_parts:,}: {count(scored, 'trial')}, {skipped:,} skipped, "
                 f"{rate:,.1f} trials/s, {share:.0%} of the time {_WORDS[most]}; about {_time(left / rate)} left"
             )
             said = now

@@ -55,7 +55,7 @@ def calibrate(
     from spectra_jax.outputs import output_file
 
     path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
-    will_write(path)
+    will_write(path, ending=".json")
     (system,), known = read_tables([scores], labels, match, subset)
     found = evaluate(
         system,

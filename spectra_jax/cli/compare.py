@@ -59,7 +59,7 @@ def compare(
     del debug  # acted on as it is read
     from spectra_jax import comparison
 
-    will_write(output)
+    will_write(output, ending=".csv")
     (one, other), known = read_tables([a, b], labels, match, subset, whole_names=True)
     found = comparison.compare(
         one,

@@ -28,7 +28,10 @@ def convert(
     del debug  # acted on as it is read
     from spectra_jax.config import SpectraConfig
     from spectra_jax.convert import convert as run
+    from spectra_jax.outputs import require_writable
 
+    if not destination.exists():
+        require_writable(destination)
     checkpoint = run(source, destination, to)
     say(f"{source} -> {destination} ({to})")
     if destination.is_file() and checkpoint.config != SpectraConfig():

@@ -70,16 +70,23 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def will_write(*paths: Path | None) -> None:
+def will_write(*paths: Path | None, ending: str | None = None) -> None:
     """See, before any work, that files can be written, and say which of them will be replaced.
 
+    Args:
+      paths: of the files.
+      ending: that their names must have, such as `.csv`, if there is one.
+
     Raises:
-      InputError: one cannot be.
+      InputError: one cannot be written, or has another ending.
     """
     from spectra_jax.outputs import require_writable
+    from spectra_jax.trials import InputError
 
     for path in paths:
         if path is not None:
+            if ending is not None and path.suffix.lower() != ending:
+                raise InputError(f"{path}: this file is written as {ending}; its name must end in {ending}")
             require_writable(path)
             if path.exists():
                 say(f"{printable(path)}: there already, and will be replaced")

@@ -46,7 +46,7 @@ def score(
             *("--output", "-o"),
             metavar="F|DIR/",
             help="Where scores go: .txt (the Arena's score file), .csv or .jsonl; or a folder, in which a run of any "
-            "size goes on after whatever stopped it. Without it a table is printed.",
+            "size is resumed after any interruption. Without it a table is printed.",
         ),
     ] = None,
     batch_size: Annotated[
@@ -54,7 +54,7 @@ def score(
         typer.Option(
             metavar="N|auto",
             callback=count_or("auto"),
-            help="Clips per call of the network, over all devices. `auto` goes by the devices' memory.",
+            help="Clips per call of the network, over all devices. `auto` depends on the devices' memory.",
         ),
     ] = "8",
     precision: Annotated[PrecisionOption, typer.Option(help="What the encoder computes in.")] = PrecisionOption.float32,
@@ -90,7 +90,7 @@ def score(
         bool,
         typer.Option(
             "--diagnostics",
-            help="Tell each trial's smallest rank gap, by which `compare` tells near ties from bugs (.csv, .jsonl).",
+            help="Write each trial's smallest rank gap, by which `compare` recognises near ties (.csv, .jsonl).",
         ),
     ] = False,
     certify: Annotated[
@@ -196,6 +196,8 @@ def score(
                 raise InputError(f"{option} does not go with --engine ray, which shares the run out itself")
         if batch_size == "auto" or devices != "all":
             raise InputError("--engine ray takes a number as --batch-size, and one device for each actor")
+    if windows is None and aggregate != "first":
+        raise InputError(f"--aggregate {aggregate}: only the first window is scored without --windows, such as hop=2")
     if engine == "local" and (address is not None or actors is not None):
         raise InputError("--address and --actors are for --engine ray")
     if folder is not None and calibration is not None:
@@ -317,4 +319,4 @@ def _hop(windows: str | None) -> float | None:
     try:
         return float(windows.removeprefix("hop="))
     except ValueError:
-        raise typer.BadParameter(f"{windows!r} is no hop=SECONDS, such as hop=2.", param_hint="--windows") from None
+        raise typer.BadParameter(f"{windows!r} is not hop=SECONDS, such as hop=2.", param_hint="--windows") from None

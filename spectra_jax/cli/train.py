@@ -57,7 +57,8 @@ def train(
         clips = ", ".join(f"{count:,} {split}" for split, count in run.num_clips.items())
         say(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {run.config.training.steps:,} steps")
         if run.steps_done:
-            say(f"{output}: resumed after step {run.steps_done:,}")
+            whole = run.steps_done == run.config.training.steps
+            say(f"{output}: {'complete' if whole else 'resumed'} after step {run.steps_done:,}")
         options.on_interrupt = f"{output} holds the run as last saved; the same command resumes it"
         best = _follow(run)
     picture = write_curves(output)

@@ -74,7 +74,7 @@ def verify(
 ) -> None:
     """Compare our network with a reference, on the same windows.
 
-    Where they are not, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
+    Where they differ, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
     """
     del debug  # acted on as it is read
@@ -85,15 +85,12 @@ def verify(
         return
     kind, _, target = str(against).partition(":")
     if kind not in ("onnx", "torch", "scores") or not target:
-        raise typer.BadParameter(f"{against!r} is none of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
+        raise typer.BadParameter(f"{against!r} is not one of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
 
     from spectra_jax import comparison, sources, verification
     from spectra_jax.score_file import read_scores
 
-    if output is not None:
-        if output.suffix.lower() != ".csv":
-            raise typer.BadParameter(f"{output}: trials are written as .csv.")
-        will_write(output)
+    will_write(output, ending=".csv")
     listed = sources.collect(inputs or [])
     incomplete = say_left_out(listed)
     how: dict[str, Any] = {
@@ -143,7 +140,7 @@ def _show(divergence: Divergence) -> None:
     from spectra_jax.console import Column, print_table
 
     if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
-        stdout().print("Where they begin to differ cannot be told: the reference names none of its stages.")
+        stdout().print("The first stage that differs is unknown: the reference names none of its stages.")
         return
     rows = [(stage.name, f"{stage.error:.1e}", "departs" if stage.departs else "") for stage in divergence.stages]
     columns = (Column("stage", "text"), Column("rms difference / rms", "number"), Column(""))

@@ -84,7 +84,7 @@ def require_figure(path: str | Path) -> None:
       InputError: another extension, or a folder in which nothing can be written.
     """
     if Path(path).suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: no known kind of figure; its name ends in one of {', '.join(FORMATS)}")
+        raise InputError(f"{path}: not a known format of figures; its name must end in one of {', '.join(FORMATS)}")
     require_writable(path)
 
 

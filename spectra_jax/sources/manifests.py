@@ -60,7 +60,7 @@ class Manifest(Source):
         values = {column: row.get(column) for column in _COLUMNS}
         for column, value in values.items():
             if value is not None and not isinstance(value, str):
-                raise InputError(f"{place}: {column} is {value!r}, which is no text")
+                raise InputError(f"{place}: {column} is {value!r}, which is not text")
         path, name, label = values["path"], values["utterance_id"], values["label"]
         if not path:
             raise InputError(f"{place}: no path")

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from spectra_jax.config import ConfigError, Section, SpectraConfig, check_integer, check_number, require
 from spectra_jax.precision import PRECISIONS
+from spectra_jax.tables import require_plain_file
 from spectra_jax.training.augment import AugmentConfig
 from spectra_jax.untrusted import read_json
 
@@ -65,7 +66,7 @@ class TrainingConfig(Section):
             self.warmup_steps < self.steps,
             "training.warmup_steps",
             self.warmup_steps,
-            f"below training.steps = {self.steps}; set it (its default is 100), to 0 for no warm-up",
+            f"below training.steps = {self.steps}; set it lower (its default is 100), or to 0 for no warm-up",
         )
         for name in ("learning_rate", "encoder_learning_rate", "weight_decay"):
             check_number(f"training.{name}", getattr(self, name), lambda rate: rate >= 0, "a number of at least 0")
@@ -115,8 +116,10 @@ class RunConfig(Section):
 
         Raises:
           ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
-          OSError: the file cannot be read, or is a device or pipe.
+          InputError: not there, or not a plain file: a pipe would wait for ever.
+          OSError: the file cannot be read.
         """
+        require_plain_file(Path(path))
         try:
             values = read_json(path)
         except ValueError as error:

@@ -133,7 +133,7 @@ class Batches:
         """The batch of one step, the same whenever it is asked for.
 
         Raises:
-          InputError: no clip at all can be heard.
+          InputError: no clip at all can be decoded.
         """
         windows: list[NDArray[np.float32]] = []
         clips: list[Clip] = []
@@ -154,7 +154,7 @@ class Batches:
                 clips += unit
                 break
             else:
-                raise InputError(f"no clip of the training split can be heard:{examples(refused)}")
+                raise InputError(f"no clip of the training split can be decoded:{examples(refused)}")
         labels = np.array([clip.bonafide for clip in clips], np.int32)
         return Batch(np.stack(windows), labels, tuple(clip.utterance_id for clip in clips), tuple(refused))
 

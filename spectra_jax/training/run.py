@@ -323,7 +323,7 @@ class Run:
         )
         bonafide = np.array([clip.bonafide for clip in clips], bool)
         if not bonafide.any() or bonafide.all():
-            raise InputError(f"split `dev`: of one class no clip can be heard:{examples(refused)}")
+            raise InputError(f"split `dev`: no clip of one class can be decoded:{examples(refused)}")
         losses = np.asarray(cross_entropy(jnp.asarray(logits), jnp.asarray(bonafide, jnp.int32)))
         loss = float((losses[bonafide].mean() + losses[~bonafide].mean()) / 2)
         finite = math.isfinite(loss)

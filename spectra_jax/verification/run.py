@@ -112,7 +112,7 @@ def verify(
       tolerance, gap_bound, resamples, seed: see `spectra_jax.compare`.
 
     Raises:
-      InputError: a precision without a bound, or no trial that could be heard; and what the reference raises.
+      InputError: a precision without a bound, or no trial that could be decoded; and what the reference raises.
     """
     if precision not in STAGE_BOUNDS:
         raise InputError(f"precision {precision!r}: verify in {' or '.join(STAGE_BOUNDS)}")
@@ -130,7 +130,7 @@ def verify(
             references.append(reference.logits(np.stack(windows)))
     if not heard:
         raise InputError(
-            f"none of the {len(skipped):,} trials could be heard: {next(iter(skipped.values()), 'no trials')}"
+            f"none of the {len(skipped):,} trials could be decoded: {next(iter(skipped.values()), 'no trials')}"
         )
     answer, theirs = np.concatenate(answers), np.concatenate(references)
     ids = np.array([trial.utterance_id for trial in heard], object)
@@ -180,7 +180,7 @@ def verify_scores(
     skipped = {result.trial.utterance_id: str(result.error) for result in results if result.logits is None}
     if not scored:
         raise InputError(
-            f"none of the {len(skipped):,} trials could be heard: {next(iter(skipped.values()), 'no trials')}"
+            f"none of the {len(skipped):,} trials could be decoded: {next(iter(skipped.values()), 'no trials')}"
         )
     ids = np.array([result.trial.utterance_id for result in scored], object)
     columns = {
