@@ -355,6 +355,53 @@ def test_an_mp3_that_is_joined_to_one_with_lyrics_is_decoded() -> None:
     assert length(content + LYRICS + ID3V1 + content) == joined
 
 
+def uncounted(content: bytes) -> bytes:
+    """An MP3 without the frame that states how many follow."""
+    return content[mp3_frame(content[:4]) :]
+
+
+BOUNDARY = b"\r\n--------------------------d74496d66958873e\r\nContent-Disposition: form-data\r\n\r\nabc\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest", [b"one\ntwo\nthree\n", BOUNDARY, "Grüße\n".encode(), bytes(500), b"\xff" * 300, b"\xaa" * 16, b"\0\0text"]
+)
+def test_text_and_padding_behind_an_mp3_are_not_decoded_and_no_damage(rest: bytes) -> None:
+    for content in (sound("MP3"), uncounted(sound("MP3"))):
+        assert decode("clip", content + rest).sha256 == decode("clip", content).sha256
+        assert decode("clip", content + rest + ID3V1).sha256 == decode("clip", content).sha256
+
+
+def test_anything_without_frames_may_follow_the_frames_that_an_mp3_states() -> None:
+    content = sound("MP3")
+    random = np.random.default_rng(0).bytes(5000)
+    for rest in (random, bytes(300_000), b"a\0b\n" * 20_000, random + ID3V1):
+        assert decode("clip", content + rest).sha256 == decode("clip", content).sha256
+    # More frames behind it, or a part of one, may be a part of the recording.
+    for rest in (random + uncounted(content), uncounted(content)[:-10]):
+        assert refusal(content + rest)
+    # Where no number of frames is stated, they may be damaged ones; where it is not reached, they are.
+    frames = list(walk(Source(io.BytesIO(content)), 0, mp3_frame, "MP3"))
+    assert "damaged" in refusal(uncounted(content) + random)
+    assert "damaged" in refusal(content[: frames[-1][0]] + random)
+    assert "cut short" in refusal(content[: frames[-1][0]] + b"one\ntwo\n")
+
+
+def test_padding_between_joined_mp3_files_is_no_damage() -> None:
+    content = sound("MP3")
+    joined = decode("clip", content + content).sha256
+    tag = b"ID3\4\0\0\0\0\0\0"
+    for gap in (bytes(500), b"\r\n", bytes(500) + tag, bytes(500) + ID3V1 + bytes(20)):
+        assert decode("clip", content + gap + content).sha256 == joined
+    assert length(content + bytes(500) + uncounted(content)) == length(content + uncounted(content))
+    assert length(uncounted(content) + bytes(500) + content) == length(uncounted(content) + content)
+    # Zeros in the middle of a stream, if only one that does not state its number of frames.
+    frames = list(walk(Source(io.BytesIO(content)), 0, mp3_frame, "MP3"))
+    (first, _), (_, last) = frames[5:7]
+    for begin in (0, frames[0][1]):
+        assert "damaged" in refusal(content[begin:first] + bytes(last - first) + content[last:])
+
+
 def test_anything_may_follow_the_samples_that_a_flac_states() -> None:
     content = sound("FLAC")
     assert length(content + np.random.default_rng(0).bytes(5000)) == 8000

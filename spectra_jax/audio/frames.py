@@ -19,6 +19,12 @@ _SEARCH_BYTES = 65536
 # The longest frame: where a recording of a broadcast begins, the rest of one comes first.
 TORN_BYTES = 2048
 _IN_A_ROW = 5
+# What may begin a frame: never padding with 0xFF.
+_MP3_SYNC = re.compile(rb"(?s)\xff[\xe2-\xff][\x10-\xef]")
+# From so many on, bytes of one value are padding, and not the start of a frame.
+_FILL_BYTES = 16
+_PADDING = b"\0\t\r\n "
+_CONTROL = re.compile(r"[^\t\r\n -~\x80-\U0010ffff]")
 _LYRICS_END = re.compile(rb"LYRICS(END|200)")
 _MP3_RATES = (44100, 48000, 32000)
 _MP3_KBITS = {
@@ -133,8 +139,22 @@ def _follow(source: Source, position: int, length_of: FrameLength) -> int:
     return _IN_A_ROW
 
 
-def walk(source: Source, start: int, length_of: FrameLength, name: str) -> Iterator[tuple[int, int]]:
+def walk(
+    source: Source,
+    start: int,
+    length_of: FrameLength,
+    name: str,
+    after_other: Callable[[Source, int], int] | None = None,
+) -> Iterator[tuple[int, int]]:
     """Start and end of every frame from `start` to the end of the file, without the tags between them.
+
+    Args:
+      source: the file.
+      start: where the first frame begins.
+      length_of: the length of a frame, from its header.
+      name: what messages call the codec.
+      after_other: given where bytes begin that are neither a frame nor a tag, returns where to go on behind them; the
+        same position if they may be damaged frames.
 
     Raises:
       AudioError: the last frame is not complete, or something that is neither a frame nor a tag is between frames.
@@ -153,8 +173,10 @@ def walk(source: Source, start: int, length_of: FrameLength, name: str) -> Itera
             position += length
         elif tag := tag_bytes(header) or _lyrics_bytes(source, position):
             position += tag
-        elif position == end or _is_trailing(source, position):
+        elif position == end or _is_trailing(source, position, stop):
             return
+        elif after_other and (resumed := after_other(source, position)) > position:
+            position = resumed
         else:
             raise AudioError(f"damaged: byte {position:,} begins no {name} frame")
 
@@ -192,11 +214,75 @@ def _lyrics_bytes(source: Source, position: int) -> int:
     return found.end() if found else 0
 
 
-def _is_trailing(source: Source, position: int) -> bool:
-    """Whether what follows may be left out: padding, lyrics or another text. What may be damaged frames may not."""
-    rest = source.read(position, _SEARCH_BYTES).strip(b"\0\t\r\n ")
-    whole = position + _SEARCH_BYTES >= source.size
-    return rest.startswith(b"LYRICSBEGIN") or (whole and (not rest or (rest.isascii() and rest.decode().isprintable())))
+def _is_trailing(source: Source, position: int, end: int | None = None) -> bool:
+    """Whether what follows, up to `end`, may be left out: padding, lyrics or text. Possibly damaged frames may not."""
+    end = source.size if end is None else end
+    rest = source.read(position, min(end - position, _SEARCH_BYTES))
+    if rest.startswith(b"LYRICSBEGIN"):
+        return True
+    filled = len(rest) >= _FILL_BYTES and len(set(rest)) == 1
+    return position + len(rest) == end and (filled or _is_text(rest.strip(_PADDING)))
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return not _CONTROL.search(content.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+class _StatedCount:
+    """The frames of joined MP3s, counted and compared with the number that each of them states at its start."""
+
+    def __init__(self) -> None:
+        self._stated = (0, 0)
+        self._number = self._num_bytes = 0
+
+    def restart(self, stated: tuple[int, int]) -> None:
+        """Raises AudioError: frames of the stream before are missing."""
+        self.check()
+        self._stated, self._number, self._num_bytes = stated, 0, 0
+
+    def add(self, num_frames: int, num_bytes: int) -> None:
+        self._number += num_frames
+        self._num_bytes += num_bytes
+
+    @property
+    def _missing(self) -> int:
+        missing = self._stated[0] - self._number
+        # A few encoders count the describing frame too.
+        return 0 if missing == 1 and self._num_bytes >= self._stated[1] else missing
+
+    def check(self) -> None:
+        if self._missing > 0:
+            raise AudioError(
+                f"cut short: {self._number:,} of the {self._stated[0]:,} MP3 frames that its header states"
+            )
+
+    def after_other(self, source: Source, position: int) -> int:
+        """Where to go on behind bytes that are no frame; `position` itself if they may be damaged frames.
+
+        Behind a stream that has all frames that it states, anything may follow that holds no frames. Padding may
+        separate two streams, where the first is complete or the second one states what it is: zeros in the middle of a
+        stream are damage.
+        """
+        complete = self._stated[0] > 0 and self._missing == 0
+        gap = source.read(position, _SEARCH_BYTES)
+        behind = position + len(gap) - len(gap.lstrip(_PADDING))
+        if behind > position:
+            header = source.read(behind, 64)
+            if tag_bytes(header) or _describes(header) or (complete and _follow(source, behind, mp3_frame)):
+                return behind
+        return source.size if complete and not _has_frames(source, position) else position
+
+
+def _has_frames(source: Source, start: int) -> bool:
+    """Whether frames follow one another somewhere behind `start`."""
+    for position in range(start, source.size, _SEARCH_BYTES):
+        for sync in _MP3_SYNC.finditer(source.read(position, _SEARCH_BYTES + 2)):
+            if _follow(source, position + sync.start(), mp3_frame):
+                return True
+    return False
 
 
 def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
@@ -209,30 +295,26 @@ def mp3(source: Source, start: int) -> tuple[list[Piece], int]:
       AudioError: cut short or damaged; a describing frame states more frames than follow it.
     """
     kept: list[Piece] = []
-    stated = (0, 0)
     num_added = _added_by_lame(source.read(start, 256))
-    number = num_bytes = num_samples = 0
-    for begin, end in walk(source, start, mp3_frame, "MP3"):
+    num_samples = 0
+    count = _StatedCount()
+    for begin, end in walk(source, start, mp3_frame, "MP3", count.after_other):
         header = source.read(begin, 64)
-        described = _stated_by_xing(header) or _stated_by_vbri(header)
+        described = _describes(header)
         if described:
-            _check_number(stated, number, num_bytes)
-            stated, number, num_bytes = described, 0, 0
+            count.restart(described)
         else:
-            number += 1
             num_samples += mp3_samples(header)
-        num_bytes += end - begin
+        count.add(0 if described else 1, end - begin)
         if not kept or not described:
             append(kept, begin, end)
-    _check_number(stated, number, num_bytes)
+    count.check()
     return kept, num_samples - num_added
 
 
-def _check_number(stated: tuple[int, int], number: int, num_bytes: int) -> None:
-    # A few encoders count the describing frame too.
-    missing = stated[0] - number
-    if missing > 1 or (missing == 1 and num_bytes < stated[1]):
-        raise AudioError(f"cut short: {number:,} of the {stated[0]:,} MP3 frames that its header states")
+def _describes(header: bytes) -> tuple[int, int] | None:
+    """The numbers of frames and of bytes that a frame without audio states; None if it is not one."""
+    return (_stated_by_xing(header) or _stated_by_vbri(header)) if mp3_frame(header) else None
 
 
 def _stated_by_xing(frame: bytes) -> tuple[int, int] | None:
