@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from spectra_jax.audio import AudioError, decode, decoding, open_stream, read
+from spectra_jax.audio.chunks import is_placeholder
 from spectra_jax.audio.containers import DECODABLE_SUFFIXES
 from spectra_jax.audio.frames import mp3_frame, walk
 from spectra_jax.audio.ogg import checksum
@@ -271,6 +272,13 @@ def with_sizes(content: bytes, data: int, riff: int) -> bytes:
         (0x7FFF_F000, 0x7FFF_F024),
         (0x7FFF_0000, 0x7FFF_0024),
         (2_000_000_000, 2_000_000_036),
+        (1_000_000_000, 1_000_000_036),
+        (0xFFFF_FFF0, 0xFFFF_FFFF),
+        (0xFFFF_FF00, 0xFFFF_FF24),
+        (0xFFFF_F000, 0xFFFF_F024),
+        (0xFFFF_0000, 0xFFFF_0024),
+        (0x7FFF_FF00, 0x7FFF_FF24),
+        (0x7FFF_F800, 0x7FFF_F824),
         (0xFFFF_FFFF - 36, 0xFFFF_FFFF),
         (0x7FFF_FFFF - 44, 0x7FFF_FFF7),
         (0xFFFF_FFFE, 0xFFFF_FFFF),
@@ -285,10 +293,16 @@ def test_a_wav_whose_writer_did_not_know_its_length_is_decoded_whole(data: int, 
 
 
 @pytest.mark.parametrize(
-    "data", [16_002, 16_512, 1_999_999_998, 2_100_000_000, 0x7FFF_0002, 0x7FFF_EFFE, 3_000_000_000]
+    "data", [16_002, 16_512, 1_999_999_998, 2_100_000_000, 0x7FFE_FFFE, 0xFFFE_FFFE, 3_000_000_000]
 )
 def test_a_wav_that_states_a_length_of_its_own_is_cut_short_without_it(data: int) -> None:
     assert f"cut short: 16,000 of the {data:,} bytes" in refusal(with_sizes(sound("WAV"), data, data + 36))
+
+
+def test_a_file_that_nearly_reaches_its_limit_is_cut_short_if_it_ends_before_the_length_that_it_states() -> None:
+    # Recorders begin another file at 2 or 4 GB.
+    for held, cut in ((3_000_000_000, True), (10_000_000, False)):
+        assert is_placeholder(0xFFFF_F000, 0xFFFF_F024, 44, 2, held) is not cut
 
 
 @pytest.mark.parametrize("missing", [1, 2, 44, 100, 511, 512, 513])
@@ -454,6 +468,21 @@ def test_a_chunk_of_samples_may_be_odd_with_its_padding_or_without() -> None:
     assert padded[-1] == 0
     info = b"LIST" + struct.pack("<I", 4) + b"INFO"
     assert [length(content) for content in (padded, padded[:-1], padded + info, padded[:-1] + info)] == [7999] * 4
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "W64"])
+def test_a_tag_of_an_odd_length_in_front_does_not_move_the_padding_of_chunks(container: str, size: int) -> None:
+    tag = b"ID3\4\0\0\0\0\0" + bytes([size + 10]) + bytes(size + 10)
+    order = ">I" if container == "AIFF" else "<I"
+    content = sound(container, "PCM_S8" if container == "AIFF" else "PCM_U8", audio=noise(7999))
+    if container != "W64":
+        # Chunks of an odd length before and behind the samples.
+        odd = b"junk" + struct.pack(order, 5) + bytes(5 + 1)
+        content = content[:12] + odd + content[12:] + odd
+        content = content[:4] + struct.pack(order, len(content) - 8) + content[8:]
+    assert decode("clip", tag + content).sha256 == decode("clip", content).sha256
+    assert "cut short" in refusal(tag + content[:-100])
 
 
 def riff_chunk(name: bytes, content: bytes) -> bytes:

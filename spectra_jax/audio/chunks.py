@@ -27,7 +27,10 @@ _PLACEHOLDERS = (
     0x7F00_0008,  # SoX in AIFF: the samples and the eight bytes before them
     0x7F00_0000,
     2_000_000_000,
+    1_000_000_000,
 )
+# Others leave the largest number of 32 bits, signed or not, less what rounds it to a block, a page or a buffer.
+_HIGHEST_BITS = (0xFFFF, 0x7FFF)
 # What libsndfile decodes. GSM 6.10 (0x31) is not among them: it decodes the byte of padding too.
 _LIBSNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x38, 0x40}
 # A FLAC's mark, and the header of the block that comes first in each.
@@ -52,6 +55,8 @@ class Chunk:
 def chunks(source: Source, start: int, order: str, *, id_bytes: int = 4, size_bytes: int = 4) -> Iterator[Chunk]:
     """The chunks from `start` on, as far as they are chunks; the last may state more than the file holds."""
     header_bytes = id_bytes + size_bytes
+    # Padding is counted from the start of the recording, which a tag of an odd length may precede.
+    first = start
     while start + header_bytes <= source.size:
         name = source.read(start, id_bytes)
         size = source.integer(start + id_bytes, size_bytes, order)
@@ -63,10 +68,10 @@ def chunks(source: Source, start: int, order: str, *, id_bytes: int = 4, size_by
             return
         yield Chunk(name, start + header_bytes, content)
         end = start + header_bytes + content
-        start = -(-end // 8) * 8 if id_bytes == 16 else end + (end & 1 if size_bytes == 4 else 0)
+        start = end + ((first - end) % 8 if id_bytes == 16 else (end - first) % 2 if size_bytes == 4 else 0)
 
 
-def is_placeholder(size: int, whole: int, offset: int, block: int) -> bool:
+def is_placeholder(size: int, whole: int, offset: int, block: int, held: int) -> bool:
     """Whether a length is what a writer leaves that does not know it.
 
     Args:
@@ -74,8 +79,9 @@ def is_placeholder(size: int, whole: int, offset: int, block: int) -> bool:
       whole: of the file, as the header states it: some writers put the placeholder there, and subtract.
       offset: of the samples in the file.
       block: bytes of a sample of all channels: some writers round down to it.
+      held: bytes of samples that there are. Recorders split at 2 or 4 GB: a file of such a size may have been cut.
     """
-    if size in _PLACEHOLDERS:
+    if size in _PLACEHOLDERS or (size >> 16 in _HIGHEST_BITS and held < size // 8):
         return True
     for placeholder in _PLACEHOLDERS[1:]:
         if size in (placeholder - placeholder % max(block, 1), placeholder - offset, placeholder - offset + 8):
@@ -175,7 +181,7 @@ def wav(source: Source, start: int) -> Plan:
         size = held  # A writer that counted its header as samples.
     if size > held:
         raise AudioError(f"cut short: {held:,} of the {size:,} bytes of samples that its header states")
-    _check_rest(source, data.start + size, size, order, start + 8 + whole)
+    _check_rest(source, start, data.start + size, size, order, start + 8 + whole)
     pieces: list[Piece] = [(start, source.size)]
     if not by_libsndfile and size % block == 1 and field[1] == 4:
         # SoX counts the byte of padding, of which FFmpeg makes a block.
@@ -211,7 +217,7 @@ def _is_streamed(source: Source, data: Chunk, size: int, whole: int, start: int,
         for chunk in chunks(source, data.start, order):
             end = chunk.start + chunk.size
         return not data.start < end <= source.size + 1
-    return size > held and is_placeholder(size, whole, data.start - start, block)
+    return size > held and is_placeholder(size, whole, data.start - start, block, held)
 
 
 def _check_streamed(source: Source, start: int, held: int, block: int) -> None:
@@ -221,9 +227,9 @@ def _check_streamed(source: Source, start: int, held: int, block: int) -> None:
         raise AudioError(f"several files in one: another recording begins at byte {second:,}; cut the file there")
 
 
-def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int = 0) -> None:
+def _check_rest(source: Source, start: int, end: int, size: int, order: str, whole_end: int) -> None:
     """Chunks may follow the samples, to where the header has the file end, then a trailer; more samples may not."""
-    rest = _next_chunk(source, end, order)
+    rest = _next_chunk(source, start, end, order)
     while _CHUNK_NAME.fullmatch(name := source.read(rest, 4)) and rest + 8 <= source.size:
         if name in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
             break
@@ -234,7 +240,7 @@ def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int 
             if chunk_bytes > 1 << 24:
                 break
             return  # Cut, but behind the samples.
-        rest = _next_chunk(source, rest + 8 + chunk_bytes, order)
+        rest = _next_chunk(source, start, rest + 8 + chunk_bytes, order)
     if rest + 8 < whole_end <= source.size + 1 and source.read(rest, whole_end - rest).strip(b"\0"):
         raise AudioError(
             f"its header states {size:,} bytes of samples, and {whole_end - rest:,} after them that are no chunk: "
@@ -243,12 +249,13 @@ def _check_rest(source: Source, end: int, size: int, order: str, whole_end: int 
     check_trailer(source, rest, size)
 
 
-def _next_chunk(source: Source, end: int, order: str) -> int:
+def _next_chunk(source: Source, start: int, end: int, order: str) -> int:
     """Where the chunk behind one that ends at `end` begins: some writers forget the byte of padding."""
-    unpadded = end & 1 and _CHUNK_NAME.fullmatch(source.read(end, 4))
+    padding = (end - start) & 1
+    unpadded = padding and _CHUNK_NAME.fullmatch(source.read(end, 4))
     if unpadded and end + 8 + source.integer(end + 4, 4, order) <= source.size:
         return end
-    return end + (end & 1)
+    return end + padding
 
 
 def _patched(source: Source, start: int, end: int, fields: list[tuple[int, int, int]], order: str) -> list[Piece]:
@@ -300,7 +307,7 @@ def aiff(source: Source, start: int) -> Plan:
         elif chunk.name == b"SSND":
             held = source.size - chunk.start
             streamed = held > 8 and (chunk.size in (0, 8) or chunk.size > held)
-            streamed = streamed and is_placeholder(chunk.size, whole, chunk.start - start, max(block, 1))
+            streamed = streamed and is_placeholder(chunk.size, whole, chunk.start - start, max(block, 1), held)
             if chunk.size == 8 and held > 8 and _is_streamed(source, Chunk(b"", chunk.start + 8, 0), 0, 0, 0, 1, "big"):
                 streamed = True
             if streamed and common and block:
@@ -315,7 +322,7 @@ def aiff(source: Source, start: int) -> Plan:
                     f"damaged: {chunk.size - 8:,} bytes of samples, where its header states "
                     f"{source.integer(common.start + 2, 4):,} samples of {block} bytes"
                 )
-            _check_rest(source, chunk.start + chunk.size, chunk.size, "big", start + 8 + whole)
+            _check_rest(source, start, chunk.start + chunk.size, chunk.size, "big", start + 8 + whole)
             return Plan([(start, source.size)], "aiff")
     raise AudioError("cut short or damaged: an AIFF without samples (no SSND chunk)")
 
@@ -327,7 +334,8 @@ def svx(source: Source, start: int) -> Plan:
             held = source.size - chunk.start
             if chunk.size > held:
                 raise AudioError(f"cut short: {held:,} of the {chunk.size:,} bytes of samples that its header states")
-            _check_rest(source, chunk.start + chunk.size, chunk.size, "big", start + 8 + source.integer(start + 4, 4))
+            whole_end = start + 8 + source.integer(start + 4, 4)
+            _check_rest(source, start, chunk.start + chunk.size, chunk.size, "big", whole_end)
             return Plan([(start, chunk.start + chunk.size)])
     raise AudioError("cut short or damaged: an IFF without samples (no BODY chunk)")
 
@@ -365,7 +373,7 @@ def au(source: Source, start: int) -> Plan:
     if held < 0:
         raise AudioError("cut short: it ends within its header")
     width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0) * source.integer(start + 20, 4, order)
-    if size == 0xFFFF_FFFF or (held and (size == 0 or (size > held and is_placeholder(size, 0, offset, width)))):
+    if size == 0xFFFF_FFFF or (held and (size == 0 or (size > held and is_placeholder(size, 0, offset, width, held)))):
         if width and held % width:
             raise AudioError(f"cut short: its last sample has {held % width} of its {width} bytes")
         return Plan(_patched(source, start, source.size, [(start + 8, 4, held)], order), "au")
