@@ -264,9 +264,9 @@ def test_equal_rates_touch_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [0, -16000, 16, 999, 2_000_000, 16000.5, float("nan"), float("inf")])
 def test_impossible_rates_are_refused(rate: float) -> None:
-    with pytest.raises(AudioError, match=f"sample rate {rate} is no whole number"):
+    with pytest.raises(AudioError, match=f"sample rate {rate} is not a whole number"):
         prepare(noise(100), rate)  # type: ignore[arg-type]
-    with pytest.raises(AudioError, match=f"target rate {rate} is no whole number"):
+    with pytest.raises(AudioError, match=f"target rate {rate} is not a whole number"):
         prepare(noise(100), 16000, target_rate=rate)  # type: ignore[arg-type]
 
 
