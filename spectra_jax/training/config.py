@@ -32,8 +32,8 @@ class TrainingConfig(Section):
     """The largest, of everything after the encoder."""
     encoder_learning_rate: float = 1e-5
     warmup_steps: int = 100
-    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run with no more
-    steps than that, they rise in its first half."""
+    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run with no
+    more steps than that, they rise in its first half."""
     weight_decay: float = 1e-4
     clip_norm: float | None = 1.0
     """The global norm to which gradients are clipped."""
