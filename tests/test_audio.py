@@ -17,7 +17,18 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import signal
 
-from spectra_jax.audio import AudioError, decode, is_silent, pre_emphasis, prepare, read, resample, to_mono, window
+from spectra_jax.audio import (
+    AudioError,
+    decode,
+    is_silent,
+    open_stream,
+    pre_emphasis,
+    prepare,
+    read,
+    resample,
+    to_mono,
+    window,
+)
 
 RNG_SEED = 20
 
@@ -264,9 +275,9 @@ def test_equal_rates_touch_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [0, -16000, 16, 999, 2_000_000, 16000.5, float("nan"), float("inf")])
 def test_impossible_rates_are_refused(rate: float) -> None:
-    with pytest.raises(AudioError, match=f"sample rate {rate} is no whole number"):
+    with pytest.raises(AudioError, match=f"sample rate {rate} is not a whole number"):
         prepare(noise(100), rate)  # type: ignore[arg-type]
-    with pytest.raises(AudioError, match=f"target rate {rate} is no whole number"):
+    with pytest.raises(AudioError, match=f"target rate {rate} is not a whole number"):
         prepare(noise(100), 16000, target_rate=rate)  # type: ignore[arg-type]
 
 
@@ -416,3 +427,21 @@ def test_a_clip_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("spectra_jax.audio.decoding._DECODE_SECONDS", -1)
     with pytest.raises(AudioError, match="not decoded after -1 s"):
         decode(save(tmp_path / "a.wav", noise(5000)))
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16"), ("ogg", "VORBIS")])
+def test_the_stated_length_is_expected(tmp_path: Path, suffix: str, subtype: str) -> None:
+    soundfile.write(tmp_path / f"a.{suffix}", noise(12_345), 16000, subtype=subtype)
+    with open_stream(tmp_path / f"a.{suffix}") as stream:
+        assert stream.expected_samples == 12_345
+
+
+def test_a_flac_that_states_no_length_has_none_to_expect(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(12_345), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    # The last 36 bits of eight bytes that begin 10 into STREAMINFO, and its MD5, which a pipe leaves empty, too.
+    content[21] &= 0xF0
+    content[22:42] = bytes(20)
+    with open_stream("a.flac", bytes(content)) as stream:
+        assert stream.expected_samples is None
+        assert sum(map(len, stream)) == 12_345

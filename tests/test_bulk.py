@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import soundfile
 
 from spectra_jax import audio, results
 from spectra_jax.bulk import SCHEMA, BulkRun, SkipLimitError, Store, read_part
-from spectra_jax.scoring import Listening, Scorer
+from spectra_jax.scoring import Listening, Scorer, ScoringProgress
 from spectra_jax.sources import collect
 from spectra_jax.trials import InputError
 from tests.conftest import spectra
@@ -64,6 +65,22 @@ def finish(run: BulkRun) -> bytes:
 def whole(clips: Path, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The score file of a run that nothing happened to."""
     return finish(make(tmp_path_factory.mktemp("whole") / "run", clips, scorer))
+
+
+def test_progress_counts_what_this_process_made(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
+    options = {"listening": Listening(0.05, "mean")}
+    list(make(tmp_path / "run", clips, scorer, **options))
+    for part in (0, 3):
+        (tmp_path / "run" / "parts" / f"part-{part:06d}.parquet").unlink()
+    run = make(tmp_path / "run", clips, scorer, **options)
+    found: list[ScoringProgress] = []
+    run.on_progress = found.append
+    list(run)
+    # Two stretches of six and five trials, one of them refused.
+    assert found[-1].trials == 11
+    rows = [row for part in (0, 3) for row in read_part(run.store, part).to_pylist()]
+    assert found[-1].windows == sum(len(row["window_scores"] or ()) for row in rows)
+    assert all(before.windows <= after.windows for before, after in itertools.pairwise(found))
 
 
 def test_parts_hold_what_came_of_each_trial(clips: Path, scorer: Scorer, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_refuses_what_is_no_calibration(change: str | dict, message: str) -> Non
 def test_calibrates_one_subset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inputs = Path(__file__).parent / "inputs_tables"
+    inputs = Path(__file__).parent / "inputs" / "tables"
     asked = ["calibrate", inputs / "s_flac.txt", "--labels", inputs / "p21la.txt", "--match", "stem", "-o"]
     assert spectra(monkeypatch, *asked, tmp_path / "all.json") == 0
     printed = capsys.readouterr().err

@@ -158,7 +158,7 @@ def test_a_column_of_rank_gaps_may_be_empty(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_hints_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    inputs = Path(__file__).parent / "inputs_tables"
+    inputs = Path(__file__).parent / "inputs" / "tables"
     key = ["--labels", inputs / "p21la.txt", "--resamples", 0]
     assert spectra(monkeypatch, "compare", inputs / "s.txt", inputs / "s_flac.txt") == 2
     assert "differ by the extension .flac only. --match stem" in capsys.readouterr().err

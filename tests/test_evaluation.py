@@ -149,7 +149,7 @@ def test_calibrates_and_applies(
     assert "calibration.json" in capsys.readouterr().err
 
 
-INPUTS = Path(__file__).parent / "inputs_tables"
+INPUTS = Path(__file__).parent / "inputs" / "tables"
 KEY = ["--labels", INPUTS / "p21la.txt", "--resamples", 0]
 
 

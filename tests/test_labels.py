@@ -13,7 +13,7 @@ from spectra_jax.labels import labels_of, read_labels, subset_counts, take_subse
 from spectra_jax.score_file import Scores, read_scores
 from spectra_jax.trials import InputError
 
-INPUTS = Path(__file__).parent / "inputs_tables"
+INPUTS = Path(__file__).parent / "inputs" / "tables"
 
 # A line or two of each, in the fields that the corpora's README files give.
 PROTOCOLS = {

@@ -14,7 +14,7 @@ from spectra_jax.score_file import read_scores
 from spectra_jax.trials import InputError, Trial
 from tests.conftest import spectra
 
-INPUTS = Path(__file__).parent / "inputs_tables"
+INPUTS = Path(__file__).parent / "inputs" / "tables"
 CLIP = Path(__file__).parents[1] / "examples" / "corpus" / "eval" / "june_00.flac"
 LABELS = ["--labels", INPUTS / "p21la.txt"]
 COMMANDS = {

@@ -214,7 +214,7 @@ def test_command(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_pooled_subsets_inverted_scores_and_one_subset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inputs = Path(__file__).parent / "inputs_tables"
+    inputs = Path(__file__).parent / "inputs" / "tables"
     words = [
         "report",
         inputs / "s_inv.txt",

@@ -15,7 +15,7 @@ from spectra_jax.results import Result, write
 from spectra_jax.score_file import read_scores
 from spectra_jax.trials import InputError, Trial
 
-INPUTS = Path(__file__).parent / "inputs_tables"
+INPUTS = Path(__file__).parent / "inputs" / "tables"
 RESULTS = [
     Result(Trial("a", Path("a.wav"), "bonafide"), (-1.25, 1 / 3), 2.5, rank_gap=3e-6, rank_gap_pool="branch2.pool_t"),
     Result(Trial("b", Path("b.wav"), "spoof"), None, error="b.wav: empty"),

@@ -22,6 +22,8 @@ _UNSUPPORTED_ENCODING = 4
 # What libsndfile calls the length of a FLAC or an Ogg stream that states none.
 _UNKNOWN_FRAMES = 1 << 62
 
+_UNKNOWN_FRAMES = 1 << 62
+
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read from its start to its end, whatever its header says of its length.
@@ -82,7 +84,9 @@ class LibsndfileReader:
             kind = UnsupportedCodecError if error.code == _UNSUPPORTED_ENCODING else AudioError
             raise kind(_explain(error)) from error
         self.rate = int(self._sound.samplerate)
-        self.expected_samples = int(self._sound.frames) or None
+        # libsndfile reports a length near the largest number where the header states none.
+        frames = int(self._sound.frames)
+        self.expected_samples = total or (frames if 0 < frames < _UNKNOWN_FRAMES else None)
         self._total = total
         # Floats hold integers of 24 bits, and no more.
         self._md5 = md5 if bits <= 24 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,12 +19,12 @@ from spectra_jax.bulk.store import Store
 from spectra_jax.identity import RUN, digest_of, encode_record, require_same
 from spectra_jax.results import Result
 from spectra_jax.score_file import score_line
-from spectra_jax.scoring import FIRST_WINDOW, Listening, Waited
+from spectra_jax.scoring import FIRST_WINDOW, Listening, ScoringProgress, Waited
 from spectra_jax.sources import Trials
 from spectra_jax.trials import InputError, StoppedError, Trial, count, examples
 
 SCORES = "scores.txt"
-_PACKAGES = ("spectra-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "soundfile")
+_PACKAGES = ("spectra-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "soundfile", "av")
 
 
 class SkipLimitError(StoppedError):
@@ -56,7 +56,13 @@ class TrialScorer(Protocol):
     def identity(self) -> dict[str, Any]: ...
 
     def score_trials(
-        self, trials: Iterable[Trial], *, listening: Listening, flush_every: int, waited: Waited
+        self,
+        trials: Iterable[Trial],
+        *,
+        listening: Listening,
+        flush_every: int,
+        waited: Waited,
+        on_progress: Callable[[ScoringProgress], None] | None,
     ) -> Generator[Result]: ...
 
 
@@ -77,6 +83,7 @@ class BulkRun:
       escape_ids: of the score file, see `spectra_jax.results.write`.
 
     Attributes:
+      on_progress: called while parts are made here, with the trials and windows of all that this process made so far.
       unusable: what is wrong with parts that are there and have to be made again, by their numbers.
 
     Raises:
@@ -118,6 +125,8 @@ class BulkRun:
         }
         self.digest = digest_of(identity)
         self.unusable: dict[int, str] = {}
+        self.on_progress: Callable[[ScoringProgress], None] | None = None
+        self._made = ScoringProgress(0, 0)
         # Parts that are whole, and how many of their trials were skipped.
         self._whole: dict[int, int] = {}
         # Of writers that were killed. What others write meanwhile stays.
@@ -233,10 +242,21 @@ class BulkRun:
             listening=self.listening,
             flush_every=self.part_size,
             waited=(waited := Waited()),
+            on_progress=None if self.on_progress is None else self._counting(self.on_progress),
         )
         with closing(results):
             for part in range(first, last):
                 yield self._write(part, results, waited)
+
+    def _counting(self, report: Callable[[ScoringProgress], None]) -> Callable[[ScoringProgress], None]:
+        """What reports progress since this process began, where it is given progress since now."""
+        before = self._made
+
+        def count_all(now: ScoringProgress) -> None:
+            self._made = ScoringProgress(before.trials + now.trials, before.windows + now.windows)
+            report(self._made)
+
+        return count_all
 
     def made(self, part: int) -> Part:
         """A part that is there, as `missing` has found."""

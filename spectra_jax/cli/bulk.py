@@ -15,6 +15,7 @@ from spectra_jax.printable import printable
 
 if TYPE_CHECKING:
     from spectra_jax.bulk import BulkRun, Part
+    from spectra_jax.scoring import ScoringProgress
 
 
 def is_folder(output: str) -> bool:
@@ -61,22 +62,33 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
 def follow(run: BulkRun, made: Iterable[Part]) -> int:
     """See the run's missing parts made and, where all are there, the score file; how many trials were skipped.
 
-    A line every ten seconds, and at the end, says how far it is, how fast, and what it waits for.
+    A line every ten seconds, and at the end, says how far it is, how fast, and what it waits for. While a part of long
+    recordings is made, the line counts windows.
     """
     from spectra_jax.trials import count
 
     total, todo = len(run.trials), run.own()
-    done = total - sum(map(run.trials_of, run.missing()))
-    if done:
-        what = "; resuming" if done < total else ""
-        say(f"{run.store.root}: {done:,} of {total:,} trials were scored already{what}")
+    already = total - sum(map(run.trials_of, run.missing()))
+    if already:
+        what = "; resuming" if already < total else ""
+        say(f"{run.store.root}: {already:,} of {total:,} trials were scored already{what}")
     for number in todo:
         if number in run.unusable:
             say(f"{run.unusable[number]}; it is made again, and what was there is kept in {run.store.path('replaced')}")
     options.on_interrupt = f"{run.store.root} keeps the completed parts; the same command resumes the run"
     begun = said = time.monotonic()
-    left, scored, skipped = sum(map(run.trials_of, todo)), 0, 0
+    own = left = sum(map(run.trials_of, todo))
+    scored = skipped = 0
     waited: dict[str, float] = {}
+
+    def show(done: ScoringProgress) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            say(f"{done.trials:,.1f} of {own:,} trials, {count(done.windows, 'window')} scored so far")
+
+    if run.listening.hop is not None:
+        run.on_progress = show
     for part in made:
         left -= part.trials
         scored += part.trials

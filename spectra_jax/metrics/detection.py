@@ -70,7 +70,8 @@ class Costs:
     def __post_init__(self) -> None:
         if not (0 < self.spoof_prior < 1 and self.miss > 0 and self.false_alarm > 0):
             raise MetricError(
-                f"spoof prior {self.spoof_prior:g}, costs {self.miss:g} and {self.false_alarm:g}: the prior must be between 0 and 1 and the costs above 0"
+                f"spoof prior {self.spoof_prior:g}, costs {self.miss:g} and {self.false_alarm:g}: the prior must be "
+                "between 0 and 1 and the costs above 0"
             )
 
     def of(self, false_acceptance: Any, false_rejection: Any) -> Any:

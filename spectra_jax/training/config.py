@@ -32,7 +32,8 @@ class TrainingConfig(Section):
     """The largest, of everything after the encoder."""
     encoder_learning_rate: float = 1e-5
     warmup_steps: int = 100
-    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine."""
+    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run with no
+    more steps than that, they rise in its first half."""
     weight_decay: float = 1e-4
     clip_norm: float | None = 1.0
     """The global norm to which gradients are clipped."""
@@ -56,18 +57,17 @@ class TrainingConfig(Section):
     """Steps between evaluations of the dev split; after each the state is saved."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    @property
+    def rising_steps(self) -> int:
+        """Steps in which the learning rates rise: `warmup_steps`, or half of a run that has no more than those."""
+        return self.warmup_steps if self.warmup_steps < self.steps else self.steps // 2
+
     def _validate(self) -> None:
         check_integer("training.seed", self.seed, minimum=0)
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             check_integer(f"training.{name}", getattr(self, name))
         for name in ("warmup_steps", "freeze_layers"):
             check_integer(f"training.{name}", getattr(self, name), minimum=0)
-        require(
-            self.warmup_steps < self.steps,
-            "training.warmup_steps",
-            self.warmup_steps,
-            f"below training.steps = {self.steps}; set it lower (its default is 100), or to 0 for no warm-up",
-        )
         for name in ("learning_rate", "encoder_learning_rate", "weight_decay"):
             check_number(f"training.{name}", getattr(self, name), lambda rate: rate >= 0, "a number of at least 0")
         if self.clip_norm is not None:

@@ -115,10 +115,10 @@ class LearningRates(NamedTuple):
 
 def learning_rates(training: TrainingConfig, step: int) -> LearningRates:
     """From zero to the configured ones over the warm-up, and to zero again along half a cosine at the last step."""
-    if training.warmup_steps == 0:
+    if training.rising_steps == 0:
         share = optax.cosine_decay_schedule(1.0, training.steps)
     else:
-        share = optax.warmup_cosine_decay_schedule(0.0, 1.0, training.warmup_steps, training.steps)
+        share = optax.warmup_cosine_decay_schedule(0.0, 1.0, training.rising_steps, training.steps)
     now = float(share(step))
     return LearningRates(now * training.encoder_learning_rate, now * training.learning_rate)
 
