@@ -622,6 +622,15 @@ def test_an_unknown_codec_and_an_encrypted_file_are_not_called_damaged() -> None
         assert "encrypted" in refusal(m4a[:entry] + name + m4a[entry + 4 :])
 
 
+def test_an_mp3_of_a_free_bit_rate_is_called_one() -> None:
+    # As `lame --freeformat` writes it: the second of each three frames is padded.
+    for header in (b"\xff\xfb%c\xc4", b"\xff\xf3%c\xc4", b"\xff\xfd%c\xc4"):
+        content = b"".join(header % (2 * padding) + bytes(649 + padding) for padding in (0, 1, 0) * 5)
+        assert "an MP3 of a free bit rate (free format)" in refusal(content)
+        assert "an MP3 of a free bit rate (free format)" in refusal(ID3V1 + content)
+    assert "not an audio file" in refusal(b"\xff\xfb\0\xc4" + np.random.default_rng(0).bytes(9000))
+
+
 def test_rates_and_channels_that_are_none_are_named() -> None:
     content = sound("WAV")
     for rate in (0, 16, 2_000_000):

@@ -135,6 +135,11 @@ def _by_frames(source: Source, start: int) -> tuple[str, int]:
         return "htk", start
     if (source.size - start) % 33 == 0 and frames.find_frames(source, start, frames.gsm_frame) is not None:
         return "gsm", start
+    if frames.is_free_format(source, start):
+        raise AudioError(
+            "an MP3 of a free bit rate (free format), which is not read here: convert it to WAV "
+            "(lame --decode FILE OUT.wav)"
+        )
     if not source.read(start, _TEXT_BYTES).strip(b"\0"):
         raise AudioError("not an audio file: it begins with zeros alone, as after a download or a copy that failed")
     if all(source.read(start + packet, 1) == b"\x47" for packet in (0, 188, 376)):

@@ -54,6 +54,18 @@ def mp3_frame(header: bytes) -> int:
     return (72_000 if layer == 3 and version != 3 else 144_000) * kbits // rate + padding
 
 
+def is_free_format(source: Source, start: int) -> bool:
+    """Whether MPEG audio frames begin there whose headers leave the bit rate open."""
+    header = source.read(start, 4)
+    # A frame of the same kind, at a bit rate that its header states.
+    if len(header) < 4 or header[2] >> 4 or not mp3_frame(header[:2] + bytes([header[2] | 0x10]) + header[3:]):
+        return False
+    same = re.compile(re.escape(header[:2]) + b"[" + re.escape(bytes([header[2] & 0xFD, header[2] | 2])) + b"]")
+    second = same.search(source.read(start, _SEARCH_BYTES), 4)
+    # The frames are of one length, but for a byte of padding (four in layer I).
+    return second is not None and bool(same.search(source.read(start + 2 * second.start() - 4, 11)))
+
+
 def mp3_samples(header: bytes) -> int:
     """Samples per channel of an MPEG audio frame."""
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
