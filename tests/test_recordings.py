@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -553,6 +554,54 @@ def test_an_ogg_without_a_mark_of_its_end_is_decoded_whole() -> None:
         last[22:26] = checksum(bytes(last)).to_bytes(4, "little")
         assert decode("clip", content[:offset] + bytes(last)).sha256 == decode("clip", content).sha256
         assert "damaged" in refusal(content[:offset] + bytes(last) + b"OggX" + bytes(50))
+
+
+def with_pages(content: bytes, change: Callable[[int, bytearray], None]) -> bytes:
+    """An Ogg stream whose pages, given with their number, are changed."""
+    starts = [k for k in range(len(content)) if content[k : k + 4] == b"OggS"]
+    pages = [bytearray(content[begin:end]) for begin, end in itertools.pairwise([*starts, len(content)])]
+    for number, page in enumerate(pages):
+        change(number, page)
+        page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
+    return b"".join(pages)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_with_negative_positions_is_decoded_whole(subtype: str) -> None:
+    # As FFmpeg leaves them that cuts without encoding. Of Opus libsndfile then returns samples that it never set.
+    content = sound("OGG", subtype, 48000, noise(120_000))
+    positions: list[int] = []
+
+    def earlier(number: int, page: bytearray) -> None:
+        (position,) = struct.unpack("<q", page[6:14])
+        if position > 0:
+            page[6:14] = struct.pack("<q", position - 100_000)
+            positions.append(position - 100_000)
+
+    decoded = decode("clip", with_pages(content, earlier))
+    assert min(positions) < -1
+    assert (decoded.rate, decoded.broken) == (48000, None)
+    expected = decode("clip", content).samples
+    # The first page of Vorbis then states no samples to leave out.
+    assert abs(len(decoded.samples) - len(expected)) < 1000
+    compared = min(len(decoded.samples), len(expected)) - 1000
+    np.testing.assert_allclose(decoded.samples[-compared:], expected[-compared:], atol=1e-3)
+
+
+def test_a_chained_opus_of_several_original_rates_is_decoded_at_the_rate_of_opus() -> None:
+    def label(number: int, page: bytearray) -> None:
+        if number == 0:
+            offset = page.index(b"OpusHead") + 12
+            page[offset : offset + 4] = struct.pack("<I", 44100)
+
+    telephone, studio = sound("OGG", "OPUS", 16000), with_pages(sound("OGG", "OPUS", 48000), label)
+    for chain, each in (((telephone, studio), (24_000, 8000)), ((studio, telephone), (8000, 24_000))):
+        decoded = decode("clip", b"".join(chain))
+        assert (decoded.rate, decoded.num_samples) == (48000, sum(each))
+        links = [decode("clip", link + studio).samples[:length] for link, length in zip(chain, each, strict=True)]
+        np.testing.assert_allclose(decoded.samples, np.concatenate(links), atol=1e-5)
+    assert decode("clip", telephone + telephone).rate == 16000
+    assert decode("clip", telephone + sound("OGG", "VORBIS", 48000)).num_samples == 32_000
 
 
 def test_an_mp3_that_lost_a_frame_or_a_part_of_one_is_refused() -> None:

@@ -43,13 +43,13 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     libsndfile lacks. It leaves out what an encoder says that it added before and after a recording. Several channels
     are averaged. Of several audio streams the one marked as the default is decoded, or else the first. Chained Ogg
     streams, and joined streams of MP3, AAC or AC-3 frames, are one recording; other files in one file are refused, as
-    is a sample rate that changes on the way.
+    is a sample rate that changes on the way; Opus is then decoded at 48 kHz, whatever the rates of the originals.
 
     A recording that was cut short or damaged is refused where its container can tell. It cannot:
 
     - in PAF, PVF and IRCAM, which do not state a length, if it was cut between two samples;
     - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The
-      length that such a writer leaves is one of a few that are known (`chunks._PLACEHOLDERS`); any other is the
+      length that such a writer leaves is one of a few that are known (`chunks.is_placeholder`); any other is the
       recording's;
     - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two
       frames;
@@ -184,7 +184,10 @@ def _readers(source: Source) -> list[Callable[[], _Reader]]:
         view = View(source, chunks.flac_without_total(source, start, end))
         return [lambda: LibsndfileReader(view, header.total, md5=header.md5, bits=header.bits)]
     if kind == "ogg":
-        return [partial(_open_ogg, source, link) for link in ogg.links(source, start)]
+        links = ogg.links(source, start)
+        # FFmpeg decodes Opus at 48 kHz, whatever the rate of the original.
+        one_rate = len({link.rate for link in links if link.rate}) <= 1
+        return [partial(_open_ogg, source, link, one_rate) for link in links]
     return [_framed(source, kind, start)]
 
 
@@ -254,14 +257,18 @@ def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:
     return FFmpegReader(View(source, plan.pieces), plan.container, codec=plan.codec)
 
 
-def _open_ogg(source: Source, link: ogg.OggStream) -> _Reader:
+def _open_ogg(source: Source, link: ogg.OggStream, one_rate: bool) -> _Reader:
+    is_opus = link.first.startswith(b"OpusHead")
+    if link.lowest_position < 0:
+        # As FFmpeg's cuts without encoding have them. libsndfile returns samples that it never set.
+        return FFmpegReader(View(source, ogg.with_positions_from_zero(source, link)), "ogg")
     view = View(source, ogg.with_an_end(source, link))
-    if ogg.decoder(link) == "libsndfile":
+    if ogg.decoder(link) == "libsndfile" and (one_rate or not is_opus):
         try:
             return LibsndfileReader(view)
         except AudioError:
             # It refuses Opus streams that begin with samples to be left out, as FFmpeg's cuts without encoding do.
-            if not link.first.startswith(b"OpusHead"):
+            if not is_opus:
                 raise
             view.seek(0)
     return FFmpegReader(view, "ogg")

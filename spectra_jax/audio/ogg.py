@@ -29,6 +29,7 @@ class OggStream:
     Attributes:
       first: how its first packet begins, which names the codec.
       pieces: its pages; of one without a mark of its end, the last page bears one here.
+      lowest_position: of its pages (granule positions), in samples; negative in some cuts.
     """
 
     first: bytes
@@ -36,6 +37,13 @@ class OggStream:
     next_sequence: int | None = None
     unfinished: bool = False
     ended: bool = False
+    lowest_position: int = 0
+
+    @property
+    def rate(self) -> int | None:
+        """In Hz, of Vorbis; of Opus that of the original, at which libsndfile decodes it. None of other codecs."""
+        known = self.first.startswith((b"\x01vorbis", b"OpusHead"))
+        return int.from_bytes(self.first[12:16], "little") if known else None
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class _Page:
     flags: int
     serial: int
     sequence: int
+    position: int
     unfinished: bool
     body: int
 
@@ -65,7 +74,7 @@ def links(source: Source, start: int) -> list[OggStream]:
                 _check_ends(serials)
                 found.append([])
                 serials = {}
-            stream = serials[page.serial] = OggStream(source.read(page.body, 8))
+            stream = serials[page.serial] = OggStream(source.read(page.body, 16))
             found[-1].append(stream)
         elif page.serial not in serials:
             raise AudioError(f"damaged: the Ogg page at byte {page.start:,} belongs to no stream")
@@ -86,6 +95,9 @@ def _append(stream: OggStream, page: _Page, source: Source) -> None:
     stream.next_sequence = (page.sequence + 1) & 0xFFFF_FFFF
     stream.unfinished = page.unfinished
     stream.ended = bool(page.flags & _LAST)
+    # -1 stands for a page on which no packet ends.
+    if page.position != -1:
+        stream.lowest_position = min(stream.lowest_position, page.position)
     append(stream.pieces, page.start, page.end)
 
 
@@ -97,7 +109,9 @@ def _check_ends(serials: dict[int, OggStream]) -> None:
 def _audio_of(streams: list[OggStream]) -> OggStream:
     audio = [stream for stream in streams if any(stream.first.startswith(magic) for magic in _DECODERS)]
     if not audio:
-        raise AudioError(f"an Ogg file without audio of a known codec (its stream begins with {streams[0].first!r})")
+        raise AudioError(
+            f"an Ogg file without audio of a known codec (its stream begins with {streams[0].first[:8]!r})"
+        )
     if len(audio) > 1:
         raise AudioError(f"an Ogg file of {len(audio)} audio streams at a time: choose one of them and store it alone")
     return audio[0]
@@ -120,7 +134,8 @@ def _pages(source: Source, start: int) -> Iterator[_Page]:
             raise AudioError(f"damaged: the Ogg page at byte {start:,} does not match its checksum")
         unfinished = bool(segments) and segments[-1] == 255
         serial, sequence = (int.from_bytes(page[k : k + 4], "little") for k in (14, 18))
-        yield _Page(start, end, page[5], serial, sequence, unfinished, body)
+        position = int.from_bytes(page[6:14], "little", signed=True)
+        yield _Page(start, end, page[5], serial, sequence, position, unfinished, body)
         start = end
 
 
@@ -141,8 +156,30 @@ def with_an_end(source: Source, stream: OggStream) -> list[Piece]:
         start = page.start
     page_bytes = bytearray(source.read(start, last[1] - start))
     page_bytes[5] |= _LAST
-    page_bytes[22:26] = checksum(bytes(page_bytes)).to_bytes(4, "little")
-    return [*before, (last[0], start), bytes(page_bytes)]
+    return [*before, (last[0], start), _with_checksum(page_bytes)]
+
+
+def with_positions_from_zero(source: Source, stream: OggStream) -> list[Piece]:
+    """The stream's pages, none at a negative position, at which neither decoder accepts it."""
+    pieces: list[Piece] = []
+    shift = 0
+    for piece in stream.pieces:
+        assert isinstance(piece, tuple)
+        for page in _pages(source, piece[0]):
+            if page.start >= piece[1]:
+                break
+            page_bytes = bytearray(source.read(page.start, page.end - page.start))
+            if page.position < -1:
+                shift = -stream.lowest_position  # The pages before hold headers.
+            if page.position != -1:
+                page_bytes[6:14] = (page.position + shift).to_bytes(8, "little", signed=True)
+            pieces.append(_with_checksum(page_bytes))
+    return pieces
+
+
+def _with_checksum(page: bytearray) -> bytes:
+    page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
+    return bytes(page)
 
 
 def checksum(page: bytes) -> int:
