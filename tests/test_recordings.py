@@ -381,10 +381,12 @@ BOUNDARY = b"\r\n--------------------------d74496d66958873e\r\nContent-Dispositi
 @pytest.mark.parametrize(
     "rest", [b"one\ntwo\nthree\n", BOUNDARY, "Grüße\n".encode(), bytes(500), b"\xff" * 300, b"\xaa" * 16, b"\0\0text"]
 )
-def test_text_and_padding_behind_an_mp3_are_not_decoded_and_no_damage(rest: bytes) -> None:
+def test_text_and_padding_behind_frames_are_not_decoded_and_no_damage(rest: bytes) -> None:
     for content in (sound("MP3"), uncounted(sound("MP3"))):
         assert decode("clip", content + rest).sha256 == decode("clip", content).sha256
         assert decode("clip", content + rest + ID3V1).sha256 == decode("clip", content).sha256
+    adts = (RECORDINGS / "adts_named.mp3").read_bytes()
+    assert decode("clip", adts + rest).sha256 == decode("clip", adts).sha256
 
 
 def test_anything_without_frames_may_follow_the_frames_that_an_mp3_states() -> None:

@@ -43,7 +43,8 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     libsndfile lacks. It leaves out what an encoder says that it added before and after a recording. Several channels
     are averaged. Of several audio streams the one marked as the default is decoded, or else the first. Chained Ogg
     streams, and joined streams of MP3, AAC or AC-3 frames, are one recording; other files in one file are refused, as
-    is a sample rate that changes on the way; Opus is then decoded at 48 kHz, whatever the rates of the originals.
+    is a sample rate that changes on the way. Chained Opus streams whose originals had different rates are decoded at 48
+    kHz.
 
     A recording that was cut short or damaged is refused where its container can tell. It cannot:
 
