@@ -562,7 +562,7 @@ def test_what_is_wrong_at_the_end_refuses_the_whole_recording(
 def test_an_impossible_rate_refuses_a_recording(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     stream(monkeypatch, {"long": in_blocks(np.ones(300_000))}, rate=999)
     (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(1.0))
-    assert "sample rate 999 is no whole number" in (result.error or "")
+    assert "sample rate 999 is not a whole number" in (result.error or "")
     assert result.seconds == pytest.approx(300_000 / 999)
 
 

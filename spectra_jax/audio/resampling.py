@@ -34,7 +34,7 @@ def resample(audio: NDArray[np.float32], rate: int, target: int = TARGET_RATE) -
       (ceil(samples * target / rate),) float32; `audio` itself where the rates are equal.
 
     Raises:
-      AudioError: a rate that is no whole number from 1,000 to 768,000 Hz.
+      AudioError: a rate that is not a whole number from 1,000 to 768,000 Hz.
     """
     up, down = _factors(rate, target)
     if up == down:
