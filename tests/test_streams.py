@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,14 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "_exit", leave)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def kind(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that this process takes by default, whatever ran in it before: Ray leaves a handler that ends it."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_signal_ends_a_command_as_ctrl_c_does(
     kind: signal.Signals,
     leave: None,
@@ -47,12 +55,11 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(
     monkeypatch.setattr("spectra_jax.sources.collect", long_work)
     monkeypatch.setattr(options, "stopped_by", signal.SIGUSR1)
     monkeypatch.setattr(sys, "argv", ["spectra-jax", "score", "--model", "demo", str(tmp_path)])
-    before = signal.getsignal(kind)
     with pytest.raises(Left, match=str(128 + kind)):
         cli.main()
     assert capsys.readouterr().err == f"spectra-jax: ended by {kind.name}; no output was written\n"
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(kind) == before
+    assert signal.getsignal(kind) == signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
