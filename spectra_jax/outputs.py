@@ -24,7 +24,11 @@ def require_writable(path: str | Path) -> None:
             raise InputError(f"{path}: a folder of this name is there already")
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: there is something of this name that is not a plain file")
-        folder = next(parent for parent in path.resolve().parents if parent.exists())
+        parents = path.resolve().parents
+        # Older versions of Python raise an error; a newer one leaves a link that leads to itself as it is.
+        if any(parent.is_symlink() for parent in parents):
+            raise InputError(f"{path}: cannot be written: its folders are links that lead in a circle")
+        folder = next(parent for parent in parents if parent.exists())
         if not folder.is_dir():
             raise InputError(f"{path}: {folder} is not a folder")
         with tempfile.TemporaryFile(dir=folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -210,7 +211,8 @@ def score(
     if is_txt and not escape_ids:
         listed.require_plain_ids()
     incomplete = say_left_out(listed)
-    if file is not None and file.resolve() in (Path(given).resolve() for given in inputs):
+    # realpath, since `resolve` fails for a link that leads to itself.
+    if file is not None and os.path.realpath(file) in map(os.path.realpath, inputs):
         raise InputError(f"{output}: an input, which the scores would replace")
 
     calibrated = None if calibration is None else read_calibration(calibration)
