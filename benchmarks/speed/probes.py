@@ -58,9 +58,9 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     from flax import nnx
 
     import spectra_jax
-    from spectra_jax.model.spectra import folded
+    from spectra_jax.model.spectra import fold_for_inference
 
-    model = folded(spectra_jax.load(network.native, precision))
+    model = fold_for_inference(spectra_jax.load(network.native, precision))
     samples = network.config.num_samples
     seen: dict[str, jax.Array] = {}
 

@@ -174,11 +174,11 @@ def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -
       ValueError: float64 without x64, or JAX cannot start its devices.
     """
     local_devices()
-    return filled(held_model(checkpoint.config, precision), checkpoint)
+    return with_weights(abstract_loaded_model(checkpoint.config, precision), checkpoint)
 
 
-def filled(held: SpectraAASIST3, checkpoint: Checkpoint) -> SpectraAASIST3:
-    """What `held_model` gives, with a checkpoint's leaves in place of their shapes; raises as `load_model` does."""
+def with_weights(held: SpectraAASIST3, checkpoint: Checkpoint) -> SpectraAASIST3:
+    """An abstract model with a checkpoint's weights in place of its shapes. Raises what `load_model` raises."""
     held.precision.require_mode()
     graph, state = nnx.split(held)
     leaves = _by_path(state)
@@ -187,7 +187,7 @@ def filled(held: SpectraAASIST3, checkpoint: Checkpoint) -> SpectraAASIST3:
     return nnx.merge(graph, state)
 
 
-def held_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
+def abstract_loaded_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
     """The network that `load_model` makes, with the shape and dtype that each leaf will have in place of its weights.
 
     What is compiled for it fits the loaded one, so that compiling need not wait for the weights.

@@ -87,7 +87,7 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
             said = time.monotonic()
             say(f"{done.trials:,.1f} of {own:,} trials, {count(done.windows, 'window')} scored so far")
 
-    if run.listening.hop is not None:
+    if run.window_policy.hop is not None:
         run.on_progress = show
     for part in made:
         left -= part.trials

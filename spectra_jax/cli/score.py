@@ -224,10 +224,10 @@ def score(
     share = bulk.share(process, distributed)
 
     from spectra_jax.devices import local_devices
-    from spectra_jax.inference import compilation_cache as compile_cache
-    from spectra_jax.inference.scorer import Listening, Scorer, ScoringProgress
+    from spectra_jax.inference import compilation_cache
+    from spectra_jax.inference.scorer import Scorer, ScoringProgress, WindowPolicy
 
-    listening = Listening(_hop(windows), aggregate)
+    window_policy = WindowPolicy(_hop(windows), aggregate)
     if folder is not None:
         from spectra_jax.jobs import BulkRun, Store
 
@@ -236,7 +236,7 @@ def score(
             Store(folder),
             listed,
             part_size=part_size,
-            listening=listening,
+            window_policy=window_policy,
             process=share,
             max_errors=max_errors,
             accept_changed=accept_changed,
@@ -262,8 +262,8 @@ def score(
         diagnostics=diagnostics,
         certify=certify,
     )
-    with compile_cache.off() if no_compile_cache else compile_cache.kept(say, here[0].platform) as kept:
-        scorer.load(num_clips=len(listed), kept=kept)
+    with compilation_cache.disabled() if no_compile_cache else compilation_cache.use(say, here[0].platform) as kept:
+        scorer.load(num_clips=len(listed), cache=kept)
     if folder is not None:
         run = begin(scorer)
         if bulk.follow(run, run) or incomplete:
@@ -285,10 +285,10 @@ def score(
 
             def show(done: ScoringProgress) -> None:
                 # One recording may have hours of windows.
-                windows = "" if listening.hop is None else f", {count(done.windows, 'window')}"
+                windows = "" if window_policy.hop is None else f", {count(done.windows, 'window')}"
                 progress.update(task, completed=done.trials, description=f"scoring{windows}")
 
-            for result in scorer.score_trials(listed, listening=listening, on_progress=show):
+            for result in scorer.score_trials(listed, window_policy=window_policy, on_progress=show):
                 if result.error is not None or result.flags:
                     remarkable.append(result)
                 yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)

@@ -47,12 +47,12 @@ def train(
 
     import jax
 
-    from spectra_jax.inference import compilation_cache as compile_cache
+    from spectra_jax.inference import compilation_cache
     from spectra_jax.training import BEST, Run, RunConfig, write_curves
 
     settings = RunConfig() if config is None else RunConfig.from_json(config)
     x64 = settings.training.precision == "float64"
-    with compile_cache.jax_kept(say), jax.enable_x64(True) if x64 else contextlib.nullcontext():
+    with compilation_cache.use_jax_cache(say), jax.enable_x64(True) if x64 else contextlib.nullcontext():
         run = Run(manifest, output, settings, init=init)
         clips = ", ".join(f"{count:,} {split}" for split, count in run.num_clips.items())
         say(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {run.config.training.steps:,} steps")

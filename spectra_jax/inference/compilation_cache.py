@@ -59,7 +59,7 @@ _SIGNATURE_BYTES = hashlib.sha256().digest_size
 _TROUBLE = re.compile(r"Error (?P<did>reading|writing) persistent compilation cache entry for '(?P<module>[^']*)': ")
 
 
-def place() -> Path:
+def default_directory() -> Path:
     """`spectra-jax/compiled` in the user's cache folder, which is `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
@@ -78,7 +78,7 @@ class DamagedError(Exception):
     """A cached network could not be loaded. The user was informed, and the entry is removed where that is possible."""
 
 
-class CompiledNetworks:
+class CompilationCache:
     """Compiled networks in a folder. One that cannot be kept or loaded costs a line, no score.
 
     An entry is a signature and a compressed program. The signature covers the entry's name as well, so that no program
@@ -399,7 +399,7 @@ def _settings() -> list[object]:
 
 
 @contextmanager
-def kept(say: Callable[[str], None], platform: str) -> Iterator[CompiledNetworks | None]:
+def use(say: Callable[[str], None], platform: str) -> Iterator[CompilationCache | None]:
     """Keep what is compiled inside, and take from what was kept: networks for a CPU, and by JAX all for other devices.
 
     Where the person has set JAX's own cache (`JAX_COMPILATION_CACHE_DIR`) or turned it off, that is all there is. A
@@ -413,18 +413,18 @@ def kept(say: Callable[[str], None], platform: str) -> Iterator[CompiledNetworks
       Where networks are kept, if they are.
     """
     if platform != "cpu":
-        with jax_kept(say):
+        with use_jax_cache(say):
             yield None
         return
     say = _once(say)
     theirs, on = _of_the_person()
     # Code that cannot be told from other code has no key.
     folder = _prepared(say) if theirs is None and on and _CODE is not None else None
-    yield None if folder is None else CompiledNetworks(folder, say)
+    yield None if folder is None else CompilationCache(folder, say)
 
 
 @contextmanager
-def jax_kept(say: Callable[[str], None]) -> Iterator[None]:
+def use_jax_cache(say: Callable[[str], None]) -> Iterator[None]:
     """Have JAX keep all that is compiled inside, and take from what it kept: for programs that have no key of ours.
 
     Where the person has set JAX's own cache or turned it off, nothing is changed. A cache that cannot be used costs one
@@ -467,7 +467,7 @@ def _once(say: Callable[[str], None]) -> Callable[[str], None]:
     return first
 
 
-def off() -> AbstractContextManager[None]:
+def disabled() -> AbstractContextManager[None]:
     """Neither keep nor take anything inside, whatever the person's settings say."""
     return _set({"jax_enable_compilation_cache": False})
 
@@ -487,7 +487,7 @@ def _set(settings: Mapping[str, Any]) -> Iterator[None]:
 def _prepared(say: Callable[[str], None]) -> Path | None:
     """Our cache folder, ready to be written; None, and a line, where it cannot be used."""
     try:
-        folder = place()
+        folder = default_directory()
         _prepare(folder)
     except (OSError, RuntimeError, ValueError) as error:
         say(f"no compile cache: {error}")

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(begun: Iterable[T], count: int) -> Iterator[T]:
+def prefetch(begun: Iterable[T], count: int) -> Iterator[T]:
     """The same items in the same order, each handed on when `count` more have been taken.
 
     For items that are work under way (a future, an array that a device is still computing): taking one begins it, and

@@ -23,19 +23,19 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax import audio, hub
-from spectra_jax.checkpoints.native import filled, held_model
+from spectra_jax.checkpoints.native import abstract_loaded_model, with_weights
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.data.trial import Trial
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError
 from spectra_jax.inference.batch_size import clips_per_device
-from spectra_jax.inference.compilation_cache import CompiledNetworks, DamagedError, xla_flags
-from spectra_jax.inference.prefetch import ahead
+from spectra_jax.inference.compilation_cache import CompilationCache, DamagedError, xla_flags
+from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.inference.results import CERTIFIED, Result
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import POOLS, SpectraAASIST3, folded, split, split_with_rank_gaps
+from spectra_jax.model.spectra import POOLS, SpectraAASIST3, fold_for_inference, split, split_with_rank_gaps
 
 T = TypeVar("T")
 Aggregate = Literal["first", "mean", "min", "median"]
@@ -47,7 +47,7 @@ _WHOLE, _BY_CLIP = P(), P("clips")
 
 
 @dataclass(frozen=True)
-class Listening:
+class WindowPolicy:
     """Which windows of a clip are scored, and what becomes of their scores.
 
     Attributes:
@@ -70,7 +70,7 @@ class Listening:
             raise ValueError(f"hop = {self.hop}: seconds above 0 are expected")
 
 
-FIRST_WINDOW = Listening()
+FIRST_WINDOW = WindowPolicy()
 
 
 class ScoringProgress(NamedTuple):
@@ -141,18 +141,18 @@ class Scorer:
         self._asked_devices = devices
         self._loading = Lock()
         self._network: _Network | None = None
-        self._kept: CompiledNetworks | None = None
+        self._cache: CompilationCache | None = None
 
-    def load(self, num_clips: int | None = None, kept: CompiledNetworks | None = None) -> None:
+    def load(self, num_clips: int | None = None, cache: CompilationCache | None = None) -> None:
         """Compile the network, read the weights and put them on the devices; further calls do nothing.
 
         Scoring does it by itself.
 
         Args:
           num_clips: how many there are to score, where that is known: no larger batch is compiled for them.
-          kept: where compiled networks are kept, from `compile_cache.kept`; compiled anew otherwise.
+          cache: of compiled networks, from `compilation_cache.use`; without one the network is compiled anew.
         """
-        self._loaded(num_clips, kept)
+        self._loaded(num_clips, cache)
 
     def unload(self) -> None:
         """Let go of the weights and the compiled network. A later call loads again."""
@@ -180,19 +180,19 @@ class Scorer:
             certify=self._certifier is not None,
         )
 
-    def _loaded(self, num_clips: int | None = None, kept: CompiledNetworks | None = None) -> _Network:
+    def _loaded(self, num_clips: int | None = None, cache: CompilationCache | None = None) -> _Network:
         # One thread loads, and others that score at the same time wait for it.
         with self._loading:
             if self._network is None:
-                self._kept = kept
-                self._network = self._load(num_clips, kept)
+                self._cache = cache
+                self._network = self._load(num_clips, cache)
             return self._network
 
-    def _load(self, num_clips: int | None, kept: CompiledNetworks | None) -> _Network:
+    def _load(self, num_clips: int | None, cache: CompilationCache | None) -> _Network:
         source = self.source
         devices = list(self._asked_devices or local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
-        shapes = source if checkpoint is None else held_model(checkpoint.config, self.precision)
+        shapes = source if checkpoint is None else abstract_loaded_model(checkpoint.config, self.precision)
         assert isinstance(shapes, SpectraAASIST3)
         batch_size = self._batch_size(shapes, devices, num_clips)
         mesh = Mesh(np.array(devices), ("clips",))
@@ -200,26 +200,26 @@ class Scorer:
         try:
             # The mode is the thread's own.
             with jax.enable_x64(self._x64), jax.default_device(devices[0]):
-                scoring = folded(shapes)
+                scoring = fold_for_inference(shapes)
                 forward, arguments = self._forward(scoring, batch_size, mesh)
                 # A network that is loaded already may be of a class of the caller's own, which no facts tell.
-                kept = None if checkpoint is None else kept
-                key = "" if kept is None else kept.key(self._facts(shapes.config, batch_size, devices))
-                found = None if kept is None else kept.find(key, devices, arguments)
+                cache = None if checkpoint is None else cache
+                key = "" if cache is None else cache.key(self._facts(shapes.config, batch_size, devices))
+                found = None if cache is None else cache.find(key, devices, arguments)
 
                 def traced() -> Callable[[], jax.stages.Compiled]:
                     """What compiles the network, traced now, and keeps it."""
                     lowered, options = forward.lower(*arguments), _compiler_options(devices[0].platform)
-                    if kept is None:
+                    if cache is None:
                         return partial(lowered.compile, options)
-                    return partial(kept.compiled, key, lowered, options)
+                    return partial(cache.compiled, key, lowered, options)
 
                 # Tracing holds Python's lock, and beside it reading would take many times as long. Compiling does not.
                 compiling = pool.submit(found or traced())
                 model = shapes
                 if checkpoint is not None:
-                    model = filled(shapes, checkpoint)
-                    scoring = folded(model)
+                    model = with_weights(shapes, checkpoint)
+                    scoring = fold_for_inference(model)
                 params = jax.device_put(jax.tree.leaves(split(scoring)[1]), NamedSharding(mesh, _WHOLE))
                 try:
                     compiled = compiling.result()
@@ -308,7 +308,7 @@ class Scorer:
         batches = (windows[start : start + size] for start in range(0, len(windows), size))
         begun = ((batch, self._begin(batch)) for batch in batches)
         empty = np.empty((0, 2 + len(POOLS) if self._diagnostics else 2), self.precision.dtype)
-        return np.concatenate([empty, *(self._end(batch, answer)[0] for batch, answer in ahead(begun, 1))])
+        return np.concatenate([empty, *(self._end(batch, answer)[0] for batch, answer in prefetch(begun, 1))])
 
     def _end(self, windows: np.ndarray, begun: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """The answer to a batch, waited for: (n, 2) logits, with diagnostics (n, 2 + pools) and the rank gaps.
@@ -320,7 +320,7 @@ class Scorer:
         if self._certifier is not None:
             certified = answer[:, 2:].min(axis=1) < GAP_BOUND
             if certified.any():
-                self._certifier.load(kept=self._kept)
+                self._certifier.load(cache=self._cache)
                 answer = answer.astype(np.float64)
                 answer[certified] = self._certifier._answer(windows[certified])
         return answer, certified
@@ -362,9 +362,9 @@ class Scorer:
         self,
         trials: Iterable[Trial],
         *,
-        listening: Listening = FIRST_WINDOW,
+        window_policy: WindowPolicy = FIRST_WINDOW,
         flush_every: int | None = None,
-        waited: Waited | None = None,
+        timer: StageTimer | None = None,
         on_progress: Callable[[ScoringProgress], None] | None = None,
     ) -> Generator[Result]:
         """Decode, score and yield each trial, in order. A clip that cannot be scored yields its reason instead.
@@ -377,27 +377,27 @@ class Scorer:
 
         Args:
           trials: what to score.
-          listening: which windows of a clip are scored, and what becomes of their scores.
+          window_policy: which windows of a clip are scored, and what becomes of their scores.
           flush_every: no batch has clips from both sides of a multiple of so many trials: what comes after it does not
             change the scores of what was before, not by rounding either.
-          waited: counts the seconds that were spent waiting, and for what.
+          timer: counts the seconds that were spent waiting, and for what.
           on_progress: called after each batch, before its results are yielded: while one long recording is scored, many
             times.
         """
         network = self._loaded()
         size, config = network.batch_size, network.model.config
-        waited = Waited() if waited is None else waited
+        timer = StageTimer() if timer is None else timer
         pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="spectra-jax-decode")
         try:
-            begun = (_Decoding(pool, trial, config, listening.hop) for trial in waited.timed("listing", trials))
+            begun = (_Decoding(pool, trial, config, window_policy.hop) for trial in timer.timed("listing", trials))
             # Of a clip of which every window is scored many windows are decoded, whatever the batch size.
-            decoding = ahead(begun, 2 * _DECODERS if listening.hop is not None else max(size, 2 * _DECODERS))
+            decoding = prefetch(begun, 2 * _DECODERS if window_policy.hop is not None else max(size, 2 * _DECODERS))
             pieces = (piece for clip in decoding for piece in clip.pieces())
-            groups = _groups(waited.timed("decoding", pieces, without="listing"), size, flush_every)
+            groups = _groups(timer.timed("decoding", pieces, without="listing"), size, flush_every)
             begun_groups = ((group, *self._begin_group(group)) for group in groups)
             num_windows = num_trials = 0
-            for group, windows, answer in ahead(begun_groups, 1):
-                with waited.for_("device"):
+            for group, windows, answer in prefetch(begun_groups, 1):
+                with timer.for_("device"):
                     answers = iter(() if answer is None else zip(*self._end(windows, answer), strict=True))
                 for piece in group:
                     if piece.window is not None:
@@ -408,7 +408,7 @@ class Scorer:
                 if on_progress is not None:
                     share = 0.0 if group[-1].last else group[-1].clip.share
                     on_progress(ScoringProgress(num_trials + share, num_windows))
-                yield from (clip.result(listening) for clip in finished)
+                yield from (clip.result(window_policy) for clip in finished)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -492,15 +492,17 @@ _FILTER_SECONDS = 20 / audio.MIN_RATE
 _DECODED_AT_ONCE = 16
 
 
-def hear(trial: Trial, config: SpectraConfig) -> Heard:
+def decode_trial(trial: Trial, config: SpectraConfig) -> DecodedTrial:
     """Decode a trial and make its first window; a clip that cannot be scored is refused with its reason."""
     # Its bytes are needed no longer than this, and results are kept.
-    clip = Heard(replace(trial, content=None))
+    clip = DecodedTrial(replace(trial, content=None))
     clip.window = next(_windows(clip, trial.content, config, None), None)
     return clip
 
 
-def _windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: float | None) -> Iterator[np.ndarray]:
+def _windows(
+    clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float | None
+) -> Iterator[np.ndarray]:
     """Windows (num_samples,) of a clip, made as they are asked for.
 
     Whether the clip is refused, by `clip.error`, is known only after the last of them.
@@ -519,7 +521,7 @@ def _windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: flo
         clip.error = str(error)
 
 
-def _first_window(clip: Heard, content: bytes | None, config: SpectraConfig) -> Iterator[np.ndarray]:
+def _first_window(clip: DecodedTrial, content: bytes | None, config: SpectraConfig) -> Iterator[np.ndarray]:
     keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
     decoded = audio.decode(clip.trial.path, content, keep_seconds=keep)
     clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
@@ -528,7 +530,7 @@ def _first_window(clip: Heard, content: bytes | None, config: SpectraConfig) -> 
     yield _prepare(decoded.samples, decoded.rate, config)
 
 
-def _all_windows(clip: Heard, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
+def _all_windows(clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
     with audio.open_stream(clip.trial.path, content) as stream:
         blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
         if stream.expected_samples is not None:
@@ -565,7 +567,7 @@ class _Decoding:
 
     def __init__(self, pool: ThreadPoolExecutor, trial: Trial, config: SpectraConfig, hop: float | None):
         # Without its bytes: they are needed while it is decoded, and results are kept.
-        self._clip = Heard(replace(trial, content=None))
+        self._clip = DecodedTrial(replace(trial, content=None))
         self._windows = _windows(self._clip, trial.content, config, hop)
         self._pool = pool
         self._next = self._submit()
@@ -604,12 +606,12 @@ def _no_answer(logits: np.ndarray) -> str:
 
 
 @dataclass
-class Heard:
+class DecodedTrial:
     """A trial as decoded, and the answers to its windows, or why it is refused."""
 
     trial: Trial
     window: np.ndarray | None = None
-    """The first one (num_samples,), where `hear` made it and the clip can be scored."""
+    """The first one (num_samples,), where `decode_trial` made it and the clip can be scored."""
     seconds: float | None = None
     sha256: str | None = None
     expected_windows: int | None = None
@@ -625,7 +627,7 @@ class Heard:
         """How much of it is scored, from 0 to 1, as far as that is known."""
         return min(len(self.answers) / self.expected_windows, 1.0) if self.expected_windows else 0.0
 
-    def result(self, listening: Listening = FIRST_WINDOW) -> Result:
+    def result(self, window_policy: WindowPolicy = FIRST_WINDOW) -> Result:
         def refused(error: str) -> Result:
             return Result(self.trial, None, self.seconds, error=error, sha256=self.sha256)
 
@@ -635,7 +637,7 @@ class Heard:
         broken = ~np.isfinite(answers[:, :2]).all(axis=1)
         if broken.any():
             return refused(_no_answer(answers[broken.argmax(), :2]))
-        logits, chosen = _aggregated(answers[:, :2], listening.aggregate)
+        logits, chosen = _aggregated(answers[:, :2], window_policy.aggregate)
         remarks = {
             "silent": all(self.silent[chosen]),
             CERTIFIED: any(certified for _, certified in self.answers[chosen]),
@@ -646,7 +648,7 @@ class Heard:
             self.seconds,
             flags=tuple(name for name, holds in remarks.items() if holds),
             sha256=self.sha256,
-            window_scores=None if listening.hop is None else tuple(map(float, answers[:, 1])),
+            window_scores=None if window_policy.hop is None else tuple(map(float, answers[:, 1])),
         )
         # A gap is infinite where pools have one node and rank nothing.
         gaps = answers[chosen, 2:].min(axis=0, initial=math.inf)
@@ -672,7 +674,7 @@ def _aggregated(logits: np.ndarray, aggregate: Aggregate) -> tuple[np.ndarray, s
 class _Piece(NamedTuple):
     """A window of a clip on its way through the network; none of a clip that is refused."""
 
-    clip: Heard
+    clip: DecodedTrial
     window: np.ndarray | None
     last: bool
 
@@ -691,7 +693,7 @@ def _groups(pieces: Iterable[_Piece], size: int, flush_every: int | None) -> Ite
         yield group
 
 
-class Waited:
+class StageTimer:
     """Seconds that the thread which scores spent waiting, by what for: listing trials, decoding, the device."""
 
     def __init__(self) -> None:

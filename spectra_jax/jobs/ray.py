@@ -31,9 +31,9 @@ from spectra_jax.data.sources.remote import is_url
 from spectra_jax.data.trial import Trial
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, StoppedError
-from spectra_jax.inference import compilation_cache as compile_cache
+from spectra_jax.inference import compilation_cache
 from spectra_jax.inference.results import Result
-from spectra_jax.inference.scorer import FIRST_WINDOW, Listening, Scorer, identity
+from spectra_jax.inference.scorer import FIRST_WINDOW, Scorer, WindowPolicy, identity
 from spectra_jax.jobs import SCHEMA, BulkRun, Part, Store, stretches
 from spectra_jax.jobs.parts import row
 from spectra_jax.messages import count
@@ -56,7 +56,7 @@ class SpectraScorer:
     Args:
       model, precision, batch_size, diagnostics, certify: see `spectra_jax.Scorer`. Clips that pass through the network
         together are of one batch of the stage, which is best a multiple of `batch_size`.
-      listening: which windows of a clip are scored.
+      window_policy: which windows of a clip are scored.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class SpectraScorer:
         batch_size: int = 8,
         diagnostics: bool = False,
         certify: bool = False,
-        listening: Listening = FIRST_WINDOW,
+        window_policy: WindowPolicy = FIRST_WINDOW,
     ):
         self._scorer = Scoring(str(model), precision, batch_size, diagnostics, certify).scorer()
-        self._listening = listening
+        self._window_policy = window_policy
 
     def __call__(self, batch: pa.Table | Mapping[str, Any]) -> pa.Table | dict[str, Any]:
         """Score a batch: a table for a table (`batch_format="pyarrow"`), arrays for arrays.
@@ -89,7 +89,7 @@ class SpectraScorer:
             Trial(str(place), str(path) if content is not None or is_url(path) else Path(path), content=content)
             for place, (path, content) in enumerate(zip(paths, contents, strict=True))
         )
-        results = self._scorer.score_trials(trials, listening=self._listening)
+        results = self._scorer.score_trials(trials, window_policy=self._window_policy)
         added = pa.Table.from_pylist([row(place, result) for place, result in enumerate(results)], schema=_ADDED)
         if isinstance(batch, pa.Table):
             for name in added.column_names:
@@ -128,8 +128,8 @@ class Scoring:
             diagnostics=self.diagnostics,
             certify=self.certify,
         )
-        with compile_cache.kept(lambda _: None, local_devices()[0].platform) as kept:
-            scorer.load(kept=kept)
+        with compilation_cache.use(lambda _: None, local_devices()[0].platform) as kept:
+            scorer.load(cache=kept)
         return scorer
 
     def score_trials(self, trials: Iterable[Trial], **options: Any) -> Generator[Result]:
@@ -154,13 +154,13 @@ class Work:
     trials: Trials
     scoring: Scoring
     part_size: int
-    listening: Listening
+    window_policy: WindowPolicy
 
     @classmethod
     def of(cls, run: BulkRun) -> Self:
         if not isinstance(run.scorer, Scoring):
             raise TypeError(f"a run that a cluster makes is begun with a `Scoring`, not {run.scorer!r}")
-        return cls(run.store.root, str(Path.cwd()), run.trials, run.scorer, run.part_size, run.listening)
+        return cls(run.store.root, str(Path.cwd()), run.trials, run.scorer, run.part_size, run.window_policy)
 
 
 class PartMaker:
@@ -175,7 +175,7 @@ class PartMaker:
             work.trials,
             work.scoring.scorer(),
             part_size=work.part_size,
-            listening=work.listening,
+            window_policy=work.window_policy,
             # Whether ids may be escaped was decided where the run was started.
             escape_ids=True,
         )

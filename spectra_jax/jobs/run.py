@@ -19,7 +19,7 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError, SkipLimitError, UnusableFileError
 from spectra_jax.inference.identity import RUN, digest_of, encode_record, require_same
 from spectra_jax.inference.results import Result
-from spectra_jax.inference.scorer import FIRST_WINDOW, Listening, ScoringProgress, Waited
+from spectra_jax.inference.scorer import FIRST_WINDOW, ScoringProgress, StageTimer, WindowPolicy
 from spectra_jax.jobs import certified, inputs, parts
 from spectra_jax.jobs.store import Store
 from spectra_jax.messages import count, examples
@@ -56,9 +56,9 @@ class TrialScorer(Protocol):
         self,
         trials: Iterable[Trial],
         *,
-        listening: Listening,
+        window_policy: WindowPolicy,
         flush_every: int,
-        waited: Waited,
+        timer: StageTimer,
         on_progress: Callable[[ScoringProgress], None] | None,
     ) -> Generator[Result]: ...
 
@@ -71,7 +71,7 @@ class BulkRun:
       trials: what to score.
       scorer: what scores them.
       part_size: trials of one part, rounded up to whole batches.
-      listening: see `Scorer.score_trials`.
+      window_policy: see `Scorer.score_trials`.
       process: (which, of how many) processes share the run, from 0: each takes an equal stretch of it.
       max_errors: stop once more trials than this could not be scored, of those in all completed parts (other processes'
         parts count as they are when this process starts) and in the parts that are made now.
@@ -94,7 +94,7 @@ class BulkRun:
         scorer: TrialScorer,
         *,
         part_size: int = 1000,
-        listening: Listening = FIRST_WINDOW,
+        window_policy: WindowPolicy = FIRST_WINDOW,
         process: tuple[int, int] = (0, 1),
         max_errors: int | None = None,
         accept_changed: bool = False,
@@ -102,7 +102,7 @@ class BulkRun:
         escape_ids: bool = False,
     ):
         self.store, self.trials = store, trials
-        self.scorer, self.listening = scorer, listening
+        self.scorer, self.window_policy = scorer, window_policy
         self._escape_ids = escape_ids
         self._process, self._max_errors = process, max_errors
         if not escape_ids:
@@ -116,7 +116,7 @@ class BulkRun:
         self.part_size = -(-part_size // batch) * batch
         identity = {
             **scores,
-            "windows": asdict(listening),
+            "windows": asdict(window_policy),
             "part_size": self.part_size,
             "input": {"trials": len(trials), "sha256": trials.digest},
         }
@@ -236,14 +236,14 @@ class BulkRun:
         """Make the parts from `first` to before `last`, whether they are there or not."""
         results = self.scorer.score_trials(
             islice(self.trials.from_(first * self.part_size), (last - first) * self.part_size),
-            listening=self.listening,
+            window_policy=self.window_policy,
             flush_every=self.part_size,
-            waited=(waited := Waited()),
+            timer=(timer := StageTimer()),
             on_progress=None if self.on_progress is None else self._counting(self.on_progress),
         )
         with closing(results):
             for part in range(first, last):
-                yield self._write(part, results, waited)
+                yield self._write(part, results, timer)
 
     def _counting(self, report: Callable[[ScoringProgress], None]) -> Callable[[ScoringProgress], None]:
         """What reports progress since this process began, where it is given progress since now."""
@@ -280,8 +280,8 @@ class BulkRun:
                 f"their reasons are in the column `error` of {self.store.path(parts.FOLDER)}"
             )
 
-    def _write(self, part: int, results: Iterator[Result], waited: Waited) -> Part:
-        begun, before = time.monotonic(), dict(waited.seconds)
+    def _write(self, part: int, results: Iterator[Result], timer: StageTimer) -> Part:
+        begun, before = time.monotonic(), dict(timer.seconds)
         first, number = part * self.part_size, self.trials_of(part)
         found = list(islice(results, number))
         rows = [parts.row(index, result) for index, result in enumerate(found, start=first)]
@@ -303,7 +303,7 @@ class BulkRun:
             parts.put_aside(self.store, part)
         parts.write_part(self.store, part, self.digest, rows)
         now = time.monotonic()
-        spent = {what: seconds - before[what] for what, seconds in waited.seconds.items()}
+        spent = {what: seconds - before[what] for what, seconds in timer.seconds.items()}
         skipped = sum(row["error"] is not None for row in rows)
         spent["writing"] = now - writing
         return Part(part, number, skipped, spent | {"python": max(now - begun - sum(spent.values()), 0.0)})

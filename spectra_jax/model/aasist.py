@@ -20,7 +20,7 @@ from jax.nn import initializers
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from spectra_jax.model.kan import KANLinear
-from spectra_jax.model.layers import BatchNorm, Conv, Tap, initial, selu, untapped, worked_out
+from spectra_jax.model.layers import BatchNorm, Conv, Tap, initial, precompute, selu, untapped
 from spectra_jax.model.precision import Precision
 
 NUM_BRANCHES = 4
@@ -157,9 +157,9 @@ class KANAASIST(nnx.Module):
         self.head = KANLinear(5 * inner, config.num_classes, config.kan, precision=precision, rngs=rngs)
 
     def fold(self) -> None:
-        """Stack the branches' weights once: see `spectra_jax.model.spectra.folded`."""
+        """Stack the branches' weights once: see `spectra_jax.model.spectra.fold_for_inference`."""
         graphs, states = zip(*map(nnx.split, _each(self.branches)), strict=True)
-        stacked = jax.tree.map(functools.partial(worked_out, lambda *leaves: np.stack(leaves)), *states)
+        stacked = jax.tree.map(functools.partial(precompute, lambda *leaves: np.stack(leaves)), *states)
         self.branches = nnx.merge(graphs[0], stacked)
 
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None, tap: Tap = untapped) -> jax.Array:

@@ -19,7 +19,7 @@ from jax import lax
 from jax.nn import initializers
 
 from spectra_jax.model.config import KANConfig
-from spectra_jax.model.layers import initial, uniform_fan_in, worked_out
+from spectra_jax.model.layers import initial, precompute, uniform_fan_in
 from spectra_jax.model.precision import Precision
 
 # Rows whose spline bases are in memory at one time. 1,024 rows of 64 features by 20 bases are 5 MiB in float32: less
@@ -112,11 +112,11 @@ class KANLinear(nnx.Module):
         self.precision = precision
 
     def fold(self) -> None:
-        """Scale the spline weights once: see `spectra_jax.model.spectra.folded`."""
+        """Scale the spline weights once: see `spectra_jax.model.spectra.fold_for_inference`."""
         assert self.spline_scaler is not None
         values = self.spline_weight.get_value(), self.spline_scaler.get_value()
         # A variable of its own: another layer may share the old one.
-        self.spline_weight = nnx.Param(worked_out(lambda weight, scaler: weight * scaler[:, None, :], *values))
+        self.spline_weight = nnx.Param(precompute(lambda weight, scaler: weight * scaler[:, None, :], *values))
         self.spline_scaler = None
 
     def __call__(self, x: jax.Array, then: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:

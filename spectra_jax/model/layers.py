@@ -53,7 +53,7 @@ def selu(x: jax.Array) -> jax.Array:
     return 1.0507009873554805 * (jnp.maximum(x, 0) + 1.6732632423543772 * jnp.expm1(jnp.minimum(x, 0)))
 
 
-def worked_out(compute: Callable[..., np.ndarray], *values: Any) -> Any:
+def precompute(compute: Callable[..., np.ndarray], *values: Any) -> Any:
     """What numpy computes of some weights; of a network of shapes, the shape of that."""
     if not isinstance(values[0], jax.ShapeDtypeStruct):
         # `jnp.asarray` would compile a copy for each shape.
@@ -230,11 +230,11 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
 
     def fold(self) -> None:
-        """Work out once what the stored variance does: see `spectra_jax.model.spectra.folded`."""
+        """Work out once what the stored variance does: see `spectra_jax.model.spectra.fold_for_inference`."""
         assert self.var is not None
         values = self.scale.get_value(), self.var.get_value()
         # A variable of its own: another layer may share the old one.
-        self.scale = nnx.Param(worked_out(lambda scale, var: 1 / np.sqrt(var + self.epsilon) * scale, *values))
+        self.scale = nnx.Param(precompute(lambda scale, var: 1 / np.sqrt(var + self.epsilon) * scale, *values))
         self.var = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (..., width)

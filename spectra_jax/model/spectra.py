@@ -95,7 +95,7 @@ def count_parameters(config: SpectraConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def folded(model: SpectraAASIST3) -> SpectraAASIST3:
+def fold_for_inference(model: SpectraAASIST3) -> SpectraAASIST3:
     """The same network for scoring alone, with what goes by its weights alone worked out once instead of every time.
 
     It is quicker to trace and to compile, and computes the same but for rounding. It can neither be trained nor saved.

@@ -14,7 +14,7 @@ from spectra_jax import audio
 from spectra_jax.data.labels import read_labels
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
-from spectra_jax.inference.prefetch import ahead
+from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.messages import count, examples
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.training.augment import augment
@@ -128,7 +128,7 @@ class Batches:
     def from_step(self, step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         """The batches of steps `step`, `step + 1`, ... without end, each decoded while earlier ones are trained on."""
         tasks = (pool.submit(self.batch, now) for now in range(step, self._training.steps))
-        for future in ahead(tasks, 3):
+        for future in prefetch(tasks, 3):
             yield future.result()
 
     def batch(self, step: int) -> Batch:

@@ -39,8 +39,8 @@ from spectra_jax.evaluation.metrics import eer
 from spectra_jax.files.atomic import atomic_file, require_free, sweep
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.inference.identity import encode_record, require_same
-from spectra_jax.inference.prefetch import ahead
-from spectra_jax.inference.scorer import hear
+from spectra_jax.inference.prefetch import prefetch
+from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.messages import count, examples
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import SpectraAASIST3
@@ -385,7 +385,9 @@ def score_clips(
 ) -> tuple[np.ndarray, list[Clip], list[str]]:
     """Logits (n, 2) of the clips that can be heard, by their first windows; those clips; and why others cannot."""
     size = config.training.batch_size // config.training.accumulation
-    heard = [future.result() for future in ahead((pool.submit(hear, clip, config.model) for clip in clips), size)]
+    heard = [
+        future.result() for future in prefetch((pool.submit(decode_trial, clip, config.model) for clip in clips), size)
+    ]
     good = [clip for clip in heard if clip.window is not None]
     answers = [np.zeros((0, 2), np.float32)]
     for start in range(0, len(good), size):

@@ -17,9 +17,9 @@ from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
-from spectra_jax.inference.scorer import Scorer, hear
+from spectra_jax.inference.scorer import Scorer, decode_trial
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import POOLS, folded, stages
+from spectra_jax.model.spectra import POOLS, fold_for_inference, stages
 from spectra_jax.verification.references import STAGES, Reference
 
 # A stage's rms difference as a share of its rms. Rounding leaves at most 2.6e-5 in float32 on the golden networks, and
@@ -122,7 +122,7 @@ def verify(
     config = scorer.model.config
     heard, answers, references = [], [], []
     skipped: dict[str, str] = {}
-    for batch in _batches((hear(trial, config) for trial in chosen), scorer.batch_size):
+    for batch in _batches((decode_trial(trial, config) for trial in chosen), scorer.batch_size):
         skipped |= {clip.trial.utterance_id: str(clip.error) for clip in batch if clip.error}
         windows = [clip.window for clip in batch if clip.window is not None]
         if windows:
@@ -150,7 +150,7 @@ def verify(
         worst = np.argsort(-np.abs(comparison.a - comparison.b) * comparison.unexplained)[:_LOCATED_IN]
         suspects = list(ids[worst[comparison.unexplained[worst]]])
         # Heard again, since windows of all trials would not fit.
-        found = {trial.utterance_id: hear(trial, config).window for trial in _chosen(trials, set(suspects))}
+        found = {trial.utterance_id: decode_trial(trial, config).window for trial in _chosen(trials, set(suspects))}
         # Of the coarser one.
         bound = max(STAGE_BOUNDS[precision], STAGE_BOUNDS[reference.precision])
         divergence = _located(scorer, reference, found, bound)
@@ -242,7 +242,10 @@ def _located(scorer: Scorer, reference: Reference, windows: dict[str, Any], boun
     stacked = np.stack(list(windows.values()))
     theirs = reference.stages(stacked)
     with jax.enable_x64(scorer.precision.name == "float64"):
-        ours = {name: np.asarray(value) for name, value in stages(folded(scorer.model), jnp.asarray(stacked)).items()}
+        ours = {
+            name: np.asarray(value)
+            for name, value in stages(fold_for_inference(scorer.model), jnp.asarray(stacked)).items()
+        }
     errors = {name: _error(ours[name], theirs[name]) for name in STAGES if name in theirs}
     compared = [Stage(name, error, error > bound) for name, error in errors.items()]
     first = next((stage.name for stage in compared if stage.departs), None)

@@ -20,10 +20,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from jax.experimental.compilation_cache import compilation_cache as jax_compilation_cache
 
 from spectra_jax import Scorer, load
-from spectra_jax.inference import compilation_cache as compile_cache
+from spectra_jax.inference import compilation_cache
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import SpectraAASIST3
 
@@ -65,20 +65,20 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for given in ("", "relative/caches"):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
-        assert compile_cache.place() == tmp_path / ".cache" / "spectra-jax" / "compiled"
+        assert compilation_cache.default_directory() == tmp_path / ".cache" / "spectra-jax" / "compiled"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    assert compile_cache.place() == tmp_path / "caches" / "spectra-jax" / "compiled"
+    assert compilation_cache.default_directory() == tmp_path / "caches" / "spectra-jax" / "compiled"
 
 
 def test_settings_are_its_own_and_only_inside(caches: Path) -> None:
     before, said = settings(), []
-    with compile_cache.jax_kept(said.append):
+    with compilation_cache.use_jax_cache(said.append):
         folder = caches / "spectra-jax" / "compiled"
         assert settings()["jax_compilation_cache_dir"] == str(folder)
-        assert settings()["jax_compilation_cache_max_size"] == compile_cache.MOST_BYTES
+        assert settings()["jax_compilation_cache_max_size"] == compilation_cache.MOST_BYTES
         assert folder.stat().st_mode & 0o077 == 0, "others could put their programs here"
     assert settings() == before
-    with compile_cache.off():
+    with compilation_cache.disabled():
         assert settings() == before | {"jax_enable_compilation_cache": False}
     assert settings() == before
     assert said == []
@@ -89,8 +89,8 @@ def test_the_person_s_own_settings_are_respected(caches: Path) -> None:
     for name, value in (("jax_compilation_cache_dir", "/theirs"), ("jax_enable_compilation_cache", False)):
         with jax_setting(name, value):
             own = settings()
-            with compile_cache.jax_kept(said.append):
-                with compile_cache.kept(said.append, "cpu") as networks:
+            with compilation_cache.use_jax_cache(said.append):
+                with compilation_cache.use(said.append, "cpu") as networks:
                     assert networks is None
                 assert settings() == own
     assert said == []
@@ -101,9 +101,9 @@ def test_a_place_that_cannot_be_written_is_one_line(caches: Path) -> None:
     (caches / "spectra-jax").write_text("a file")
     before = settings()
     said: list[str] = []
-    with compile_cache.jax_kept(said.append):
+    with compilation_cache.use_jax_cache(said.append):
         assert settings() == before
-    with compile_cache.kept(said.append, "cpu") as networks:
+    with compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     assert len(said) == 2
     for line in said:
@@ -116,13 +116,13 @@ def test_a_place_where_others_may_write_is_not_used(caches: Path, monkeypatch: p
     folder.mkdir(parents=True)
     folder.chmod(0o770)
     said: list[str] = []
-    with compile_cache.kept(said.append, "cpu") as networks:
+    with compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     assert said == [f"no compile cache: {folder}: others may write there, and it holds programs; `chmod go-w` it"]
     folder.chmod(0o700)
     said.clear()
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
-    with compile_cache.kept(said.append, "cpu") as networks:
+    with compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     assert said == [f"no compile cache: {folder}: it is another user's, and holds programs"]
 
@@ -143,9 +143,9 @@ def test_directories_above_that_others_may_write_are_refused(
 
     def lines() -> list[str]:
         said: list[str] = []
-        with compile_cache.kept(said.append, "cpu") as networks:
+        with compilation_cache.use(said.append, "cpu") as networks:
             assert (networks is None) == bool(said)
-        with compile_cache.jax_kept(said.append):
+        with compilation_cache.use_jax_cache(said.append):
             assert (jax.config.jax_compilation_cache_dir is None) == bool(said)  # type: ignore[attr-defined]
         return said
 
@@ -181,7 +181,7 @@ def test_directories_and_links_of_another_user_are_refused(
     monkeypatch.setattr(Path, "lstat", owned)
     monkeypatch.setenv("XDG_CACHE_HOME", str(theirs))
     said: list[str] = []
-    with compile_cache.kept(said.append, "cpu") as networks:
+    with compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     (line,) = said
     assert line.startswith(f"no compile cache: {theirs}: it is another user's, who could replace the programs in ")
@@ -199,7 +199,7 @@ def test_a_group_of_the_user_alone_may_write_above(caches: Path, monkeypatch: py
     for others in ([], ["bob"]):
         members += others
         said: list[str] = []
-        with compile_cache.kept(said.append, "cpu") as networks:
+        with compilation_cache.use(said.append, "cpu") as networks:
             assert (networks is None) == bool(others) == bool(said)
 
 
@@ -208,19 +208,19 @@ def test_links_in_a_circle_are_a_line(caches: Path, monkeypatch: pytest.MonkeyPa
     (caches / "b").symlink_to(caches / "a")
     monkeypatch.setenv("XDG_CACHE_HOME", str(caches / "a"))
     said: list[str] = []
-    with compile_cache.kept(said.append, "cpu") as networks:
+    with compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     (line,) = said
     assert line.startswith("no compile cache: ")
     with pytest.raises(OSError, match="symbolic links"):
-        compile_cache._require_private(caches / "a")
+        compilation_cache._require_private(caches / "a")
 
 
 def test_a_home_that_is_no_absolute_path_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "here")
     said: list[str] = []
-    with jax_setting("jax_compilation_cache_dir", None), compile_cache.kept(said.append, "cpu") as networks:
+    with jax_setting("jax_compilation_cache_dir", None), compilation_cache.use(said.append, "cpu") as networks:
         assert networks is None
     assert said == ["no compile cache: the home directory, 'here', is not an absolute path"]
 
@@ -228,7 +228,7 @@ def test_a_home_that_is_no_absolute_path_is_a_line(monkeypatch: pytest.MonkeyPat
 def test_new_directories_are_the_user_s_alone(caches: Path) -> None:
     before = os.umask(0)
     try:
-        with compile_cache.kept(pytest.fail, "cpu") as networks:
+        with compilation_cache.use(pytest.fail, "cpu") as networks:
             assert networks is not None
     finally:
         os.umask(before)
@@ -256,7 +256,7 @@ def put_zeros(entry: Path) -> None:
 
 def put_large(entry: Path) -> None:
     with entry.open("wb") as file:
-        file.truncate(compile_cache._LARGEST_ENTRY + 1)
+        file.truncate(compilation_cache._LARGEST_ENTRY + 1)
 
 
 def put_open_to_others(entry: Path) -> None:
@@ -272,7 +272,7 @@ def put_pickle(entry: Path) -> None:
 @pytest.mark.parametrize("put", [put_fifo, put_zeros, put_large, put_open_to_others, put_pickle])
 def test_a_forged_entry_is_a_line_and_replaced(tmp_path: Path, put: Callable[[Path], None]) -> None:
     said: list[str] = []
-    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    networks = compilation_cache.CompilationCache(tmp_path, said.append)
     assert not doubled(networks, "a")
     (entry,) = tmp_path.glob("*.compiled")
     entry.unlink()
@@ -288,7 +288,7 @@ def test_a_forged_entry_is_a_line_and_replaced(tmp_path: Path, put: Callable[[Pa
 def test_an_entry_under_another_name_is_not_loaded(tmp_path: Path) -> None:
     """Or a program could be made to run instead of another."""
     said: list[str] = []
-    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    networks = compilation_cache.CompilationCache(tmp_path, said.append)
     doubled(networks, "a")
     (entry,) = tmp_path.glob("*.compiled")
     entry.rename(tmp_path / f"spectra-{networks.key('b')}.compiled")
@@ -298,8 +298,8 @@ def test_an_entry_under_another_name_is_not_loaded(tmp_path: Path) -> None:
 
 
 def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_cache, "_LARGEST_PROGRAM", 1000)
-    networks = compile_cache.CompiledNetworks(tmp_path, pytest.fail)
+    monkeypatch.setattr(compilation_cache, "_LARGEST_PROGRAM", 1000)
+    networks = compilation_cache.CompilationCache(tmp_path, pytest.fail)
     for size in (1000, 1001):
         packed = zlib.compress(bytes(size))
         entry = networks._signature("name", packed) + packed
@@ -315,7 +315,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_another_key_compiles_anew(tmp_path: Path, change: str) -> None:
     said: list[str] = []
     folder = tmp_path / "networks"
-    assert not doubled(compile_cache.CompiledNetworks(folder, said.append), "a")
+    assert not doubled(compilation_cache.CompilationCache(folder, said.append), "a")
     key = folder / "spectra-key"
     old = key.read_bytes()
     assert len(old) == 32 and key.stat().st_mode & 0o777 == 0o600
@@ -328,14 +328,14 @@ def test_another_key_compiles_anew(tmp_path: Path, change: str) -> None:
         key.unlink()
     else:
         key.write_bytes(bytes(32 if change == "another" else 3))
-    assert [doubled(compile_cache.CompiledNetworks(folder, said.append), "a") for _ in range(2)] == [False, True]
+    assert [doubled(compilation_cache.CompilationCache(folder, said.append), "a") for _ in range(2)] == [False, True]
     assert len(said) == 1
     assert key.read_bytes() != old and key.stat().st_mode & 0o777 == 0o600 and not key.is_symlink()
 
 
 def test_processes_that_start_at_once_share_a_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(lambda _: compile_cache._signing_key(tmp_path), range(64)))
+        keys = set(pool.map(lambda _: compilation_cache._signing_key(tmp_path), range(64)))
     assert len(keys) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["spectra-key"]
 
@@ -345,7 +345,7 @@ def test_a_file_system_without_hard_links_has_a_key(tmp_path: Path, monkeypatch:
         raise PermissionError("no hard links")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    assert compile_cache._signing_key(tmp_path) == compile_cache._signing_key(tmp_path)
+    assert compilation_cache._signing_key(tmp_path) == compilation_cache._signing_key(tmp_path)
 
 
 def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
@@ -353,7 +353,7 @@ def test_an_entry_without_its_time_of_use_is_removed(caches: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("jit_a-1-cache", "jit_b-2-cache", "jit_b-2-atime"):
         (folder / name).touch()
-    with compile_cache.jax_kept(lambda line: None):
+    with compilation_cache.use_jax_cache(lambda line: None):
         pass
     assert {path.name for path in folder.iterdir()} == {"jit_b-2-cache", "jit_b-2-atime"}
 
@@ -363,7 +363,7 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
     said: list[str] = []
     with warnings.catch_warnings(record=True) as others:
         warnings.simplefilter("always")
-        with compile_cache.jax_kept(said.append):
+        with compilation_cache.use_jax_cache(said.append):
             for name in ("jit_a-1", "jit_b-2"):
                 for end in ("cache", "atime"):
                     (folder / f"{name}-{end}").touch()
@@ -379,9 +379,9 @@ def test_trouble_is_told_once_and_other_warnings_as_ever(caches: Path) -> None:
 def jax_cache(on: bool) -> Iterator[None]:
     """JAX's own cache truly on or off, which the setting alone does not do once it was used."""
     with jax_setting("jax_enable_compilation_cache", on):
-        compilation_cache.reset_cache()
+        jax_compilation_cache.reset_cache()
         yield
-    compilation_cache.reset_cache()
+    jax_compilation_cache.reset_cache()
 
 
 @pytest.fixture
@@ -392,12 +392,12 @@ def compiled_here() -> Iterator[None]:
 
 
 @pytest.fixture
-def networks(tmp_path: Path, compiled_here: None) -> compile_cache.CompiledNetworks:
+def networks(tmp_path: Path, compiled_here: None) -> compilation_cache.CompilationCache:
     """A place for networks that has no trouble."""
-    return compile_cache.CompiledNetworks(tmp_path / "networks", pytest.fail)
+    return compilation_cache.CompilationCache(tmp_path / "networks", pytest.fail)
 
 
-def doubled(networks: compile_cache.CompiledNetworks, facts: str) -> bool:
+def doubled(networks: compilation_cache.CompilationCache, facts: str) -> bool:
     """Doubles numbers by a program for these facts, compiled if it was not kept; whether it was kept."""
     x = jax.ShapeDtypeStruct((3,), np.float32)
     key = networks.key(facts)
@@ -409,7 +409,7 @@ def doubled(networks: compile_cache.CompiledNetworks, facts: str) -> bool:
 
 
 def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
-    networks: compile_cache.CompiledNetworks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    networks: compilation_cache.CompilationCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [doubled(networks, facts) for facts in "aaba"] == [False, True, False, True]
     with jax_setting("jax_default_matmul_precision", "highest"):
@@ -427,12 +427,14 @@ def test_what_was_compiled_is_taken_for_the_same_facts_and_settings_only(
     others = {"_CODE": "of another version", "_VERSIONS": ["flax 99"], "_host": lambda: ["another CPU"]}
     for name, other in others.items():
         with monkeypatch.context() as patched:
-            patched.setattr(compile_cache, name, other)
+            patched.setattr(compilation_cache, name, other)
             assert [doubled(networks, "a") for _ in range(2)] == [False, True], name
     assert doubled(networks, "a")
 
 
-def test_what_jax_had_in_its_own_cache_is_not_kept(networks: compile_cache.CompiledNetworks, tmp_path: Path) -> None:
+def test_what_jax_had_in_its_own_cache_is_not_kept(
+    networks: compilation_cache.CompilationCache, tmp_path: Path
+) -> None:
     """XLA writes such a program without a word and without its code, and it would fail whenever it ran."""
     x = jax.ShapeDtypeStruct((64, 64), np.float32)
 
@@ -450,29 +452,29 @@ def test_what_jax_had_in_its_own_cache_is_not_kept(networks: compile_cache.Compi
 
 
 def test_code_that_cannot_be_told_from_other_code_has_no_place(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_cache, "_CODE", None)
-    with compile_cache.kept(pytest.fail, "cpu") as networks:
+    monkeypatch.setattr(compilation_cache, "_CODE", None)
+    with compilation_cache.use(pytest.fail, "cpu") as networks:
         assert networks is None
 
 
 def test_code_is_told_apart(tmp_path: Path) -> None:
-    assert compile_cache._digest(tmp_path) is None
-    assert compile_cache._digest(tmp_path / "package.zip") is None
+    assert compilation_cache._digest(tmp_path) is None
+    assert compilation_cache._digest(tmp_path / "package.zip") is None
     (tmp_path / "model").mkdir()
     digests = set()
     for name, code in (("a", "x = 1"), ("a", "x = 2"), ("b", "x = 2"), ("model/b", "x = 2")):
         file = tmp_path / f"{name}.py"
         file.write_text(code)
-        digests.add(compile_cache._digest(tmp_path))
-        assert compile_cache._digest(tmp_path) in digests
+        digests.add(compilation_cache._digest(tmp_path))
+        assert compilation_cache._digest(tmp_path) in digests
         file.unlink()
     assert len(digests) == 4 and None not in digests
     (tmp_path / ".#lock.py").symlink_to("nobody@nowhere")
-    assert compile_cache._digest(tmp_path) is None
+    assert compilation_cache._digest(tmp_path) is None
 
 
 def test_a_folder_that_may_only_be_read_is_read(
-    networks: compile_cache.CompiledNetworks, monkeypatch: pytest.MonkeyPatch
+    networks: compilation_cache.CompilationCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubled(networks, "a")
 
@@ -487,7 +489,7 @@ class Told(BaseException):
     """Stops a scorer from loading further."""
 
 
-class Asked(compile_cache.CompiledNetworks):
+class Asked(compilation_cache.CompilationCache):
     """Notes what a network is asked for by."""
 
     def key(self, facts: str) -> str:
@@ -502,7 +504,7 @@ def test_networks_that_differ_are_told_apart(tmp_path: Path) -> None:
 
     def facts(model: str | Path = "demo", **how: Any) -> str:
         with pytest.raises(Told):
-            Scorer(model, **{"batch_size": 1, **how}).load(kept=asked)
+            Scorer(model, **{"batch_size": 1, **how}).load(cache=asked)
         return asked.facts
 
     ways = [
@@ -518,14 +520,14 @@ def test_networks_that_differ_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_was_compiled_gives_the_same_scores_to_the_bit(
-    networks: compile_cache.CompiledNetworks, tmp_path: Path
+    networks: compilation_cache.CompilationCache, tmp_path: Path
 ) -> None:
     samples = load("demo").config.num_samples
     windows = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32)
 
     def loaded(model: str | SpectraAASIST3 = "demo") -> Scorer:
         scorer = Scorer(model, batch_size=2)
-        scorer.load(kept=networks)
+        scorer.load(cache=networks)
         return scorer
 
     compiled = loaded()
@@ -559,7 +561,7 @@ def test_what_was_compiled_gives_the_same_scores_to_the_bit(
 )
 def test_a_damaged_network_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     said: list[str] = []
-    networks = compile_cache.CompiledNetworks(tmp_path, said.append)
+    networks = compilation_cache.CompilationCache(tmp_path, said.append)
     assert not doubled(networks, "a")
     (entry,) = tmp_path.glob("*.compiled")
     entry.write_bytes(damage(entry.read_bytes()))
@@ -572,15 +574,15 @@ def test_a_damaged_network_is_made_anew(tmp_path: Path, damage: Callable[[bytes]
 def test_a_network_that_cannot_be_kept_is_a_line(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "file").touch()
-    assert not doubled(compile_cache.CompiledNetworks(tmp_path / "file", said.append), "a")
+    assert not doubled(compilation_cache.CompilationCache(tmp_path / "file", said.append), "a")
     (line,) = said
     assert line.startswith(f"compile cache {tmp_path / 'file'}: the compiled network is not kept (")
 
 
 def test_networks_least_recently_used_go_first(
-    networks: compile_cache.CompiledNetworks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    networks: compilation_cache.CompilationCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compile_cache, "_MOST_NETWORKS", 2)
+    monkeypatch.setattr(compilation_cache, "_MOST_NETWORKS", 2)
     folder = tmp_path / "networks"
     folder.mkdir()
     (folder / ".spectra-left-by-a-kill.partial").touch()
@@ -601,7 +603,7 @@ def test_networks_least_recently_used_go_first(
 
 def test_other_devices_are_left_to_jax(caches: Path) -> None:
     for platform, kept in (("cpu", True), ("cuda", False)):
-        with compile_cache.kept(pytest.fail, platform) as networks:
+        with compilation_cache.use(pytest.fail, platform) as networks:
             assert (networks is not None) == kept
             assert (settings()["jax_compilation_cache_dir"] is None) == kept
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import jax, numpy as np
 import spectra_jax
 from jax import monitoring
-from spectra_jax.inference.compilation_cache import CompiledNetworks
+from spectra_jax.inference.compilation_cache import CompilationCache
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.convert import read_pytorch
 from spectra_jax.inference.scorer import Scorer
@@ -37,11 +37,11 @@ monitoring.register_event_duration_secs_listener(
     lambda event, seconds, **_: compiles.append(event) if event.endswith("backend_compile_duration") else None
 )
 
-def scored(precision, devices, batch_size, kept=None):
+def scored(precision, devices, batch_size, cache=None):
     compiles.clear()
     # From the file: compiled from shapes alone, while the weights are read.
     scorer = Scorer(folder, precision=precision, batch_size=batch_size, devices=devices)
-    scorer.load(kept=kept)
+    scorer.load(cache=cache)
     at_load = list(compiles)
     logits = scorer.logits(windows)
     scorer.logits(windows[:1])
@@ -62,7 +62,7 @@ devices = jax.devices()
 found = {f"float64 {n}": scored("float64", devices[:n], 8) for n in (1, 2, 4, 8)}
 found["float32 1"] = scored("float32", devices[:1], 1)
 with tempfile.TemporaryDirectory() as folder_of_kept:
-    kept = CompiledNetworks(Path(folder_of_kept), print)
+    kept = CompilationCache(Path(folder_of_kept), print)
     for name in ("float32 8", "float32 8 kept"):
         found[name] = scored("float32", devices, 8, kept)
     # For other devices of the same kind it is another program.

@@ -20,10 +20,10 @@ import soundfile
 
 import spectra_jax
 from spectra_jax import audio
-from spectra_jax.checkpoints.native import Checkpoint, filled, held_model, load_model
+from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model, with_weights
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import AudioError, CheckpointError
-from spectra_jax.inference.scorer import Listening, Scorer, ScoringProgress, Waited
+from spectra_jax.inference.scorer import Scorer, ScoringProgress, StageTimer, WindowPolicy
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from tests.conftest import GOLDEN
 from tests.golden import recipe
@@ -89,7 +89,7 @@ def test_what_is_compiled_for_is_what_is_loaded(precision: str, tiny_checkpoint:
     """Shape, dtype and structure, since the network is compiled before its weights are there."""
     with jax.enable_x64(precision == "float64"):
         _, loaded = split(load_model(tiny_checkpoint, precision))
-    _, shapes = split(held_model(tiny_checkpoint.config, precision))
+    _, shapes = split(abstract_loaded_model(tiny_checkpoint.config, precision))
     assert jax.tree.structure(shapes) == jax.tree.structure(loaded)
     for held, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(loaded), strict=True):
         assert (held.shape, held.dtype) == (leaf.shape, leaf.dtype)
@@ -318,9 +318,9 @@ def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -
 
     def load(*given: object) -> SpectraAASIST3:
         loads.append(given)
-        return filled(*given)  # type: ignore[arg-type]
+        return with_weights(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("spectra_jax.inference.scorer.filled", load)
+    monkeypatch.setattr("spectra_jax.inference.scorer.with_weights", load)
     shared = Scorer("demo", batch_size=1)
     with ThreadPoolExecutor(4) as pool:
         scores = list(pool.map(lambda seed: shared.score_batch([clip(seed)], [RATE]), [1, 2, 1, 2]))
@@ -430,7 +430,7 @@ def test_damaged_weights_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) ->
         raise CheckpointError("damaged")
 
     monkeypatch.setattr(Scorer, "_forward", lambda *_: (Forward(), ()))
-    monkeypatch.setattr("spectra_jax.inference.scorer.filled", damaged)
+    monkeypatch.setattr("spectra_jax.inference.scorer.with_weights", damaged)
     try:
         with pytest.raises(CheckpointError, match="damaged"):
             Scorer("demo").load()
@@ -449,7 +449,7 @@ def test_every_window_is_scored_as_if_it_were_the_first(scorer: Scorer, tmp_path
     trials = [Trial("long", tmp_path / "long.wav"), Trial("short", tmp_path / "short.wav")]
     emphasised = audio.pre_emphasis(long)
     wanted = scorer.logits(np.stack([emphasised[start : start + 64_600] for start in (0, 16_000, 32_000)]))
-    found = {how: list(scorer.score_trials(trials, listening=Listening(1.0, how))) for how in AGGREGATES}
+    found = {how: list(scorer.score_trials(trials, window_policy=WindowPolicy(1.0, how))) for how in AGGREGATES}
     for results in found.values():
         assert results[0].window_scores == pytest.approx(wanted[:, 1], abs=1e-12)
         assert len(results[1].window_scores or ()) == 1
@@ -466,9 +466,9 @@ AGGREGATES = ("first", "mean", "median", "min")
 
 def test_windows_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="hop = 0"):
-        Listening(0.0)
+        WindowPolicy(0.0)
     with pytest.raises(ValueError, match="'max' is none of first, mean"):
-        Listening(1.0, "max")  # type: ignore[arg-type]
+        WindowPolicy(1.0, "max")  # type: ignore[arg-type]
 
 
 Blocks = Callable[[], Iterator[np.ndarray]]
@@ -522,7 +522,7 @@ def test_memory_does_not_grow_with_a_recording(scorer: Scorer, monkeypatch: pyte
     monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
     tracemalloc.start()
     try:
-        (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(2.0, "min"))
+        (result,) = scorer.score_trials(trials_of(["long"]), window_policy=WindowPolicy(2.0, "min"))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -549,7 +549,7 @@ def test_what_is_wrong_at_the_end_refuses_the_whole_recording(
     """Although its first windows were scored by then. No window with NaN in it goes to the network."""
     closed = stream(monkeypatch, {"a": in_blocks(np.ones(200_000)), "long": recording, "b": in_blocks(np.ones(9))})
     monkeypatch.setattr(scorer, "_begin", levels)
-    before, refused, after = scorer.score_trials(trials_of(["a", "long", "b"]), listening=Listening(0.1))
+    before, refused, after = scorer.score_trials(trials_of(["a", "long", "b"]), window_policy=WindowPolicy(0.1))
     assert error in (refused.error or "")
     assert refused.logits is refused.window_scores is None
     assert refused.seconds == (seconds if seconds is None else pytest.approx(seconds))
@@ -561,7 +561,7 @@ def test_what_is_wrong_at_the_end_refuses_the_whole_recording(
 
 def test_an_impossible_rate_refuses_a_recording(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     stream(monkeypatch, {"long": in_blocks(np.ones(300_000))}, rate=999)
-    (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(1.0))
+    (result,) = scorer.score_trials(trials_of(["long"]), window_policy=WindowPolicy(1.0))
     assert "sample rate 999 is not a whole number" in (result.error or "")
     assert result.seconds == pytest.approx(300_000 / 999)
 
@@ -588,7 +588,7 @@ def test_batches_fill_across_recordings(
     results = list(
         scorer.score_trials(
             trials_of(recordings),
-            listening=Listening(0.5),
+            window_policy=WindowPolicy(0.5),
             flush_every=flush_every,
             on_progress=lambda done: progress.append(done.windows),
         )
@@ -626,7 +626,7 @@ def test_progress_moves_while_a_long_recording_is_scored(
     stream(monkeypatch, recordings, expected_samples=stated)
     monkeypatch.setattr(scorer, "_begin", levels)
     found: list[ScoringProgress] = []
-    list(scorer.score_trials(trials_of(recordings), listening=Listening(1.0), on_progress=found.append))
+    list(scorer.score_trials(trials_of(recordings), window_policy=WindowPolicy(1.0), on_progress=found.append))
     assert [done.windows for done in found] == [3, 6, 9, 9]
     assert [done.trials for done in found] == pytest.approx(shares)
 
@@ -659,7 +659,7 @@ def test_a_recording_is_decoded_only_a_little_ahead_of_the_device(
         if len(reported) == 5:
             raise KeyboardInterrupt
 
-    results = scorer.score_trials(trials_of(["endless", "next"]), listening=Listening(1.0), on_progress=stop)
+    results = scorer.score_trials(trials_of(["endless", "next"]), window_policy=WindowPolicy(1.0), on_progress=stop)
     consumer = ThreadPoolExecutor(1)
     stopped = consumer.submit(next, results)
     assert scored.wait(60)
@@ -684,7 +684,7 @@ def test_what_fails_in_a_decoding_thread_is_raised(
     closed = stream(monkeypatch, {"a": in_blocks(np.ones(10**6), MemoryError("no memory")), "b": in_blocks(np.ones(9))})
     monkeypatch.setattr(scorer, "_begin", levels)
     with pytest.raises(MemoryError, match="no memory"):
-        list(scorer.score_trials(trials_of(["a", "b"] * 20), listening=Listening(1.0)))
+        list(scorer.score_trials(trials_of(["a", "b"] * 20), window_policy=WindowPolicy(1.0)))
     wait_until(lambda: decoders() == [])
     assert "a" in closed
 
@@ -692,7 +692,7 @@ def test_what_fails_in_a_decoding_thread_is_raised(
 def test_the_smallest_hop_there_is(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     stream(monkeypatch, {"long": in_blocks(np.ones(64_605))}, expected_samples=64_605)
     monkeypatch.setattr(scorer, "_begin", levels)
-    (result,) = scorer.score_trials(trials_of(["long"]), listening=Listening(5e-324))
+    (result,) = scorer.score_trials(trials_of(["long"]), window_policy=WindowPolicy(5e-324))
     assert len(result.window_scores or ()) == 6
 
 
@@ -733,21 +733,21 @@ def test_listing_and_the_device_are_timed_apart(scorer: Scorer, monkeypatch: pyt
     monkeypatch.setattr("spectra_jax.audio.decode", lambda *_, **__: as_decoded(clip(1)))
     monkeypatch.setattr(scorer, "_begin", lambda windows: np.zeros((len(windows), 2)))
     monkeypatch.setattr(scorer, "_end", collected)
-    waited = Waited()
-    assert len(list(scorer.score_trials(listed(), waited=waited))) == 6
-    assert waited.seconds == {"listing": 6, "decoding": 0, "device": 60}
+    timer = StageTimer()
+    assert len(list(scorer.score_trials(listed(), timer=timer))) == 6
+    assert timer.seconds == {"listing": 6, "decoding": 0, "device": 60}
 
 
 def test_what_waits_within_another_wait_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("spectra_jax.inference.scorer.time", clock)
-    waited = Waited()
+    timer = StageTimer()
 
     def passing(items: Iterable[int], seconds: float) -> Iterator[int]:
         for item in items:
             clock.now += seconds
             yield item
 
-    decoded = waited.timed("decoding", passing(waited.timed("listing", passing(range(4), 1)), 5), without="listing")
+    decoded = timer.timed("decoding", passing(timer.timed("listing", passing(range(4), 1)), 5), without="listing")
     assert list(decoded) == [0, 1, 2, 3]
-    assert waited.seconds == {"listing": 4, "decoding": 20, "device": 0}
+    assert timer.seconds == {"listing": 4, "decoding": 20, "device": 0}

@@ -24,7 +24,7 @@ from spectra_jax import audio
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import InputError, SkipLimitError
 from spectra_jax.inference import results
-from spectra_jax.inference.scorer import Listening, Scorer, ScoringProgress
+from spectra_jax.inference.scorer import Scorer, ScoringProgress, WindowPolicy
 from spectra_jax.jobs import SCHEMA, BulkRun, Store, read_part
 from tests.cli.test_cli import PROGRAM
 from tests.conftest import spectra
@@ -69,7 +69,7 @@ def whole(clips: Path, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_progress_counts_what_this_process_made(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
-    options = {"listening": Listening(0.05, "mean")}
+    options = {"window_policy": WindowPolicy(0.05, "mean")}
     list(make(tmp_path / "run", clips, scorer, **options))
     for part in (0, 3):
         (tmp_path / "run" / "parts" / f"part-{part:06d}.parquet").unlink()
@@ -145,7 +145,7 @@ def test_another_run_is_refused_and_what_differs_named(clips: Path, scorer: Scor
     list(make(tmp_path / "run", clips, scorer))
     for differing, options in {
         "part_size: 6 there, 9 now": {"part_size": 9},
-        "windows.hop: null there, 1.0 now": {"listening": Listening(1.0)},
+        "windows.hop: null there, 1.0 now": {"window_policy": WindowPolicy(1.0)},
         'precision: "float32" there, "bfloat16" now': {"scorer": Scorer("demo", batch_size=3, precision="bfloat16")},
         "batch_size: 3 there, 2 now": {"scorer": Scorer("demo", batch_size=2)},
         "input.trials: 23 there, 22 now": {"inputs": [clips / f"{number:02d}.wav" for number in range(1, NUM_CLIPS)]},
@@ -216,7 +216,7 @@ def test_every_window_is_kept(scorer: Scorer, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=int((seconds + 2.5) * RATE)).astype(np.float32) * 0.1
     (tmp_path / "clips").mkdir()
     soundfile.write(tmp_path / "clips" / "long.wav", noise, RATE, subtype="FLOAT")
-    run = make(tmp_path / "run", tmp_path / "clips", scorer, listening=Listening(1.0, "min"))
+    run = make(tmp_path / "run", tmp_path / "clips", scorer, window_policy=WindowPolicy(1.0, "min"))
     list(run)
     (row,) = read_part(run.store, 0).to_pylist()
     prepared = audio.pre_emphasis(noise)

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from spectra_jax import Scorer, load
-from spectra_jax.checkpoints.native import Checkpoint, held_model, load_model
+from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model
 from spectra_jax.model.layers import BatchNorm
-from spectra_jax.model.spectra import folded, split, split_with_rank_gaps
+from spectra_jax.model.spectra import fold_for_inference, split, split_with_rank_gaps
 from spectra_jax.model.wav2vec2 import TransformerLayer
 from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
@@ -23,7 +23,7 @@ def test_the_answers_are_the_same(tiny_checkpoint: Checkpoint, pure) -> None:
     with jax.enable_x64(True):
         model = load_model(tiny_checkpoint, "float64")
         answers = []
-        for network in (model, folded(model)):
+        for network in (model, fold_for_inference(model)):
             forward, params = pure(network)
             answers.append(np.asarray(jax.jit(forward)(params, windows)))
     np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=LOGITS["float64"])
@@ -43,7 +43,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 def test_the_encoder_s_weights_are_held_once() -> None:
     model = load("demo")
-    ours, theirs = (jax.tree.leaves(nnx.state(network.encoder)) for network in (folded(model), model))
+    ours, theirs = (jax.tree.leaves(nnx.state(network.encoder)) for network in (fold_for_inference(model), model))
     assert all(one is other for one, other in zip(ours, theirs, strict=True))
 
 
@@ -53,7 +53,7 @@ def test_weights_that_layers_share_are_folded_for_each() -> None:
         first, second = model.aasist.gat_s.attended_projection, model.aasist.gat_s.node_projection
         weight = first.spline_weight
         second.spline_weight = weight if share else nnx.Param(weight.get_value())
-    tied, apart = (folded(model).aasist.gat_s for model in models)
+    tied, apart = (fold_for_inference(model).aasist.gat_s for model in models)
     for name in ("attended_projection", "node_projection"):
         found, right = (getattr(layer, name).spline_weight.get_value() for layer in (tied, apart))
         np.testing.assert_array_equal(found, right)
@@ -66,7 +66,7 @@ def test_a_class_of_the_caller_s_own_is_left_alone() -> None:
 
     model = load("demo")
     model.aasist.gat_s.norm = Own(model.config.gat_dims[0], precision=model.aasist.gat_s.precision, rngs=nnx.Rngs(0))
-    assert folded(model) is model
+    assert fold_for_inference(model) is model
 
 
 def test_what_a_layer_of_the_caller_s_own_changes_is_kept() -> None:
@@ -90,15 +90,18 @@ def test_float64_needs_its_mode(tiny_checkpoint: Checkpoint) -> None:
     with jax.enable_x64(True):
         model = load_model(tiny_checkpoint, "float64")
     with pytest.raises(ValueError, match="x64"):
-        folded(model)
+        fold_for_inference(model)
 
 
 def test_shapes_fold_to_the_shapes_of_what_is_folded(tiny_checkpoint: Checkpoint) -> None:
     """What is compiled from shapes while the weights are read has to fit them."""
     for precision in ("float32", "bfloat16"):
         shapes, weights = (
-            nnx.split(folded(network))
-            for network in (held_model(tiny_checkpoint.config, precision), load_model(tiny_checkpoint, precision))
+            nnx.split(fold_for_inference(network))
+            for network in (
+                abstract_loaded_model(tiny_checkpoint.config, precision),
+                load_model(tiny_checkpoint, precision),
+            )
         )
         assert shapes[0] == weights[0]
         found, held = (

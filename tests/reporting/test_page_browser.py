@@ -101,7 +101,7 @@ def test_loads_whole(open_report) -> None:
 def test_clip_plays(open_report) -> None:
     page = open_report()
     audio = page.locator("audio").first
-    # Waited for by an event: what polls a page does so by `eval`, which the page's policy refuses.
+    # StageTimer for by an event: what polls a page does so by `eval`, which the page's policy refuses.
     duration = audio.evaluate(
         """audio => new Promise((resolve, reject) => {
             audio.addEventListener("loadedmetadata", () => resolve(audio.duration));

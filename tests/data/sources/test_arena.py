@@ -19,7 +19,7 @@ from spectra_jax.data.labels import Labels
 from spectra_jax.data.sources import arena as dataset
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import HubError, InputError
-from spectra_jax.inference.scorer import hear
+from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.model.config import SpectraConfig
 from tests.arena.test_arena import COMMIT, NAME, SCHEMA, SYSTEM, row, shard
 from tests.hub_stand_in import HubStandIn
@@ -137,7 +137,7 @@ def test_results_name_no_branch_and_no_half_result(tmp_path: Path) -> None:
 
 def test_rows_with_a_path_and_no_bytes_are_read_from_there_or_say_so(tmp_path: Path) -> None:
     (trial, *_) = collect([INPUTS / "q06_pathonly.parquet"])
-    error = hear(trial, SpectraConfig()).error
+    error = decode_trial(trial, SpectraConfig()).error
     assert error is not None and "no bytes in the column audio but the path '/tmp/h1/a/base.wav'" in error
     assert "no such file is there" in error
     clip = tmp_path / "clips" / "a.flac"
@@ -151,7 +151,7 @@ def test_rows_with_a_path_and_no_bytes_are_read_from_there_or_say_so(tmp_path: P
         row(4, audio={"bytes": b"", "path": None}),
     ]
     (tmp_path / "test-0.parquet").write_bytes(shard(rows))
-    heard = [hear(trial, SpectraConfig()) for trial in collect([tmp_path / "test-0.parquet"])]
+    heard = [decode_trial(trial, SpectraConfig()) for trial in collect([tmp_path / "test-0.parquet"])]
     assert [clip.error for clip in heard[:2]] == [None, None]
     for clip_heard in heard[2:4]:
         assert str(clip_heard.error).endswith(": neither bytes nor a path in the column audio")

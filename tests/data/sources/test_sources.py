@@ -29,7 +29,7 @@ import soundfile
 
 from spectra_jax.data.sources import Trials, collect, remote
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import hear
+from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.model.config import SpectraConfig
 from tests.arena.test_arena import row, shard
 
@@ -271,11 +271,11 @@ def test_web_addresses(web: str, given: str, expected: dict[str, str]) -> None:
     assert {trial.utterance_id: str(trial.path) for trial in found} == {
         name: f"{web}/{path}" for name, path in expected.items()
     }
-    assert all(hear(trial, SpectraConfig()).error is None for trial in found)
+    assert all(decode_trial(trial, SpectraConfig()).error is None for trial in found)
 
 
 def test_what_a_web_server_does_not_give_costs_its_own_trial(web: str) -> None:
-    heard = [hear(trial, SpectraConfig()).error for trial in collect([f"{web}/m.csv"])]
+    heard = [decode_trial(trial, SpectraConfig()).error for trial in collect([f"{web}/m.csv"])]
     assert heard[0] is None
     assert heard[1] is not None and heard[1].startswith(f"{web}/clips/none.wav: cannot be read: it is not there")
     assert heard[2] is not None and heard[2].startswith(f"{web}/secret/x.wav: cannot be read: 403")
@@ -385,7 +385,9 @@ def test_links_to_nowhere_and_to_themselves_cost_their_own_line(tmp_path: Path) 
     (tmp_path / "gone").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.wav")
     trials = collect([tmp_path])
-    errors = {trial.utterance_id: hear(trial, SpectraConfig()).error for trial in trials if trial.utterance_id != "1"}
+    errors = {
+        trial.utterance_id: decode_trial(trial, SpectraConfig()).error for trial in trials if trial.utterance_id != "1"
+    }
     assert errors == {
         "gone": f"{tmp_path}/gone.wav: no such file",
         "loop": f"{tmp_path}/loop.wav: cannot be opened: Too many levels of symbolic links",
@@ -579,7 +581,7 @@ def test_members_larger_than_the_limit_are_refused_without_being_read(tmp_path: 
     first, second, third = trials
     assert (first.content, third.content) == (bytes(10), bytes(11))
     assert second.content is None
-    error = hear(second, SpectraConfig()).error
+    error = decode_trial(second, SpectraConfig()).error
     assert error is not None and error.startswith(f"{file}/2.wav: 5,000 bytes, more than the 4,000")
     assert "--max-clip-bytes" in error
     packed = tmp_path / "s.tar.gz"
@@ -654,12 +656,12 @@ def test_what_a_server_sends_without_an_end_or_not_at_all_costs_its_own_trial(
     monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
     (tmp_path / "m.csv").write_text("path\n" + "".join(f"{endless}/{name}.wav\n" for name in ("endless", "silent")))
     trials = collect([tmp_path / "m.csv"], max_clip_bytes=200_000)
-    errors = [str(hear(trial, SpectraConfig()).error) for trial in trials]
+    errors = [str(decode_trial(trial, SpectraConfig()).error) for trial in trials]
     assert errors[0].startswith(f"{endless}/endless.wav: more than the 200,000 bytes that are read into memory")
     assert errors[1] == f"{endless}/silent.wav: cannot be read: no answer for 0.2 s"
     (tmp_path / "m.csv").write_text(f"path\n{endless}/drip.wav\n")
     (trial,) = collect([tmp_path / "m.csv"])
-    assert hear(trial, SpectraConfig()).error == f"{endless}/drip.wav: cannot be read: not complete after 0.5 s"
+    assert decode_trial(trial, SpectraConfig()).error == f"{endless}/drip.wav: cannot be read: not complete after 0.5 s"
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
@@ -678,7 +680,7 @@ def test_a_server_that_says_nothing_is_no_empty_input(endless: str, name: str, m
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "m.csv").write_text(f"path\nfile:///dev/zero\nfile://{tmp_path}/pipe.wav\n/dev/zero\n")
-    errors = [str(hear(trial, SpectraConfig()).error) for trial in collect([tmp_path / "m.csv"], ids="path")]
+    errors = [str(decode_trial(trial, SpectraConfig()).error) for trial in collect([tmp_path / "m.csv"], ids="path")]
     assert errors == [
         "file:///dev/zero: a pipe or a device, not a regular file",
         f"file://{tmp_path}/pipe.wav: a pipe or a device, not a regular file",
@@ -690,7 +692,7 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
             if name.endswith((".csv", ".jsonl")) and not given.startswith("file"):
                 # It is no manifest, and is refused when it is decoded.
                 (trial,) = collect([given])
-                assert "a pipe or a device" in str(hear(trial, SpectraConfig()).error)
+                assert "a pipe or a device" in str(decode_trial(trial, SpectraConfig()).error)
                 continue
             with pytest.raises(InputError, match="a pipe or a device, not a regular file"):
                 collect([given])
@@ -768,4 +770,4 @@ def test_lists_however_programs_write_them(
 def test_a_nul_in_a_path_costs_its_own_trial(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text('{"path": "a\\u0000b.wav", "utterance_id": "x"}\n')
     (trial,) = collect([tmp_path / "m.jsonl"])
-    assert "null" in str(hear(trial, SpectraConfig()).error)
+    assert "null" in str(decode_trial(trial, SpectraConfig()).error)
