@@ -7,14 +7,16 @@
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
+# make check       before a commit: style, types and the fast tests
 # make lint        formatting and style
+# make types       mypy --strict over the package, the tests, the benchmarks and the examples
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale lint clean
+.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale check lint types clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
@@ -43,6 +45,11 @@ bench-scale: $(VENV)/installed-parity
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-parity
+	$(BIN)/python -m mypy
+
+check: lint types test-fast
 
 clean:
 	rm -rf $(VENV)
