@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -42,6 +43,18 @@ assert importlib.util.find_spec("convert") is None, "a top-level `convert` would
 print("found")
 """
     assert run(code, tmp_path).strip() == "found"
+
+
+def test_a_clone_that_is_not_installed_works(tmp_path: Path) -> None:
+    """The package beside its dependencies: `convert/` is found through the link that the clone holds."""
+    for folder in ("spectra_jax", "convert"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    code = """
+import spectra_jax, spectra_jax.convert
+print(spectra_jax.__file__, spectra_jax.convert.__file__, spectra_jax.convert.convert.__name__)
+"""
+    package, convert, name = run(code, tmp_path).split()
+    assert Path(package).parent == tmp_path / "spectra_jax" == Path(convert).parents[1] and name == "convert"
 
 
 def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
