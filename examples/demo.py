@@ -31,7 +31,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 def main() -> int:
     console = Console()
     rows = read_rows("eval")
-    trials = [Trial(row["utterance_id"], CORPUS / row["path"], row["label"]) for row in rows]
+    trials = [make_trial(row) for row in rows]
     console.print(
         f"Compiling the demo network and scoring {len(trials)} clips of speakers that it was not trained on ..."
     )
@@ -49,13 +49,17 @@ def main() -> int:
     return compare_with_reference(console)
 
 
+def make_trial(row: dict[str, str]) -> Trial:
+    return Trial(row["utterance_id"], CORPUS / row["path"], "bonafide" if row["label"] == "bonafide" else "spoof")
+
+
 def compare_with_reference(console: Console) -> int:
     """Score twelve clips with the golden network and compare with the reference's scores; returns the exit status."""
     with (CORPUS / "reference.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     reference = np.array([float(row["reference_logit_bonafide"]) for row in rows])
     no_near_tie = np.array([float(row["reference_rank_gap"]) > GAP_BOUND for row in rows])
-    trials = [Trial(row["utterance_id"], CORPUS / row["path"], row["label"]) for row in rows]
+    trials = [make_trial(row) for row in rows]
     status = 0
     for precision, tolerance in TOLERANCE.items():
         console.print(f"Compiling the golden network in {precision} and scoring {len(trials)} clips ...")

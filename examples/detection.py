@@ -1,6 +1,6 @@
 """Evaluate the demo checkpoint and two controls on the corpus' eval speakers.
 
-    python -m examples.detection              # prints the tables of docs/reports/demo.md
+    python -m examples.detection              # prints the tables of docs/reports/demo-checkpoint.md
     python -m examples.detection --json FILE  # also writes the figures
 
 Needs scikit-learn, which the extra `test` has. No eval clip was used to choose or to train anything.
@@ -55,7 +55,7 @@ def main() -> int:
 def score_rows(model: str, rows: list[Row], precision: str) -> np.ndarray:
     trials = [Trial(row["utterance_id"], CORPUS / row["path"]) for row in rows]
     results = list(Scorer(model, precision=precision).score_trials(trials))
-    skipped = [f"{result.utterance_id}: {result.error}" for result in results if result.score is None]
+    skipped = [f"{result.trial.utterance_id}: {result.error}" for result in results if result.score is None]
     if skipped:
         raise SystemExit("clips that cannot be scored: " + "; ".join(skipped))
     return np.array([result.score for result in results])

@@ -10,25 +10,19 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
-NAMES = ("encoder", "fine-tune", "score", "verify")
-
-
-def read(name: str) -> Any:
-    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+from tests.docs.notebooks import NAMES, NOTEBOOKS, execute, path_of, read
 
 
 def printed(output: Any) -> list[str]:
-    """What an output says, apart from numbers and rows of tables, which depend on the machine in their last digits."""
+    """The text of an output, without numbers and rows of tables, whose last digits depend on the machine."""
     text = output.get("text") or output["data"]["text/plain"]
     lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
     return [re.sub(r"[-+]?\d[\d.,]*(e[-+]\d+)?", "#", line) for line in lines if not line.startswith(("│", "├"))]
 
 
 def outputs(notebook: Any) -> list[list[tuple[str, list[str], list[str]]]]:
-    """Of each code cell: the kind of each output, what it says, and its formats."""
+    """For each code cell, the kind of each output, its text and its formats."""
     return [
         [(output.output_type, printed(output), sorted(output.get("data", {}))) for output in cell.outputs]
         for cell in notebook.cells
@@ -47,7 +41,7 @@ def test_a_committed_notebook_is_executed_small_and_without_machine_paths(name: 
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run from top to bottom, once"
     assert any(cell.outputs for cell in cells)
-    assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < 250_000
+    assert path_of(name).stat().st_size < 250_000
     shown = [str(output) for cell in cells for output in cell.outputs]
     assert not [text for text in shown if re.search(r"/(home|root|tmp|usr|work|Users)/|site-packages|Warning", text)]
 
@@ -55,11 +49,5 @@ def test_a_committed_notebook_is_executed_small_and_without_machine_paths(name: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_prints_what_is_committed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    committed = read(name)
-    # The notebooks start `spectra-jax`, which is beside this Python, whether or not its environment is activated.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    ran = read(name)
-    NotebookClient(
-        ran, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}, coalesce_streams=True
-    ).execute()
-    assert outputs(ran) == outputs(committed)
+    assert outputs(execute(name)) == outputs(read(name))
