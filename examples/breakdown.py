@@ -1,7 +1,7 @@
-"""EERs on the example corpus by what each kind of spoof tells, every figure with its 95 % bootstrap interval.
+"""EERs on the example corpus by kind of spoof, each with its 95 % bootstrap interval.
 
-An EER over everything would hide what matters: whether a detector knows attacks it has seen when the speakers are new,
-and whether it knows anything beyond them.
+One EER over all spoofs would hide what matters: whether a detector recognises the attacks of its training data in new
+speakers, and whether it recognises any others.
 """
 
 from __future__ import annotations
@@ -24,58 +24,59 @@ GROUPS = {
     "unseen text-to-speech (Flite)": ("flite",),
     "unseen text-to-speech (Kokoro)": ("kokoro",),
 }
-"""Rows of the table, and the attacks that each is about. Copies are made from the bona fide clips themselves."""
-PAIRS = {"copies below their original, seen vocoders": SEEN_COPIES, "the same, LPC": ("lpc",)}
-"""Rows of how often a clip scores above its own copy."""
+"""The table's rows of EERs, and the attacks of each. Copies are the bona fide clips, resynthesised by a vocoder."""
+PAIRS = {"copies below their original, seen vocoders": SEEN_COPIES, "copies below their original, LPC": ("lpc",)}
+"""The table's rows of the share of copies that score below their original, and the attacks of each."""
 RESAMPLES = 1000
 
 Row = dict[str, str]
 Figure = tuple[float, Interval]
 
 
-def rows_of(*splits: str) -> list[Row]:
-    """The corpus manifest's rows of some splits, in its order."""
+def read_rows(*splits: str) -> list[Row]:
+    """The rows of some splits of the corpus manifest, in its order."""
     with (CORPUS / "manifest.csv").open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["split"] in splits]
 
 
 def breakdown(rows: list[Row], scores: np.ndarray) -> dict[str, Figure]:
-    """Every group's EER and every row of `PAIRS`, from 0 to 1, with its interval.
+    """Each row of `GROUPS` and `PAIRS`: an EER or a share, from 0 to 1, with its interval.
 
     Args:
-      rows: of the corpus manifest.
-      scores: (n,), one for each row; higher = more bona fide.
+      rows: rows of the corpus manifest.
+      scores: (rows,), higher = more bona fide.
     """
     score_of = {row["utterance_id"]: score for row, score in zip(rows, scores, strict=True)}
     bonafide = [score_of[row["utterance_id"]] for row in rows if row["label"] == "bonafide"]
-    found = {}
+    figures = {}
     for name, attacks in GROUPS.items():
         spoof = [score_of[row["utterance_id"]] for row in rows if row["attack"] in attacks]
         labels = np.arange(len(bonafide) + len(spoof)) < len(bonafide)
         interval = bootstrap(bonafide + spoof, labels, ("eer",), resamples=RESAMPLES)["eer"]
-        found[name] = eer(bonafide, spoof).rate, interval
+        figures[name] = eer(bonafide, spoof).rate, interval
     for name, attacks in PAIRS.items():
-        above = np.array(
-            [score_of[row["pair"]] > score_of[row["utterance_id"]] for row in rows if row["attack"] in attacks]
+        below = np.array(
+            [score_of[row["utterance_id"]] < score_of[row["pair"]] for row in rows if row["attack"] in attacks]
         )
-        drawn = np.random.default_rng(0).integers(len(above), size=(RESAMPLES, len(above)))
-        found[name] = float(above.mean()), Interval(*np.quantile(above[drawn].mean(axis=1), (0.025, 0.975)))
-    return found
+        resamples = np.random.default_rng(0).integers(len(below), size=(RESAMPLES, len(below)))
+        figures[name] = float(below.mean()), Interval(*np.quantile(below[resamples].mean(axis=1), (0.025, 0.975)))
+    return figures
 
 
-def in_words(figure: Figure) -> str:
-    """A figure and its interval, and whether it cannot be told from guessing."""
+def format_figure(figure: Figure) -> str:
+    """A figure and its interval, marked "chance" if the interval includes guessing."""
     value, interval = figure
-    words = f"{value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-    return f"{words} chance" if interval.low <= 0.5 <= interval.high else words
+    text = f"{value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{text} chance" if interval.low <= 0.5 <= interval.high else text
 
 
-def table(systems: Mapping[str, Mapping[str, Figure]], **options: Any) -> Table:
-    """One column a system."""
-    drawn = Table(**options)
-    drawn.add_column("eval speakers")
+def make_table(systems: Mapping[str, Mapping[str, Figure]], **options: Any) -> Table:
+    """A table with a column for each system; `options` are rich's."""
+    table = Table(**options)
+    table.add_column("eval speakers")
     for name in systems:
-        drawn.add_column(name, justify="right")
+        table.add_column(name, justify="right")
     for row in (*GROUPS, *PAIRS):
-        drawn.add_row(f"EER: {row}" if row in GROUPS else row, *(in_words(found[row]) for found in systems.values()))
-    return drawn
+        name = f"EER: {row}" if row in GROUPS else row
+        table.add_row(name, *(format_figure(figures[row]) for figures in systems.values()))
+    return table

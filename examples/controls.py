@@ -1,13 +1,13 @@
-"""Two systems that listen to little, to hold a detector against: on few clips, shortcuts pass for listening.
+"""Two simple systems to compare a detector with: on a small corpus, properties of the recordings can give a low EER.
 
 LFCC and GMM: the classical countermeasure. Linear-frequency cepstra of 20 ms frames with their first and second
 differences, a Gaussian mixture for each class, and the mean log-likelihood ratio as the score. After Sahidullah et al.,
-"A comparison of features for synthetic speech detection" (2015), with as few components as the data bear.
+"A comparison of features for synthetic speech detection" (2015), with few components, as the corpus is small.
 
-Shortcuts: logistic regression on eleven numbers that say nothing of how speech was made: level, peak, duration, silence
-and the energies of six bands. What this tells apart, the recordings give away.
+Shortcuts: logistic regression on eleven numbers that do not depend on how the speech was generated: level, peak,
+duration, silence and the energies of six bands. An EER below 0.5 shows that the recordings of the two classes differ.
 
-Both learn from the splits train and dev, need scikit-learn, and take seconds.
+Both are trained on the splits train and dev, need scikit-learn, and take seconds.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ def shortcuts(samples: np.ndarray) -> np.ndarray:
 
 
 def score_by_lfcc_gmm(train: Sequence[np.ndarray], bonafide: np.ndarray, clips: Sequence[np.ndarray]) -> np.ndarray:
-    """Scores of `clips`, learnt from `train` clips and whether each is bona fide."""
+    """Scores (clips,), by mixtures fitted to `train`; `bonafide` (train,) is whether each of those is bona fide."""
     from sklearn.mixture import GaussianMixture
 
     features = [lfcc(clip) for clip in train]
     mixtures = []
-    for wanted in (True, False):
-        frames = np.concatenate([own for own, label in zip(features, bonafide, strict=True) if label == wanted])
+    for label in (True, False):
+        frames = np.concatenate([clip for clip, truth in zip(features, bonafide, strict=True) if truth == label])
         mixtures.append(GaussianMixture(COMPONENTS, covariance_type="diag", random_state=0, reg_covar=1e-4).fit(frames))
     return np.array([np.subtract(*(mixture.score(lfcc(clip)) for mixture in mixtures)) for clip in clips])
 
 
 def score_by_shortcuts(train: Sequence[np.ndarray], bonafide: np.ndarray, clips: Sequence[np.ndarray]) -> np.ndarray:
-    """Scores of `clips`, learnt from `train` clips and whether each is bona fide."""
+    """Scores (clips,), by a regression fitted to `train`; `bonafide` (train,) is whether each of those is bona fide."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
