@@ -71,11 +71,12 @@ def total_batch_size(
       devices: that share a batch.
       num_clips: how many there are to score, where that is known: no larger batch than for them.
     """
-    batch_size = requested
-    if batch_size == "auto":
+    if requested == "auto":
         weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(split(network)[1]))
         memory = [device.memory_stats() for device in devices]
         batch_size = len(devices) * clips_per_device(network.config, precision, weight_bytes, memory)
+    else:
+        batch_size = requested
     if num_clips is not None:
         batch_size = min(batch_size, max(num_clips, 1))
     return -(-batch_size // len(devices)) * len(devices)

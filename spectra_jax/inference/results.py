@@ -10,8 +10,8 @@ space or control characters are refused, or percent-encoded with `escape_ids` |
 | .csv | a header, then a line for each trial, skipped ones included; `logit_spoof` and `logit_bonafide` are columns |
 | .jsonl | a line with a JSON object for each trial, skipped ones included; `logits` is [spoof, bona fide] |
 
-Numbers in `.csv` and `.jsonl` read back as exactly the same floats. `spectra_jax.reporting.results_table` prints results
-on a terminal.
+Numbers in `.csv` and `.jsonl` read back as exactly the same floats. On a terminal, results are printed by
+`spectra_jax.reporting.results_table`.
 """
 
 from __future__ import annotations
