@@ -28,7 +28,7 @@ TINY = GOLDEN / "tiny"
 def test_any_number_of_clips_in_one_compiled_shape(scorer: Scorer) -> None:
     compiles: list[str] = []
 
-    def count(event: str, seconds: float, **_: object) -> None:
+    def count(event: str, duration_secs: float, **_: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             compiles.append(event)
 
@@ -58,7 +58,7 @@ def test_the_loaded_weights_are_those_that_are_compiled_for(precision: str, tiny
     with jax.enable_x64(precision == "float64"):
         _, loaded = split(load_model(tiny_checkpoint, precision))
     _, shapes = split(abstract_loaded_model(tiny_checkpoint.config, precision))
-    assert jax.tree.structure(shapes) == jax.tree.structure(loaded)
+    assert jax.tree.structure(shapes) == jax.tree.structure(loaded)  # type: ignore[operator]
     for shape, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(loaded), strict=True):
         assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
 
@@ -84,7 +84,7 @@ def test_a_chosen_level_of_optimisation_is_kept(flags: str, level: str | None, m
 def test_float64_leaves_the_process_s_mode_alone(mode: bool, scorer: Scorer) -> None:
     with jax.enable_x64(mode):
         scorer.logits(windows_of(range(1)))
-        assert jax.config.jax_enable_x64 == mode
+        assert jax.config.jax_enable_x64 == mode  # type: ignore[attr-defined]
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(scorer.logits, [windows_of(range(2)), windows_of(range(2, 4))])
     np.testing.assert_allclose(np.concatenate([first, second]), scorer.logits(windows_of(range(4))), rtol=0, atol=1e-12)

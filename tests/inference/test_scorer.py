@@ -10,7 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import soundfile
+import soundfile  # type: ignore[import-untyped]
 
 from spectra_jax import audio
 from spectra_jax.checkpoints.native import Checkpoint, with_weights
@@ -79,7 +79,7 @@ def test_trials_in_order_with_reasons_for_what_was_skipped(scorer: Scorer, tmp_p
     assert by_name["silent"].flags == ("silent",)
     assert by_name["good1"].flags == ()
     assert by_name["stereo44"].seconds == pytest.approx(20000 / 44100)
-    found = [by_name[f"good{seed}"].logits for seed in range(5)]
+    found = np.array([by_name[f"good{seed}"].logits for seed in range(5)])
     np.testing.assert_allclose(found, scorer.logits(windows_of(range(5))), rtol=0, atol=1e-12)
 
 

@@ -18,7 +18,8 @@ def windows(seeds: range) -> np.ndarray:
     return golden_windows([{"seed": seed, "samples": 20000} for seed in seeds])
 
 
-# Root mean square error over root mean square of the encoder's output, outside which it would be another precision. Measured: float32 and tf32 (which is float32 on a CPU) 6e-7, bfloat16 6e-3.
+# Root mean square error over root mean square of the encoder's output, outside which it would be another precision.
+# Measured: float32 and tf32 (which is float32 on a CPU) 6e-7, bfloat16 6e-3.
 @pytest.mark.parametrize(
     ("precision", "least", "most"), [("float32", 1e-8, 1e-5), ("tf32", 1e-8, 1e-5), ("bfloat16", 5e-4, 3e-2)]
 )

@@ -84,7 +84,8 @@ def warnings_as_reports(directory: Path, report: Callable[[str], None]) -> Itera
             for entry in directory.glob(f"{failure['module']}-*-cache"):
                 with suppress(OSError):
                     entry.unlink()
-        report(f"Compilation cache {directory}: {failure['activity']} failed, so the network was compiled ({reason})")
+        problem = f"{failure['activity']} an entry failed, so the network was compiled"
+        report(f"Compilation cache {directory}: {problem} ({reason})")
 
     with warnings.catch_warnings():
         # By default a warning is shown once, and a second damaged entry would stay.
