@@ -10,7 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from spectra_jax import audio
 from spectra_jax.checkpoints.native import Checkpoint, with_weights
