@@ -3,7 +3,7 @@
     python -m benchmarks.parity          # the tiny network, seconds
     python -m benchmarks.parity --full   # the full-size one too, with seeded weights: 4 GiB and a minute or two
 
-Run from the root of a checkout, for the golden data lie in `tests/golden`.
+Run from the root of a checkout, since the golden data are in `tests/golden`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -21,7 +22,7 @@ import spectra_jax
 from spectra_jax.model.spectra import stages
 from tests.golden import recipe
 
-# Row of the table -> the stages it sums up.
+# Row of the table -> its stages.
 ROWS = {
     "feature extractor": ("ssl.feature_extractor",),
     "feature projection": ("ssl.feature_projection",),
@@ -50,8 +51,8 @@ def errors(network: str, model_path: Path) -> dict[str, tuple[float, float, floa
     found = {}
     for precision in ("float64", "float32"):
         with jax.enable_x64(precision == "float64"):
-            seen = stages(spectra_jax.load_model(checkpoint, precision), windows)
-            found[precision] = {name: np.asarray(value, np.float64) for name, value in seen.items()}
+            found_stages = stages(spectra_jax.load_model(checkpoint, precision), jnp.asarray(windows))
+            found[precision] = {name: np.asarray(value, np.float64) for name, value in found_stages.items()}
 
     def error(name: str, precision: str) -> float:
         value, stage = found[precision][name], expected["stages"][name]
@@ -59,23 +60,23 @@ def errors(network: str, model_path: Path) -> dict[str, tuple[float, float, floa
             value = value.reshape(len(value), -1)[:, :: stage["flat_stride"]][:, : reference[name].shape[1]]
         return float(np.max(np.abs(value - reference[name])) / stage["rms"])
 
-    def own(name: str) -> float:
+    def of_reference(name: str) -> float:
         return expected["stages"][name]["reference_float32_max_abs_error"] / expected["stages"][name]["rms"]
 
     table = {
         row: (
             max(error(name, "float64") for name in names),
             max(error(name, "float32") for name in names),
-            max(own(name) for name in names),
+            max(of_reference(name) for name in names),
         )
         for row, names in ROWS.items()
     }
     logits = np.array([w["logits_float64"] for w in expected["waveforms"]])
-    own_logits = np.array([w["logits_float32"] for w in expected["waveforms"]])
+    reference_float32 = np.array([w["logits_float32"] for w in expected["waveforms"]])
     table["**logits**, absolute"] = (
         float(np.max(np.abs(found["float64"]["logits"] - logits))),
         float(np.max(np.abs(found["float32"]["logits"] - logits))),
-        float(np.max(np.abs(own_logits - logits))),
+        float(np.max(np.abs(reference_float32 - logits))),
     )
     return table
 

@@ -1,11 +1,11 @@
-"""What the pipeline around the network costs, and what processes and Ray make of it.
+"""What the pipeline around the network costs in one process, in several, and under Ray.
 
     python -m benchmarks.scale                       # 1,000, 10,000 and 100,000 short trials; an hour on 2 cores
     python -m benchmarks.scale --sizes 1000 10000    # fewer
 
-Run from the root of a checkout. The trials are a hundred clips of a quarter of a second, under as many names as are
-asked for, scored by the demo checkpoint. Each run is a process of its own, and its whole time counts, starting and
-compiling (which the compile cache shortens) included. "Pipeline alone" has a network that answers at once: what is left
+Run from the root of a checkout. The trials are a hundred clips of a quarter of a second, under as many names as there
+are trials, scored by the demo checkpoint. Each run is a process of its own. Its total time counts, including the start
+and compiling, which the compilation cache shortens. "Pipeline alone" has an engine that computes nothing: what remains
 is listing, decoding, preparing and writing, on all cores.
 """
 
@@ -19,14 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from benchmarks.speed.machine import machine
+from benchmarks.speed.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, PART, PROCESSES, CLIPS, LISTED = 32, 1000, 4, 100, 1_000_000
@@ -36,17 +36,17 @@ WORKER = "--worker"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], metavar="TRIALS")
-    parser.add_argument("--most", type=int, default=100_000, help="of more trials the pipeline alone is measured")
+    parser.add_argument("--most", type=int, default=100_000, help="above it only the pipeline alone is measured")
     parser.add_argument("--output", type=Path, default=RESULTS / "scale-2-cores", metavar="NAME")
-    asked = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine(), "batch_size": BATCH, "part_size": PART, "rows": []}
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": describe_machine(), "batch_size": BATCH, "part_size": PART, "rows": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_clips(folder)
-        results["listing"] = worker("listing", write_manifest(folder, LISTED))
+        results["listing"] = run_worker("listing", write_manifest(folder, LISTED))
         warm = write_manifest(folder, BATCH)
         results["start"] = start(folder, warm)
-        for size in asked.sizes:
+        for size in options.sizes:
             manifest = write_manifest(folder, size)
             shares = [("--process", f"{which}/{PROCESSES}") for which in range(PROCESSES)]
             runs = {
@@ -54,24 +54,24 @@ def main() -> int:
                 f"{PROCESSES} processes": [command(manifest, folder / f"{size}-1", *share) for share in shares],
                 "Ray, a cluster of this machine": [command(manifest, folder / f"{size}-2", "--engine", "ray")],
             }
-            say(f"{size:,} trials, pipeline alone")
-            alone = worker("pipeline", manifest, folder / f"{size}-alone")
+            report(f"{size:,} trials, pipeline alone")
+            alone = run_worker("pipeline", manifest, folder / f"{size}-alone")
             results["rows"].append({"trials": size, "how": "pipeline alone", **alone})
-            if size > asked.most:
+            if size > options.most:
                 continue
             for how, commands in runs.items():
-                say(f"{size:,} trials, {how}")
+                report(f"{size:,} trials, {how}")
                 results["rows"].append({"trials": size, "how": how, **run(commands)})
             files = {(folder / f"{size}-{number}" / "scores.txt").read_bytes() for number in range(len(runs))}
             results["rows"][-1]["same_scores"] = len(files) == 1
-    asked.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     text = render(results)
-    asked.output.with_suffix(".md").write_text(text)
+    options.output.with_suffix(".md").write_text(text)
     print(text)
     return 0
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     print(f"{line} ...", file=sys.stderr)
 
 
@@ -90,7 +90,7 @@ def write_manifest(folder: Path, size: int) -> Path:
 
 
 def start(folder: Path, manifest: Path) -> dict[str, float]:
-    """Seconds of a command for few trials, by whether the compile cache was empty."""
+    """Seconds of a command for few trials, with an empty compilation cache and with a filled one."""
     own = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     first, cached = (run([command(manifest, folder / f"start-{which}")], own)["seconds"] for which in range(2))
     return {"first": first, "cached": cached}
@@ -103,75 +103,82 @@ def command(manifest: Path, output: Path, *more: str) -> list[str]:
 
 
 def run(commands: Sequence[list[str]], env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run commands at once: seconds until the last has ended, and the sum of their peak memory."""
-    begun = time.monotonic()
+    """Run commands at the same time: seconds until the last has ended, and the sum of their peak memory."""
+    start = time.monotonic()
     running = [
         subprocess.Popen(words, env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for words in commands
     ]
     memory = 0
     for process in running:
-        # Popen.wait does not tell the child's own use of memory.
+        # Popen.wait does not report the child's own use of memory.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"exit status {process.returncode}: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
         memory += usage.ru_maxrss * 1024
-    return {"seconds": time.monotonic() - begun, "peak_bytes": memory}
+    return {"seconds": time.monotonic() - start, "peak_bytes": memory}
 
 
-def worker(what: str, *arguments: Path) -> dict[str, Any]:
-    """What `WORKERS[what]` finds, in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.scale", WORKER, what, *map(str, arguments)]
-    answer: dict[str, Any] = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
-    return answer
+def run_worker(name: str, *arguments: Path) -> dict[str, Any]:
+    """What `WORKERS[name]` measures, in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.scale", WORKER, name, *map(str, arguments)]
+    measured: dict[str, Any] = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
+    return measured
 
 
 def listing(manifest: str) -> dict[str, Any]:
-    """List trials, and go through them again as a run does."""
+    """List trials, and iterate over them again as a run does."""
     from spectra_jax.data.sources import collect
 
-    before, begun = _peak(), time.monotonic()
+    before, start = _peak(), time.monotonic()
     trials = collect([manifest])
     listed = time.monotonic()
     for _ in trials:
         pass
     return {
         "trials": len(trials),
-        "listing_seconds": listed - begun,
+        "listing_seconds": listed - start,
         "iterating_seconds": time.monotonic() - listed,
         "grown_bytes": _peak() - before,
     }
 
 
 def pipeline(manifest: str, output: str) -> dict[str, Any]:
-    """A run with a network that answers at once."""
-    import jax
+    """A run with an engine that computes nothing."""
     import pyarrow as pa
 
+    from spectra_jax import Scorer, load
     from spectra_jax.data.sources import collect
-    from spectra_jax.inference.scorer import Scorer
+    from spectra_jax.inference.engine import BatchScores
     from spectra_jax.jobs import BulkRun, Store
 
-    class Instant(Scorer):
-        def _begin(self, windows: np.ndarray) -> jax.Array:
-            return np.zeros((self.batch_size, 2), np.float32)  # type: ignore[return-value]
+    class InstantEngine:
+        """All logits are 0."""
 
-    scorer = Instant("demo", batch_size=BATCH)
-    scorer.load()
-    # pyarrow imports pandas, where there is one, with its first array: a third of a second that belongs to the start.
+        model, batch_size = load("demo"), BATCH
+
+        def dispatch(self, windows: np.ndarray) -> None:
+            pass
+
+        def collect(self, windows: np.ndarray, in_flight: None) -> BatchScores:
+            return BatchScores(np.zeros((len(windows), 2), np.float32), np.zeros(len(windows), bool))
+
+    scorer = Scorer("demo", batch_size=BATCH)
+    scorer.engine = InstantEngine()
+    # With its first array pyarrow imports pandas, where it is installed: a third of a second that belongs to the start.
     pa.array([None])
-    begun = time.monotonic()
+    start = time.monotonic()
     run = BulkRun(Store(output), collect([manifest]), scorer, part_size=PART)
     spent: dict[str, float] = {}
     for part in run:
-        for what, seconds in part.spent.items():
-            spent[what] = spent.get(what, 0.0) + seconds
+        for stage, seconds in part.spent.items():
+            spent[stage] = spent.get(stage, 0.0) + seconds
     run.merge()
-    return {"seconds": time.monotonic() - begun, "peak_bytes": _peak(), "spent": spent}
+    return {"seconds": time.monotonic() - start, "peak_bytes": _peak(), "spent": spent}
 
 
-WORKERS = {"listing": listing, "pipeline": pipeline}
+WORKERS: dict[str, Callable[..., dict[str, Any]]] = {"listing": listing, "pipeline": pipeline}
 
 
 def _peak() -> int:
@@ -179,16 +186,16 @@ def _peak() -> int:
 
 
 def render(results: dict[str, Any]) -> str:
-    known, listed, start = results["machine"], results["listing"], results["start"]
+    machine, listed, start = results["machine"], results["listing"], results["start"]
     lines = [
-        f"Short trials and the demo checkpoint, batch size {results['batch_size']}, on {known['cores']} cores of "
-        f"{known['cpu']}; made by `python -m benchmarks.scale` from the JSON beside this file.",
+        f"Short trials and the demo checkpoint, batch size {results['batch_size']}, on {machine['cores']} cores of "
+        f"{machine['cpu']}; written by `python -m benchmarks.scale` from the JSON beside this file.",
         "",
         "| trials | how | seconds | trials/s | ms a trial | peak memory |",
         "| ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for row in results["rows"]:
-        # Ray's actors are no children of the process that was measured.
+        # Ray's actors are not children of the measured process.
         memory = "not measured" if row["how"].startswith("Ray") else f"{row['peak_bytes'] / 2**20:,.0f} MiB"
         rate = row["trials"] / row["seconds"]
         lines.append(
@@ -197,14 +204,14 @@ def render(results: dict[str, Any]) -> str:
     same = all(row.get("same_scores", True) for row in results["rows"])
     lines += [
         "",
-        f"- Seconds are of whole commands. One for {results['batch_size']} trials takes {start['first']:.1f} s when it "
-        f"compiles and {start['cached']:.1f} s when it does not. The pipeline alone is timed without its start.",
+        f"- Seconds are of complete commands. One for {results['batch_size']} trials takes {start['first']:.1f} s when "
+        f"it compiles and {start['cached']:.1f} s when it does not. The pipeline alone is timed without its start.",
         f"- Score files of one process, {PROCESSES} processes and Ray are {'' if same else '**not** '}the same bytes.",
         f"- {listed['trials']:,} listed trials: {listed['listing_seconds']:.1f} s to list, "
-        f"{listed['iterating_seconds']:.1f} s to go through again, {listed['grown_bytes'] / 2**20:.0f} MiB.",
+        f"{listed['iterating_seconds']:.1f} s to iterate over again, {listed['grown_bytes'] / 2**20:.0f} MiB.",
     ]
     alone = [row for row in results["rows"] if "spent" in row][-1]
-    shares = ", ".join(f"{what} {1000 * spent / alone['trials']:.3f}" for what, spent in alone["spent"].items())
+    shares = ", ".join(f"{stage} {1000 * spent / alone['trials']:.3f}" for stage, spent in alone["spent"].items())
     lines.append(
         f"- The pipeline alone, in ms a trial of {alone['trials']:,}: {shares}; the rest is listing first and merging."
     )

@@ -5,7 +5,7 @@
     python -m benchmarks.speed render results.json      # report (.md) and picture (.svg) beside the JSON
 
 Run from the root of a checkout with the extra `bench` installed: `make bench-quick`, `make bench`. The network and its
-ONNX export are made once (2.6 GB and as much again; minutes) and kept under --work. Leave the machine otherwise idle.
+ONNX export are written once (2.6 GB and as much again; minutes) under --work. Leave the machine otherwise idle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.speed.machine import lacks_bfloat16
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network
 
-# A pipe has no width of its own, and eighty columns are too few for the widest table.
+# A pipe has no width, and eighty columns are too few for the widest table.
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
@@ -35,33 +35,33 @@ def measure(arguments: argparse.Namespace) -> int:
     quick = arguments.command == "quick"
     wanted = sections.QUICK if quick else sections.FULL
     if unknown := set(arguments.only or ()) - set(wanted):
-        console.print(f"no section {', '.join(sorted(unknown))}; there are {', '.join(wanted)}")
+        console.print(f"unknown section {', '.join(sorted(unknown))}; the sections are {', '.join(wanted)}")
         return 2
     output: Path = arguments.output or arguments.work / f"{arguments.command}-{arguments.config}.json"
     network = Network(arguments.config, arguments.work.resolve())
     network = replace(network, device=sections.device(network))
     start = time.monotonic()
 
-    def say(what: str) -> None:
-        console.print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {what}", highlight=False)
+    def report(activity: str) -> None:
+        console.print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {activity}", highlight=False)
 
-    say(f"the {network.name} network, in {network.folder}")
-    network.make()
+    report(f"the {network.name} network, in {network.folder}")
+    network.write()
     plan = sections.Plan(
         network=network,
         peers=tuple(arguments.peers or (sections.QUICK_PEERS if quick else sections.FULL_PEERS)),
         rounds=arguments.rounds or (5 if quick else 15),
         seconds=arguments.seconds or (12 if quick else 120),
-        say=say,
+        report=report,
         bfloat16=not (quick and network.device == "cpu" and lacks_bfloat16()),
     )
     if not plan.bfloat16:
-        say("ours in bfloat16 is left out: this CPU has no instructions for it")
+        report("ours in bfloat16 is left out: this CPU has no instructions for it")
     results: dict[str, Any] = {"mode": arguments.command, "network": network.name}
     for name, section in wanted.items():
         if arguments.only and name not in {*arguments.only, "environment", "flops", "peak"}:
             continue
-        say(f"{name} ...")
+        report(f"{name} ...")
         try:
             results[name] = section(plan)
         except WorkerError as error:
@@ -69,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> int:
         # After every section, so that an interrupted run keeps what it has.
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(results, indent=1) + "\n")
-    say(f"results in {output}")
+    report(f"results in {output}")
     if busy := render.load_warning(results["environment"]):
         console.print(f"[bold]{busy}[/]", highlight=False)
     for table in render.tables(results):
@@ -96,7 +96,9 @@ def main() -> int:
     for command in ("quick", "full"):
         options = commands.add_parser(command)
         options.add_argument("--config", choices=NAMES, default="full", help="which network; tiny for a dry run")
-        options.add_argument("--work", type=Path, default=ROOT / "build" / "benchmarks", help="where files are kept")
+        options.add_argument(
+            "--work", type=Path, default=ROOT / "build" / "benchmarks", help="directory of the network's files"
+        )
         options.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
         options.add_argument("--only", nargs="+", metavar="SECTION", help=f"of {', '.join(sections.FULL)}")
         options.add_argument("--peers", nargs="+", choices=sections.FULL_PEERS, metavar="PEER", help="these alone")
@@ -112,7 +114,7 @@ def main() -> int:
             return 0
         return measure(arguments)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; the workers are ended, and sections that were done are in the JSON")
+        console.print("\ninterrupted; the workers are ended, and completed sections are in the JSON")
         return 130
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from benchmarks.speed.measure import ROOT, clean_environment
 from benchmarks.speed.network import Network
@@ -31,13 +31,13 @@ def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
         ours = [script, "score", str(wav), "--model", str(network.native)]
         torch = [sys.executable, "-m", "benchmarks.speed.torch_score", str(network.pytorch), str(wav)]
         rows: dict[str, list[dict[str, Any]]] = {}
-        # In turn, since a machine is not as fast at one time as at another.
+        # In turn, since a machine's speed varies over time.
         for index in range(rounds):
             cache = {"XDG_CACHE_HOME": str(Path(folder) / f"caches{index}")}
             for label, command, environment in (
                 ("PyTorch", torch, {}),
-                ("spectra-jax, no compile cache", [*ours, "--no-compile-cache"], {}),
-                ("spectra-jax, empty compile cache", ours, cache),
+                ("spectra-jax, no compilation cache", [*ours, "--no-compile-cache"], {}),
+                ("spectra-jax, empty compilation cache", ours, cache),
                 ("spectra-jax, second start", ours, cache),
             ):
                 rows.setdefault(label, []).append(_row(label, command, environment))
@@ -49,7 +49,7 @@ def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, An
         start = time.perf_counter()
         try:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=clean_environment() | env, stdout=subprocess.PIPE, stderr=errors, text=True
+                command, cwd=ROOT, env=clean_environment() | dict(env), stdout=subprocess.PIPE, stderr=errors, text=True
             )
         except OSError as error:
             return {"label": label, "error": str(error)[:300]}
@@ -66,11 +66,11 @@ def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, An
         finally:
             late.cancel()
         if time.perf_counter() - start > TIMEOUT:
-            return {"label": label, "error": f"no end after {TIMEOUT} s"}
+            return {"label": label, "error": f"not ended after {TIMEOUT} s"}
         if process.returncode or score is None:
             errors.seek(0)
-            told = [line for line in errors.read().splitlines() if any(map(str.isalpha, line))]
-            return {"label": label, "error": f"exit status {process.returncode}: {' '.join(told)[-300:]}"}
+            messages = [line for line in errors.read().splitlines() if any(map(str.isalpha, line))]
+            return {"label": label, "error": f"exit status {process.returncode}: {' '.join(messages)[-300:]}"}
     return {"label": label, "seconds": [seconds], "score": score}
 
 

@@ -1,8 +1,8 @@
 """The ways to run the network: one class each, one name each.
 
 To add one: subclass `Contender`, give it a `name` and a `label`, and list it in `CONTENDERS`. A contender lives in a
-worker process of its own, is asked for nothing but what the base class names, and may raise whatever it likes: the
-message becomes its row. Import its package inside its methods, so that the others run where it is missing.
+worker process of its own, needs only the methods of the base class, and may raise any exception: the message becomes
+its row. Import its package inside its methods, so that the others run where the package is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.speed.network import Network
 
 
 class UnavailableError(Exception):
-    """This contender cannot run here, and why."""
+    """This contender cannot run on this machine; the message states why."""
 
 
 def cores() -> int:
@@ -34,20 +34,20 @@ class Contender(ABC):
     label: ClassVar[str]
     encoder_only: ClassVar[bool] = False
     platforms: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
-    # Whether what was compiled for one shape is still there after another one.
+    # Whether what was compiled for one shape remains after compiling for another.
     keeps_shapes: ClassVar[bool] = True
 
     def __init__(self, network: Network):
         self.network = network
 
-    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """Make files that are kept in the work directory. Called once, in a process of its own."""
+    def prepare(self) -> None:  # noqa: B027 - most contenders have nothing to prepare
+        """Write files to the work directory. Called once, in a process of its own."""
 
     @abstractmethod
     def load(self) -> None:
         """Read the weights."""
 
-    def compile(self, batch: int, samples: int) -> None:  # noqa: B027 - nor anything to compile
+    def compile(self, batch: int, samples: int) -> None:  # noqa: B027 - most contenders have nothing to compile
         """Get ready for windows of one shape, as far as that can be done apart from the first call."""
 
     @abstractmethod
@@ -127,7 +127,7 @@ class OursEncoder(Ours):
 
 
 class Torch(Contender):
-    """PyTorch, eager, in the fast form of `benchmarks/speed/oracle.py`."""
+    """Eager PyTorch in the fast form of `benchmarks/speed/oracle.py`."""
 
     tf32: ClassVar[bool] = False
 
@@ -149,7 +149,7 @@ class Torch(Contender):
         return oracle.load(self.network, rows_at_a_time=None if self.network.device == "gpu" else oracle.CACHED_ROWS)
 
     def form(self, model: Any) -> Any:
-        """What is called, made from the loaded network."""
+        """The callable that is timed, from the loaded network."""
         return model
 
     def run(self, windows: np.ndarray) -> np.ndarray:
@@ -222,9 +222,9 @@ class TransformersEncoder(Torch):
 
 
 class ONNXRuntime(Contender):
-    """The oracle's export with a free batch axis, made once by the TorchScript-based exporter.
+    """The oracle's export with a free batch axis, written once by the TorchScript-based exporter.
 
-    The newer exporter took longer over this graph, for a model that ran no faster.
+    The newer exporter took longer over this graph, and its model ran no faster.
     """
 
     name, label = "onnxruntime-float32", "ONNX Runtime float32"
@@ -269,7 +269,7 @@ class ONNXRuntime(Contender):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores()
-        # Threads that wait for the next call would take the cores from whoever's turn it is.
+        # Threads that wait for the next call would take the cores from the contender whose turn it is.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
 
@@ -278,7 +278,7 @@ class ONNXRuntime(Contender):
 
 
 class ONNXRuntimeInt8(ONNXRuntime):
-    """Weights of the matrix products in int8, activations quantised as they come; convolutions in float32."""
+    """Weights of the matrix products in int8, activations quantised dynamically; convolutions in float32."""
 
     name, label = "onnxruntime-int8", "ONNX Runtime int8 (dynamic)"
 
@@ -317,7 +317,7 @@ class OpenVINO(ONNXRuntime):
         import openvino
 
         model = openvino.Core().read_model(self.float32_file)
-        # The description last: it is what says that both files are whole.
+        # The description last: where it exists, both files are complete.
         part = self.file.with_name("part.xml")
         openvino.save_model(model, part, compress_to_fp16=False)
         part.with_suffix(".bin").rename(self.file.with_suffix(".bin"))

@@ -1,4 +1,4 @@
-"""Where and with what it was measured."""
+"""The machine and the packages that were measured with."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ FLAGS = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """Plain values for the JSON; what the system does not tell is None."""
+def describe_machine() -> dict[str, Any]:
+    """Plain values for the JSON; what the system does not report is None."""
     cpu = _cpuinfo()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -59,7 +59,7 @@ def lacks_bfloat16() -> bool:
 
 
 def _flags(cpu: dict[str, str]) -> list[str]:
-    """Those of `FLAGS` that a CPU has; none where the system does not say."""
+    """Those of `FLAGS` that a CPU has; none where the system does not report any."""
     flags = (cpu.get("flags") or cpu.get("Features") or "").split()
     return [flag for flag in FLAGS if flag in flags]
 

@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerError(Exception):
-    """A worker could not do what it was asked, or has ended; says why."""
+    """A worker could not execute a request, or has ended; the message states why."""
 
 
 class Remote:
-    """A worker process seen from here. A context manager: leaving it ends the process."""
+    """A worker process, as the parent sees it. A context manager: leaving it ends the process."""
 
     def __init__(self, network: Network, contender: str | None = None, env: Mapping[str, str] | None = None):
         self.name = contender or "probe"
@@ -65,8 +65,8 @@ class Remote:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """One operation and its answer.
+    def request(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Execute one operation and return its response.
 
         Raises:
           WorkerError: it failed, or the worker has ended.
@@ -81,21 +81,21 @@ class Remote:
             line = ""
         if not line:
             raise WorkerError(f"the worker ended during {op}: {self._cause()}; see {self.log}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        return answer
+        response = json.loads(line)
+        if "error" in response:
+            raise WorkerError(response["error"])
+        return response
 
     def seconds(self, op: str, **arguments: Any) -> float:
-        return self.ask(op, **arguments)["seconds"]
+        return self.request(op, **arguments)["seconds"]
 
     def warm_up(self, batch: int, samples: int) -> None:
         """Compile for one shape and call once, unless that has been done."""
         if (batch, samples) not in self._warm:
             if not CONTENDERS[self.name].keeps_shapes:
                 self._warm.clear()
-            self.ask("compile", batch=batch, samples=samples)
-            self.ask("run", batch=batch, samples=samples)
+            self.request("compile", batch=batch, samples=samples)
+            self.request("run", batch=batch, samples=samples)
             self._warm.add((batch, samples))
 
     def _cause(self) -> str:
@@ -104,25 +104,25 @@ class Remote:
             note = ", which the kernel does when memory runs out" if code == -signal.SIGKILL else ""
             return f"killed by {signal.Signals(-code).name}{note}"
         tail = self.log.read_text().strip().splitlines()
-        return f"exit status {code}, {tail[-1] if tail else 'without a word'}"
+        return f"exit status {code}, {tail[-1] if tail else 'no message'}"
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would change a measurement."""
+    """This process's environment without variables that would change a measurement."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    # JAX would otherwise take most of a GPU's memory at once, and the peers could not run beside it.
+    # Otherwise JAX would take most of a GPU's memory at once, and the peers could not run at the same time.
     return env | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @contextmanager
 def prepared(network: Network, contender: str) -> Iterator[Remote]:
-    """A worker whose files have been prepared, in a process that is gone by then.
+    """A worker whose files have been prepared, in a process that has ended by then.
 
     Raises:
       WorkerError: they could not.
     """
     with Remote(network, contender) as preparing:
-        preparing.ask("prepare")
+        preparing.request("prepare")
     with Remote(network, contender) as worker:
         yield worker
 
@@ -135,15 +135,15 @@ def loaded(network: Network, contender: str) -> Iterator[Remote]:
       WorkerError: it could not.
     """
     with prepared(network, contender) as worker:
-        worker.ask("load")
+        worker.request("load")
         yield worker
 
 
 def in_turn(workers: Sequence[Remote], batch: int, samples: int, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Time workers A B C A B C ..., one call each a round, the others idle.
 
-    Stops after `rounds`, or after the first round that ends past `seconds`. A worker that fails leaves the comparison
-    with its reason.
+    Stops after `rounds`, or after the first round that ends past `seconds`. A worker that fails is
+    left out of the comparison, with its reason.
     """
     errors: dict[str, str] = {}
     times: dict[str, list[float]] = {}
@@ -168,9 +168,9 @@ def in_turn(workers: Sequence[Remote], batch: int, samples: int, *, rounds: int,
 
 
 def alone(network: Network, contender: str, batches: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Load, compile, first call, steady time and peak memory of one contender that has the machine to itself.
+    """Load, compile, first call, steady time and peak memory of one contender, alone on the machine.
 
-    Each batch size in a process of its own: what one left behind is not the next one's.
+    Each batch size in a process of its own: what one leaves behind does not count for the next one.
     """
     found: dict[str, Any] = {"contender": contender, "batches": []}
     samples = network.config.num_samples
@@ -179,13 +179,13 @@ def alone(network: Network, contender: str, batches: Sequence[int], rounds: int)
             with prepared(network, contender) as worker:
                 shape = {"batch": batch, "samples": samples}
                 row: dict[str, Any] = {"batch": batch, "load_seconds": worker.seconds("load")}
-                loading = worker.ask("memory", reset=True)
+                loading = worker.request("memory", reset=True)
                 row["load_peak_bytes"], row["memory_resets"] = loading["peak_bytes"], loading["reset"]
                 row["compile_seconds"] = worker.seconds("compile", **shape)
-                row["compile_peak_bytes"] = worker.ask("memory", reset=True)["peak_bytes"]
+                row["compile_peak_bytes"] = worker.request("memory", reset=True)["peak_bytes"]
                 row["first_seconds"] = worker.seconds("run", **shape)
                 row["seconds"] = [worker.seconds("run", **shape) for _ in range(rounds)]
-                row["run_peak_bytes"] = worker.ask("memory", reset=True)["peak_bytes"]
+                row["run_peak_bytes"] = worker.request("memory", reset=True)["peak_bytes"]
                 found["batches"].append(row)
     except WorkerError as error:
         found["error"] = str(error)

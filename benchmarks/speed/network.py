@@ -1,4 +1,4 @@
-"""The network that is measured, as files that every contender reads."""
+"""The measured network, as files that every contender reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from tests.golden import recipe
 
 if TYPE_CHECKING:
-    # Importing spectra_jax imports JAX, whose memory no peer's process should be charged with.
+    # Importing spectra_jax imports JAX, whose memory would count as a peer's.
     from spectra_jax.model.config import SpectraConfig
 
 NAMES = ("full", "tiny")
@@ -22,7 +22,7 @@ NAMES = ("full", "tiny")
 class Network:
     """One network under the work directory: `pytorch` (safetensors and config.json) and `native`.
 
-    `device` is `cpu` or `gpu`: what JAX computes on here, and so what every contender has to compute on.
+    `device` is `cpu` or `gpu`: what JAX computes on here, so every contender computes on it as well.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Network:
 
         return SpectraConfig.from_json(recipe.GOLDEN / self.name / "config.json")
 
-    def make(self) -> None:
+    def write(self) -> None:
         """Write what is missing. The full network is 1.3 GB in each format; its weights are drawn from a seed."""
         if not self.pytorch.exists():
             part = self._part(self.pytorch)
@@ -67,7 +67,7 @@ class Network:
             part.rename(self.native)
 
     def _part(self, path: Path) -> Path:
-        """Where `path` is written until it is whole, so that an interrupted run leaves nothing half made."""
+        """Where `path` is written until it is complete, so that an interrupted run leaves no incomplete file."""
         part = path.with_name(path.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -75,5 +75,5 @@ class Network:
 
 
 def windows(batch: int, samples: int) -> np.ndarray:
-    """The first `batch` of a fixed row of speech-like windows, (batch, samples) float32."""
+    """The first `batch` of a fixed series of speech-like windows, (batch, samples) float32."""
     return np.stack([recipe.preprocess(recipe.waveform(100 + index, samples), samples) for index in range(batch)])

@@ -1,16 +1,16 @@
-"""The PyTorch network in the forms that suit PyTorch and its exporters best.
+"""The PyTorch network in the forms in which PyTorch and its exporters are fastest.
 
-The oracle is written for exactness. So that no peer is timed at a disadvantage:
+The oracle is written for exactness. To time no peer at a disadvantage:
 
 - its encoder attends through PyTorch's fused attention,
 - its pools rank by `topk`, which exporters know,
 - its splines are evaluated in closed form, as spectra-jax does it: in the tiny network ONNX Runtime and OpenVINO ran
   two to five times as fast with it as with the recursion, whose many small steps neither fuses,
-- its KAN layers take a few rows at a time where nothing fuses their steps, so that these stay in the cache; a compiler
-  or an exporter, which would unroll that loop, and a GPU get all rows at once.
+- its KAN layers take a few rows at a time where nothing fuses their steps, so that these stay in the cache; a compiler,
+  an exporter (both would unroll that loop) and a GPU get all rows at once.
 
-None of it changes a result beyond rounding. The peers still compute all ordered pairs of nodes, as the reference does;
-spectra-jax computes each pair once.
+None of this changes a result beyond rounding. The peers still compute all ordered pairs of nodes, as the reference
+does; spectra-jax computes each pair once.
 """
 
 from __future__ import annotations
@@ -46,21 +46,25 @@ class ClosedFormKANLinear(spectra_torch.KANLinear):
     """The KAN layer with its splines in closed form; the knots of both golden networks are exactly even."""
 
     rows_at_a_time: int | None = None
+    first_knot: float
+    spacing: float
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         splines = (self.spline_weight * self.spline_scaler.unsqueeze(-1)).flatten(1)
         if self.rows_at_a_time is None:
             return self._layer(x, splines)
         rows = x.flatten(0, -2).split(self.rows_at_a_time)
-        return torch.cat([self._layer(row, splines) for row in rows]).unflatten(0, x.shape[:-1])
+        outputs: Any = torch.cat([self._layer(row, splines) for row in rows])
+        return outputs.unflatten(0, x.shape[:-1])
 
-    def _layer(self, x: Tensor, splines: Tensor) -> Tensor:
+    def _layer(self, x: Any, splines: Tensor) -> Tensor:
         base = functional.linear(self.base_activation(x), self.base_weight)
         return base + functional.linear(self._bases(x).flatten(-2), splines)
 
-    def _bases(self, x: Tensor) -> Tensor:
+    def _bases(self, x: Tensor) -> Any:
+        grid: Any = self.grid
         order, first, spacing = self.order, self.first_knot, self.spacing
-        centres = torch.arange(self.grid.shape[1] - 1 - order, dtype=x.dtype, device=x.device) + (order + 1) / 2
+        centres = torch.arange(grid.shape[1] - 1 - order, dtype=x.dtype, device=x.device) + (order + 1) / 2
         distance = (((x - first) / spacing).unsqueeze(-1) - centres).abs()
         total = torch.zeros_like(distance)
         for i in range(order // 2 + 1):
@@ -74,15 +78,19 @@ def load(network: Network, *, rows_at_a_time: int | None) -> Any:
     model = as_written(network.pytorch)
     model.ssl_encoder.model.set_attn_implementation("sdpa")
     for module in model.modules():
-        # The forms differ in how they compute alone, so the weights stay where they are.
+        # The forms differ only in how they compute, so the weights stay as they are.
         if isinstance(module, spectra_torch.GraphPool):
             module.__class__ = TopKPool
         elif isinstance(module, spectra_torch.KANLinear):
-            module.__class__ = ClosedFormKANLinear
-            module.rows_at_a_time = rows_at_a_time
-            # Numbers rather than tensors: constants to a compiler, and no copy from a GPU at each call.
-            module.first_knot, module.spacing = (float(x) for x in (module.grid[0, 0], module.grid[0].diff()[0]))
+            _evaluate_in_closed_form(module, rows_at_a_time)
     return model
+
+
+def _evaluate_in_closed_form(layer: Any, rows_at_a_time: int | None) -> None:
+    layer.__class__ = ClosedFormKANLinear
+    layer.rows_at_a_time = rows_at_a_time
+    # Numbers rather than tensors: constants to a compiler, and no copy from a GPU at each call.
+    layer.first_knot, layer.spacing = float(layer.grid[0, 0]), float(layer.grid[0].diff()[0])
 
 
 def as_written(folder: Path) -> Any:

@@ -1,34 +1,40 @@
-"""What is measured of spectra-jax alone, each in a worker of its own: the machine's peak, stages, devices, scores."""
+"""Measurements of spectra-jax alone, each in a worker of its own: the machine's peak, stages, devices, scores."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.speed.flops import stage_flops
 from benchmarks.speed.network import Network, windows
 
+if TYPE_CHECKING:
+    import jax
+
+    from spectra_jax.model.spectra import SpectraAASIST3
+
 
 def _seconds(function: Callable[[], object], rounds: int) -> list[float]:
-    """Of each call, after one that does not count."""
-    function()
+    """Seconds of each call until its arrays are computed, after one call that does not count."""
+    import jax
+
+    jax.block_until_ready(function())
     seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
-        function()
+        jax.block_until_ready(function())
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def peak(network: Network, rounds: int = 30) -> dict[str, float]:
-    """Operations a second of one large matrix product, the rate that everything else is a share of.
+    """Operations a second of one large matrix product, of which all other rates are given as a share.
 
-    The fastest of its runs: a peak is what the machine can do, and a neighbour that slowed the middle one would flatter
-    every share.
+    The fastest of its runs counts: with a median that another program slowed down, every share would be too high.
     """
     del network
     import jax
@@ -47,94 +53,106 @@ def peak(network: Network, rounds: int = 30) -> dict[str, float]:
     for name, (dtype, precision) in kinds.items():
         x = jnp.asarray(random, dtype)
         product = jax.jit(functools.partial(jnp.matmul, precision=precision, preferred_element_type=jnp.float32))
-        rates[name] = operations / min(_seconds(lambda x=x, product=product: product(x, x).block_until_ready(), rounds))
+        rates[name] = operations / min(_seconds(functools.partial(product, x, x), rounds))
     return rates
+
+
+# A module, how to call it, and its inputs.
+Stage = tuple[Any, Callable[..., Any], tuple["jax.Array", ...]]
 
 
 def stages(network: Network, precision: str, batch: int, rounds: int) -> list[dict[str, Any]]:
     """Each stage compiled alone and timed on its true input, in turn with the others."""
     import jax
     import jax.numpy as jnp
-    from flax import nnx
 
     import spectra_jax
     from spectra_jax.model.spectra import fold_for_inference
 
     model = fold_for_inference(spectra_jax.load(network.native, precision))
     samples = network.config.num_samples
-    seen: dict[str, jax.Array] = {}
-
-    def note(name: str, value: jax.Array) -> jax.Array:
-        seen[name] = value
-        return value
-
-    heard = jnp.asarray(windows(batch, samples))
-    graph, params = nnx.split(model)
-
-    @jax.jit
-    def taps(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
-        seen.clear()
-        nnx.merge(graph, params)(windows, tap=note)
-        return dict(seen)
-
-    values = taps(params, heard)
-    encoder, aasist = model.encoder, model.aasist
-
-    def transformer(parts: Any, x: jax.Array) -> jax.Array:
-        layers, norm = parts
-        for layer in layers:
-            x = layer(x)
-        return norm(x)
-
-    def residual(parts: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = parts[0](x)
-        return x, parts[1](x)
-
-    def graphs(aasist: Any, x: jax.Array, residual_encoder: jax.Array, attention: jax.Array) -> jax.Array:
-        # What comes before is known, and costs nothing. Not through a tap: that writes out the branches, which the
-        # whole network runs as one loop.
-        aasist.residual_encoder = lambda _: residual_encoder
-        aasist.attention_map = lambda _: attention
-        return aasist(x)
-
-    def call(module: Any, x: jax.Array) -> jax.Array:
-        return module(x)
-
-    projected = values["ssl.feature_projection"]
-    bridged = values["bridge"]
-    positioned = bridged + aasist.temporal_position[:, : bridged.shape[1]]
-    parts: dict[str, tuple[Any, Callable[..., Any], tuple[jax.Array, ...]]] = {
-        "feature extractor": (encoder.feature_extractor, call, (heard,)),
-        "feature projection": (encoder.feature_projection, call, (values["ssl.feature_extractor"],)),
-        "positional convolution": (encoder.positional_convolution, call, (projected,)),
-        "transformer layers": (
-            nnx.List([encoder.layers, encoder.norm]),
-            transformer,
-            (projected + values["ssl.pos_conv_embed"],),
-        ),
-        "bridge": (model.bridge, call, (values["ssl.last_hidden_state"],)),
-        "residual encoder and attention map": (
-            nnx.List([aasist.residual_encoder, aasist.attention_map]),
-            residual,
-            (positioned,),
-        ),
-        "graph back-end": (aasist, graphs, (bridged, values["residual_encoder"], values["attention"])),
-        "whole network": (model, call, (heard,)),
-    }
-    ready: dict[str, Callable[[], Any]] = {}
-    for name, (module, function, inputs) in parts.items():
-        compiled, leaves = _compiled(module, function, inputs)
-        ready[name] = functools.partial(compiled, leaves, *inputs)
-        jax.block_until_ready(ready[name]())
-    seconds: dict[str, list[float]] = {name: [] for name in ready}
+    inputs = jnp.asarray(windows(batch, samples))
+    runs: dict[str, Callable[[], Any]] = {}
+    for name, (module, function, arguments) in _stages_of(model, inputs, _intermediate_values(model, inputs)).items():
+        compiled, leaves = _compiled(module, function, arguments)
+        runs[name] = functools.partial(compiled, leaves, *arguments)
+        jax.block_until_ready(runs[name]())
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in ready.items():
+        for name, run in runs.items():
             start = time.perf_counter()
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - start)
     flops = stage_flops(network.config, samples)
     flops["whole network"] = sum(flops.values())
-    return [{"stage": name, "seconds": seconds[name], "flops": batch * flops[name]} for name in parts]
+    return [{"stage": name, "seconds": seconds[name], "flops": batch * flops[name]} for name in runs]
+
+
+def _intermediate_values(model: SpectraAASIST3, inputs: jax.Array) -> dict[str, jax.Array]:
+    """What each tap of the network sees for these windows."""
+    import jax
+    from flax import nnx
+
+    seen: dict[str, jax.Array] = {}
+
+    def record(name: str, value: jax.Array) -> jax.Array:
+        seen[name] = value
+        return value
+
+    graph, params = nnx.split(model)
+
+    @jax.jit
+    def taps(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
+        seen.clear()
+        nnx.merge(graph, params)(windows, tap=record)
+        return dict(seen)
+
+    return taps(params, inputs)
+
+
+def _stages_of(model: SpectraAASIST3, inputs: jax.Array, values: dict[str, jax.Array]) -> dict[str, Stage]:
+    """The stages of the network, and the network, by the names of `stage_flops`."""
+    from flax import nnx
+
+    encoder, aasist = model.encoder, model.aasist
+    projected, bridged = values["ssl.feature_projection"], values["bridge"]
+    positioned = bridged + aasist.temporal_position[:, : bridged.shape[1]]
+    layers = nnx.List([encoder.layers, encoder.norm])
+    residual = nnx.List([aasist.residual_encoder, aasist.attention_map])
+    return {
+        "feature extractor": (encoder.feature_extractor, _call, (inputs,)),
+        "feature projection": (encoder.feature_projection, _call, (values["ssl.feature_extractor"],)),
+        "positional convolution": (encoder.positional_convolution, _call, (projected,)),
+        "transformer layers": (layers, _call_transformer, (projected + values["ssl.pos_conv_embed"],)),
+        "bridge": (model.bridge, _call, (values["ssl.last_hidden_state"],)),
+        "residual encoder and attention map": (residual, _call_residual, (positioned,)),
+        "graph back-end": (aasist, _call_graphs, (bridged, values["residual_encoder"], values["attention"])),
+        "whole network": (model, _call, (inputs,)),
+    }
+
+
+def _call(module: Any, x: jax.Array) -> jax.Array:
+    return module(x)
+
+
+def _call_transformer(parts: Any, x: jax.Array) -> jax.Array:
+    layers, norm = parts
+    for layer in layers:
+        x = layer(x)
+    return norm(x)
+
+
+def _call_residual(parts: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x = parts[0](x)
+    return x, parts[1](x)
+
+
+def _call_graphs(aasist: Any, x: jax.Array, residual_encoder: jax.Array, attention: jax.Array) -> jax.Array:
+    # The values before the graphs are given, and cost nothing. They are not given through a tap, which would unroll the
+    # branches that the network runs as one loop.
+    aasist.residual_encoder = lambda _: residual_encoder
+    aasist.attention_map = lambda _: attention
+    return aasist(x)
 
 
 def _compiled(module: Any, function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -152,9 +170,9 @@ def scorer(network: Network, precision: str, batch: int, rounds: int) -> dict[st
 
     import spectra_jax
 
-    heard = windows(batch, network.config.num_samples)
-    it = spectra_jax.Scorer(network.native, precision=precision, batch_size=batch)
-    return {"devices": jax.local_device_count(), "seconds": _seconds(lambda: it.logits(heard), rounds)}
+    inputs = windows(batch, network.config.num_samples)
+    measured = spectra_jax.Scorer(network.native, precision=precision, batch_size=batch)
+    return {"devices": jax.local_device_count(), "seconds": _seconds(lambda: measured.logits(inputs), rounds)}
 
 
 def devices(network: Network) -> dict[str, Any]:
@@ -166,15 +184,18 @@ def devices(network: Network) -> dict[str, Any]:
     return {"platform": jax.default_backend(), "count": len(local), "kind": local[0].device_kind}
 
 
-def scores(network: Network, model: str, precision: str, clips: list[str]) -> list[float]:
-    """The scores of audio files; `model` is `demo`, or `network` for the one that is measured."""
+def scores(network: Network, model: str, precision: str, clips: list[str]) -> list[float | None]:
+    """The scores of audio files; `model` is `demo`, or `network` for the measured one."""
     from pathlib import Path
 
     import spectra_jax
     from spectra_jax.data.trial import Trial
 
-    it = spectra_jax.Scorer(network.native if model == "network" else model, precision=precision, batch_size=4)
-    return [result.score for result in it.score_trials([Trial(Path(clip).stem, Path(clip)) for clip in clips])]
+    source = network.native if model == "network" else model
+    results = spectra_jax.Scorer(source, precision=precision, batch_size=4).score_trials(
+        Trial(Path(clip).stem, Path(clip)) for clip in clips
+    )
+    return [result.score for result in results]
 
 
 PROBES: dict[str, Callable[..., Any]] = {

@@ -42,7 +42,7 @@ class Table:
 
 def tables(results: Results) -> list[Table]:
     """Every table that the results have sections for."""
-    makers = {
+    renderers = {
         "peak": _peak,
         "comparisons": _comparisons,
         "encoders": _encoders,
@@ -54,14 +54,14 @@ def tables(results: Results) -> list[Table]:
         "devices": _devices,
         "accuracy": _accuracy,
     }
-    made: list[Table] = []
-    for section, maker in makers.items():
+    found: list[Table] = []
+    for section, render in renderers.items():
         value = results.get(section)
         if isinstance(value, dict) and "error" in value:
-            made.append(Table(section, ("not measured",), [(value["error"],)]))
+            found.append(Table(section, ("not measured",), [(value["error"],)]))
         elif value:
-            made.extend(maker(results))
-    return made
+            found.extend(render(results))
+    return found
 
 
 def report(results: Results) -> str:
@@ -84,7 +84,7 @@ def report(results: Results) -> str:
         "Every contender runs in its own process with as many threads as there are cores, on the same windows. In a "
         "comparison they take turns, A B C A B C ..., after a warm-up call each. A ratio above 1 means that "
         "spectra-jax is faster. The peers run the network in the form that suits each best: fused attention, "
-        "splines in closed form, a static shape where that helps; `benchmarks/speed/oracle.py` says which. They "
+        "splines in closed form, a static shape where that helps; see `benchmarks/speed/oracle.py`. They "
         "compute every ordered pair of graph nodes, as the published code does; spectra-jax computes each pair once.",
         *(["", f"**{busy}**"] if (busy := load_warning(where)) else []),
     ]
@@ -92,11 +92,12 @@ def report(results: Results) -> str:
 
 
 def load_warning(environment: Results) -> str | None:
-    """What to say if other programs kept more than half of the cores busy when the run began."""
+    """A warning where other programs occupied more than half of the cores when the run started."""
     load = (environment.get("load_average_at_start") or [0])[0]
     if load <= environment["cores"] / 2:
         return None
-    return f"The machine was busy when this began (load average {load:.1f} on {environment['cores']} cores): repeat it."
+    cores = environment["cores"]
+    return f"The machine was busy when the run started (load average {load:.1f} on {cores} cores): repeat the run."
 
 
 def _peak(results: Results) -> Iterator[Table]:
@@ -105,7 +106,9 @@ def _peak(results: Results) -> Iterator[Table]:
 
 
 def _comparisons(results: Results) -> Iterator[Table]:
-    rows, failures, agreement = [], [], {}
+    rows: list[tuple[str, ...]] = []
+    failures: list[tuple[str, ...]] = []
+    agreement: dict[tuple[str, int], float] = {}
     ours = [name for name in CONTENDERS if name.startswith("ours-") and not CONTENDERS[name].encoder_only]
     ours = [name for name in ours if any(name in row["seconds"] for row in results["comparisons"])]
     for row in results["comparisons"]:
@@ -131,8 +134,9 @@ def _comparisons(results: Results) -> Iterator[Table]:
     yield Table("Side by side", [*head, "rounds"], rows, note)
     yield _shares(results)
     if agreement:
-        cells = [(_label(name), str(batch), f"{value:.1e}") for (name, batch), value in agreement.items()]
-        yield Table("Largest difference of a logit from PyTorch's float32", ("contender", "batch", "difference"), cells)
+        differences = [(_label(name), str(batch), f"{value:.1e}") for (name, batch), value in agreement.items()]
+        head = ["contender", "batch", "difference"]
+        yield Table("Largest difference of a logit from PyTorch's float32", head, differences)
     if failures:
         yield Table("Not measured", ("contender", "batch", "why"), list(dict.fromkeys(failures)))
 
@@ -210,7 +214,7 @@ def _stages(results: Results) -> Iterator[Table]:
         medians["everything after the encoder"], flops["everything after the encoder"] = (
             sum(values[name] for name in after) for values in (medians, flops)
         )
-        whole = medians["whole network"]
+        total = medians["whole network"]
         rows = []
         for name, seconds in medians.items():
             # Everything after the encoder keeps float32.
@@ -218,7 +222,7 @@ def _stages(results: Results) -> Iterator[Table]:
             rate = flops[name] / seconds
             share = _share(rate, kind, results)
             rows.append(
-                (name, f"{seconds * 1e3:.1f}", f"{seconds / whole:.1%}", _count(flops[name]), _rate(rate), share)
+                (name, f"{seconds * 1e3:.1f}", f"{seconds / total:.1%}", _count(flops[name]), _rate(rate), share)
             )
         note = "Each stage compiled alone, on its true input; shares of time are of the whole network's."
         yield Table(title, ("stage", "ms", "share of time", "operations", "rate", "share of peak"), rows, note)
@@ -246,7 +250,7 @@ def _alone(results: Results) -> Iterator[Table]:
             rows.append((_label(row["contender"]), "-", row["error"], *[""] * 6))
     head = ("contender", "batch", "load s", "compile s", "first call s", "steady call s")
     memory = ("peak GiB: load", "compile", "run")
-    note = "" if resets else "The peak could not be reset here: each is the largest since the process started."
+    note = "" if resets else "The peak could not be reset: each is the largest since the process started."
     yield Table("Alone: start and memory", (*head, *memory), rows, note)
     slopes = []
     for row in results["alone"]:
@@ -322,7 +326,7 @@ def _accuracy(results: Results) -> Iterator[Table]:
 def picture(results: Results, path: Path) -> bool:
     """Seconds a clip by contender and batch size; False if nothing was compared.
 
-    Transparent, in greys and blue of middle lightness, so that it reads on a light page and on a dark one.
+    Transparent, in greys and blue of middle lightness, so that it is legible on a light page and on a dark one.
     """
     seconds = seconds_a_clip(results) if isinstance(results.get("comparisons"), list) else {}
     if not seconds:
@@ -335,7 +339,7 @@ def picture(results: Results, path: Path) -> bool:
     ink, ours, peers = "#808890", "#2f81f7", "#a9a9a9"
     batches = sorted({batch for _, batch in seconds})
     count = max(sum(key[1] == batch for key in seconds) for batch in batches)
-    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "speed"}
+    style: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "speed"}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), ink)
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(1, len(batches), figsize=(5.2 * len(batches), 0.6 + 0.36 * count), squeeze=False)
@@ -361,13 +365,13 @@ def _label(name: str) -> str:
 
 
 def _kind(name: str) -> str:
-    """The number format whose peak a contender is held to: int8's is not measured."""
+    """The number format whose peak a contender is compared with; that of int8 is not measured."""
     return next((kind for kind in ("bfloat16", "tf32", "int8") if kind in name), "float32")
 
 
 def _share(rate: float, kind: str, results: Results) -> str:
-    """Of the best rate measured in a format, or in float32, in which a narrower one can be computed as well: a CPU
-    without instructions for bfloat16 is faster in it."""
+    """The share of the best rate in a format, or in float32 where that is higher: a CPU without instructions for
+    bfloat16 is faster in float32."""
     peaks = results["peak"] if isinstance(results.get("peak"), dict) else {}
     if kind not in peaks:
         return "-"

@@ -1,4 +1,4 @@
-"""What is measured, one function a section: plain values for the JSON, made by workers."""
+"""What is measured, one function for each section: plain values for the JSON, which workers measure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from benchmarks.speed.cold import cold_starts
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.flops import clip_flops
-from benchmarks.speed.machine import machine
+from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import ROOT, Remote, WorkerError, alone, in_turn, loaded
 from benchmarks.speed.network import Network
 from tests.golden.recipe import GOLDEN
 
 REFERENCE = "torch-float32"
 ORACLE = "torch-as-written"
-# What the logits are held to.
+# What the logits are compared with.
 ORACLES = (ORACLE, "transformers-encoder")
 SECONDS = (1, 2, 4, 8)  # clip lengths
 DEVICES = (1, 2, 4)
@@ -36,7 +36,7 @@ class Plan:
     peers: tuple[str, ...]
     rounds: int
     seconds: float
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     bfloat16: bool = True
     batches: tuple[int, ...] = (1, 8)
     sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -52,18 +52,18 @@ class Plan:
 
 
 def device(network: Network) -> str:
-    """`cpu` or `gpu`: what JAX computes on here, asked of a process that ends again."""
+    """`cpu` or `gpu`: what JAX computes on here, by a process that ends again."""
     with Remote(network) as worker:
-        return worker.ask("probe", probe="devices")["result"]["platform"]
+        return worker.request("probe", probe="devices")["result"]["platform"]
 
 
 def probe(plan: Plan, name: str, env: dict[str, str] | None = None, **arguments: Any) -> Any:
     with Remote(plan.network, env=env) as worker:
-        return worker.ask("probe", probe=name, **arguments)["result"]
+        return worker.request("probe", probe=name, **arguments)["result"]
 
 
 def environment(plan: Plan) -> dict[str, Any]:
-    return machine() | {"devices": probe(plan, "devices")}
+    return describe_machine() | {"devices": probe(plan, "devices")}
 
 
 def flops(plan: Plan) -> dict[str, int]:
@@ -87,18 +87,18 @@ def encoders(plan: Plan) -> list[dict[str, Any]]:
 def _beside(plan: Plan, ours: Sequence[str], peers: Iterable[str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     reference: dict[int, np.ndarray] = {}
-    with ExitStack() as held:
-        workers, broken = _load(plan, ours, held)
+    with ExitStack() as stack:
+        workers, broken = _load(plan, ours, stack)
         for peer in peers:
-            with ExitStack() as visit:
-                visitors, why = _load(plan, [peer], visit)
-                if not visitors:
+            with ExitStack() as peer_stack:
+                peer_workers, why = _load(plan, [peer], peer_stack)
+                if not peer_workers:
                     found.append({"peer": peer, "batch": None, "seconds": {}, "errors": why})
                     continue
                 for batch in plan.batches:
-                    plan.say(f"{', '.join([*ours, peer])}: batch {batch}")
-                    row = _time(plan, [*workers, *visitors], batch, plan.samples)
-                    outputs = _outputs([*workers, *visitors], row)
+                    plan.report(f"{', '.join([*ours, peer])}: batch {batch}")
+                    row = _time(plan, [*workers, *peer_workers], batch, plan.samples)
+                    outputs = _outputs([*workers, *peer_workers], row)
                     if peer in ORACLES and peer in outputs:
                         reference.setdefault(batch, outputs[peer])
                     if batch in reference:
@@ -111,11 +111,11 @@ def _beside(plan: Plan, ours: Sequence[str], peers: Iterable[str]) -> list[dict[
 
 def sweep(plan: Plan) -> list[dict[str, Any]]:
     """Ours over batch sizes."""
-    with ExitStack() as held:
-        workers, broken = _load(plan, plan.ours, held)
+    with ExitStack() as stack:
+        workers, broken = _load(plan, plan.ours, stack)
         rows = []
         for batch in plan.sweep:
-            plan.say(f"batch size {batch}")
+            plan.report(f"batch size {batch}")
             row = _time(plan, workers, batch, plan.samples)
             rows.append({**row, "errors": broken | row["errors"]})
         return rows
@@ -124,11 +124,11 @@ def sweep(plan: Plan) -> list[dict[str, Any]]:
 def lengths(plan: Plan) -> list[dict[str, Any]]:
     """Ours and eager PyTorch over clip lengths, one clip at a time."""
     config = plan.network.config
-    with ExitStack() as held:
-        workers, broken = _load(plan, ("ours-float32", "ours-bfloat16", REFERENCE), held)
+    with ExitStack() as stack:
+        workers, broken = _load(plan, ("ours-float32", "ours-bfloat16", REFERENCE), stack)
         rows = []
         for seconds in SECONDS:
-            plan.say(f"clips of {seconds} s")
+            plan.report(f"clips of {seconds} s")
             samples = seconds * config.sample_rate
             row = _time(plan, workers, 1, samples)
             rows.append({**row, "errors": broken | row["errors"], "flops": clip_flops(config, samples)})
@@ -136,10 +136,10 @@ def lengths(plan: Plan) -> list[dict[str, Any]]:
 
 
 def devices(plan: Plan) -> list[dict[str, Any]]:
-    """The Scorer over 1, 2 and 4 devices: the first GPUs, or a CPU told to be several."""
+    """The Scorer over 1, 2 and 4 devices: the first GPUs, or a CPU that XLA presents as several."""
     rows: list[dict[str, Any]] = []
     for count in DEVICES:
-        plan.say(f"{count} devices")
+        plan.report(f"{count} devices")
         if plan.network.device == "gpu":
             env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
         else:
@@ -160,7 +160,7 @@ def stages(plan: Plan) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for precision in (name.removeprefix("ours-") for name in plan.ours):
         for batch in plan.batches:
-            plan.say(f"stages in {precision}, batch {batch}")
+            plan.report(f"stages in {precision}, batch {batch}")
             row: dict[str, Any] = {"precision": precision, "batch": batch}
             try:
                 row["stages"] = probe(plan, "stages", precision=precision, batch=batch, rounds=min(plan.rounds, 7))
@@ -174,7 +174,7 @@ def one_by_one(plan: Plan) -> list[dict[str, Any]]:
     """Load, compile, first call, steady time, memory: one contender at a time."""
     rows = []
     for name in dict.fromkeys((*plan.ours, *plan.peers)):
-        plan.say(f"{name} alone")
+        plan.report(f"{name} alone")
         if reason := _impossible(plan, name):
             rows.append({"contender": name, "error": reason})
         else:
@@ -183,7 +183,7 @@ def one_by_one(plan: Plan) -> list[dict[str, Any]]:
 
 
 def cold(plan: Plan) -> list[dict[str, Any]]:
-    plan.say("cold starts")
+    plan.report("cold starts")
     return cold_starts(plan.network, 3)
 
 
@@ -200,7 +200,7 @@ def accuracy(plan: Plan) -> list[dict[str, Any]]:
         reference = {Path(trial["path"]).name: trial["logits_float64"][1] for trial in golden.get(network, ())}
         row["reference"] = [reference.get(Path(name).name) for name in names]
         for precision in ("float64", *(name.removeprefix("ours-") for name in plan.ours)):
-            plan.say(f"scores of {model} in {precision}")
+            plan.report(f"scores of {model} in {precision}")
             try:
                 clips = [str(folder / name) for name in names]
                 row["scores"][precision] = probe(plan, "scores", model=model, precision=precision, clips=clips)
@@ -216,7 +216,7 @@ def _time(plan: Plan, workers: Sequence[Remote], batch: int, samples: int) -> di
 
 def _outputs(workers: Sequence[Remote], row: dict[str, Any]) -> dict[str, np.ndarray]:
     shape = {"batch": row["batch"], "samples": row["samples"]}
-    return {w.name: np.array(w.ask("output", **shape)["output"]) for w in workers if w.name in row["seconds"]}
+    return {w.name: np.array(w.request("output", **shape)["output"]) for w in workers if w.name in row["seconds"]}
 
 
 def _impossible(plan: Plan, name: str) -> str | None:
@@ -224,16 +224,16 @@ def _impossible(plan: Plan, name: str) -> str | None:
     return None if plan.network.device in platforms else f"not measured: runs on {', '.join(platforms)} only"
 
 
-def _load(plan: Plan, names: Iterable[str], held: ExitStack) -> tuple[list[Remote], dict[str, str]]:
-    """Workers for those that can run here, kept alive by `held`, and the reasons of the others."""
+def _load(plan: Plan, names: Iterable[str], stack: ExitStack) -> tuple[list[Remote], dict[str, str]]:
+    """Workers for those that can run here, kept alive by `stack`, and the reasons of the others."""
     workers, errors = [], {}
     for name in names:
         if reason := _impossible(plan, name):
             errors[name] = reason
             continue
-        plan.say(f"loading {name}")
+        plan.report(f"loading {name}")
         try:
-            workers.append(held.enter_context(loaded(plan.network, name)))
+            workers.append(stack.enter_context(loaded(plan.network, name)))
         except WorkerError as error:
             errors[name] = str(error)
     return workers, errors

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 import torch
 
 from benchmarks.speed.oracle import as_written

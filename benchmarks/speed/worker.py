@@ -9,7 +9,7 @@
     {"op": "memory", "reset": true}               -> {"peak_bytes": ...} since the last reset, and whether it was reset
     {"op": "probe", "probe": NAME, ...}           -> {"result": ...}, see `benchmarks/speed/probes.py`
 
-An answer with the key `error` says why an operation failed; the worker then waits for the next one. It ends with its
+A response with the key `error` states why an operation failed; the worker then waits for the next one. It ends with its
 standard input, or with the process that started it.
 """
 
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """What the operations do."""
+    """The operations."""
 
     def __init__(self, network: Network, contender: Contender | None):
         self._network = network
@@ -60,13 +60,13 @@ class Worker:
         return _timed(self.contender.load)
 
     def do_compile(self, batch: int, samples: int) -> dict[str, Any]:
-        self._heard(batch, samples)  # made before the clock starts
+        self._inputs(batch, samples)  # computed before the clock starts
         return _timed(self.contender.compile, batch, samples)
 
     def do_run(self, batch: int, samples: int) -> dict[str, Any]:
-        heard = self._heard(batch, samples)
+        inputs = self._inputs(batch, samples)
         start = time.perf_counter()
-        output = self.contender.run(heard)
+        output = self.contender.run(inputs)
         seconds = time.perf_counter() - start
         self._output = (batch, samples), output
         return {"seconds": seconds}
@@ -81,19 +81,19 @@ class Worker:
 
     def do_memory(self, reset: bool = False) -> dict[str, Any]:
         peak = _peak_bytes()
-        done = False
+        was_reset = False
         if reset:
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
-                done = True
-        return {"peak_bytes": peak, "reset": done}
+                was_reset = True
+        return {"peak_bytes": peak, "reset": was_reset}
 
     def do_probe(self, probe: str, **arguments: Any) -> dict[str, Any]:
         from benchmarks.speed import probes
 
         return {"result": probes.PROBES[probe](self._network, **arguments)}
 
-    def _heard(self, batch: int, samples: int) -> np.ndarray:
+    def _inputs(self, batch: int, samples: int) -> np.ndarray:
         if (batch, samples) not in self._windows:
             self._windows = {(batch, samples): windows(batch, samples)}
         return self._windows[batch, samples]
@@ -106,7 +106,7 @@ def _timed(function: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int | None:
-    """The most memory resident at one time (VmHWM), or None where the system does not say."""
+    """The most memory resident at one time (VmHWM), or None where the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -125,24 +125,24 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     name, work, device, parent, *contender = sys.argv[1:]
     _end_with(int(parent))
-    # An interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers.
+    # An interrupt at the terminal reaches the whole group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What libraries print goes to the log, not among the answers.
-    answers = os.fdopen(os.dup(1), "w")
+    # What libraries print goes to the log, not among the responses.
+    responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     network = Network(name, Path(work), device)
     worker = Worker(network, CONTENDERS[contender[0]](network) if contender else None)
     for line in sys.stdin:
         try:
-            answer = worker.handle(json.loads(line))
+            response = worker.handle(json.loads(line))
         except UnavailableError as error:
-            answer = {"error": str(error)}
+            response = {"error": str(error)}
         except ImportError as error:
-            answer = {"error": f"not installed: {error}"}
+            response = {"error": f"not installed: {error}"}
         except Exception as error:
             traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
-        print(json.dumps(answer), file=answers, flush=True)
+            response = {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
+        print(json.dumps(response), file=responses, flush=True)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,9 @@ def score(
 
     from spectra_jax.devices import local_devices
     from spectra_jax.inference import compilation_cache
-    from spectra_jax.inference.scorer import Scorer, ScoringProgress, WindowPolicy
+    from spectra_jax.inference.scorer import Scorer, ScoringProgress
+    from spectra_jax.inference.windows import WindowPolicy
+    from spectra_jax.reporting.results_table import print_results
 
     window_policy = WindowPolicy(_hop(windows), aggregate)
     if folder is not None:
@@ -296,7 +298,7 @@ def score(
     if file is not None:
         results.write(scored(), file, escape_ids=escape_ids)
     else:
-        results.table(scored(), stdout())
+        print_results(scored(), stdout())
     certified = sum(results.CERTIFIED in result.flags for result in remarkable)
     for result in remarkable:
         if result.flags == (results.CERTIFIED,):

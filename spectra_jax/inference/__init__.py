@@ -1,1 +1,1 @@
-"""From windows of samples to scores: compiled, batched, on any number of devices."""
+"""From trials to scores: windows decoded, batched and run by a compiled network on any number of devices."""

@@ -1,4 +1,4 @@
-"""Work that is begun before its result is asked for."""
+"""Work that is started before its result is needed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def prefetch(begun: Iterable[T], count: int) -> Iterator[T]:
-    """The same items in the same order, each handed on when `count` more have been taken.
+def prefetch(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items in the same order, each yielded after `count` more have been taken.
 
-    For items that are work under way (a future, an array that a device is still computing): taking one begins it, and
-    `count` of them go on while the consumer is busy with, or waits for, the one it was handed. No more than `count`
-    wait at any time.
+    For items that are work in flight (a future, an array that a device is still computing): taking one starts it, and
+    `count` of them run while the consumer is busy with, or waits for, the one that it was given. At most `count` wait
+    at any time.
     """
     waiting: deque[T] = deque()
-    for item in begun:
+    for item in items:
         waiting.append(item)
         if len(waiting) > count:
             yield waiting.popleft()

@@ -1,17 +1,17 @@
-"""What scoring leaves behind: one result a trial, as a score file, a table for programs, or one for people.
+"""What scoring yields: one result a trial, written as a score file or as a table for programs.
 
     check_output(Path("scores.txt"))            # before hours of scoring
-    write(results, Path("scores.txt"))          # .txt, .csv or .jsonl; whole or not at all
-    table(results, Console())
+    write(results, Path("scores.txt"))          # .txt, .csv or .jsonl; complete or not at all
 
 | extension | holds |
 | --- | --- |
 | .txt | the Arena's score file: `<utterance_id> <score, six decimals>`; skipped trials are left out, and ids with white
-space or control characters are refused, or with `escape_ids` written as in a URL |
-| .csv | a header, then a line a trial, skipped ones too; `logit_spoof` and `logit_bonafide` in columns of their own |
-| .jsonl | a JSON object a line and trial, skipped ones too; `logits` is [spoof, bona fide] |
+space or control characters are refused, or percent-encoded with `escape_ids` |
+| .csv | a header, then a line for each trial, skipped ones included; `logit_spoof` and `logit_bonafide` are columns |
+| .jsonl | a line with a JSON object for each trial, skipped ones included; `logits` is [spoof, bona fide] |
 
-Numbers in `.csv` and `.jsonl` read back as the very same floats.
+Numbers in `.csv` and `.jsonl` read back as exactly the same floats. On a terminal, results are printed by
+`spectra_jax.reporting.results_table`.
 """
 
 from __future__ import annotations
@@ -24,33 +24,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
-
-from rich.console import Console
+from typing import Any, TextIO
 
 from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, score_line
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.files.outputs import output_file, require_writable
-from spectra_jax.reporting.console import Column, print_table
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one trial: logits or an error, never both and never neither.
+    """The result of one trial: logits or an error, never both and never neither.
 
     Attributes:
       trial: what was scored.
-      logits: (spoof, bona fide), finite; None for a skipped trial. Any float type is taken, and kept as a Python float.
+      logits: (spoof, bona fide), finite; None for a skipped trial. Any float type is converted to Python's.
       seconds: length of the clip at its own rate; None where it could not be read.
       flags: remarks on a scored clip, such as "silent".
       error: why the trial was skipped; None for a scored one.
-      rank_gap: the smallest rank gap in any graph pool (`spectra_jax.model.rank_gap`); None where nobody asked.
+      rank_gap: the smallest rank gap in any graph pool (`spectra_jax.model.rank_gap`); None without diagnostics.
       rank_gap_pool: that pool's name.
       log_likelihood_ratio: natural logarithm of p(score | bona fide) / p(score | spoof), by a calibration; or None.
-      spoof_probability: P(spoof | score) at the prior that the calibration was asked for; or None.
+      spoof_probability: P(spoof | score) at the prior that the calibration was given; or None.
       sha256: of the clip's samples, see `spectra_jax.audio.Decoded`; None where it could not be read.
-      window_scores: of every window, where more than the first was asked for; else None.
+      window_scores: of every window; None where only the first was requested.
 
     Raises:
       ValueError: numbers that are not finite, or logits and error both given or both missing.
@@ -84,15 +81,30 @@ class Result:
 
     @property
     def score(self) -> float | None:
-        """The bona fide logit: higher = more bona fide (a real person). None for a skipped trial."""
+        """The bona fide logit: higher = more bona fide. None for a skipped trial."""
         return None if self.logits is None else self.logits[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of a `.jsonl` file: plain values, without the optional ones that are None."""
+        record = {
+            "utterance_id": self.trial.utterance_id,
+            "path": str(self.trial.path),
+            "score": self.score,
+            "logits": self.logits,
+            "seconds": self.seconds,
+            "label": self.trial.label,
+            "flags": self.flags,
+            "error": self.error,
+        }
+        optional = {column: getattr(self, name) for name, column in _OPTIONAL.items()}
+        return record | {column: value for column, value in optional.items() if value is not None}
 
 
 CERTIFIED = "certified"
 """The flag of a trial that was scored again in float64, because its graph pools nearly tied."""
 
-# What only some runs find, and the name that files give it.
-_EXTRAS = {
+# Attributes that only some runs compute, and their names in files.
+_OPTIONAL = {
     "rank_gap": RANK_GAP,
     "rank_gap_pool": RANK_GAP_POOL,
     "log_likelihood_ratio": "log_likelihood_ratio",
@@ -100,7 +112,7 @@ _EXTRAS = {
 }
 _CSV_COLUMNS = (
     *("utterance_id", "path", "score", "logit_spoof", "logit_bonafide", "seconds", "label", "flags", "error"),
-    *_EXTRAS.values(),
+    *_OPTIONAL.values(),
 )
 
 
@@ -111,7 +123,7 @@ def _write_txt(results: Iterable[Result], file: TextIO, *, escape_ids: bool = Fa
 
 
 def _write_csv(results: Iterable[Result], file: TextIO) -> None:
-    # Lines end in CR LF, as RFC 4180 has it and spreadsheets write it.
+    # Lines end in CR LF, as RFC 4180 requires and spreadsheets write.
     writer = csv.writer(file)
     writer.writerow(_CSV_COLUMNS)
     for result in results:
@@ -119,25 +131,13 @@ def _write_csv(results: Iterable[Result], file: TextIO) -> None:
         spoof, bona_fide = result.logits or (None, None)
         trial, flags = result.trial, ";".join(result.flags)
         numbers = (result.score, spoof, bona_fide, result.seconds)
-        extras = (getattr(result, name) for name in _EXTRAS)
-        writer.writerow((trial.utterance_id, trial.path, *numbers, trial.label, flags, result.error, *extras))
+        optional = (getattr(result, name) for name in _OPTIONAL)
+        writer.writerow((trial.utterance_id, trial.path, *numbers, trial.label, flags, result.error, *optional))
 
 
 def _write_jsonl(results: Iterable[Result], file: TextIO) -> None:
     for result in results:
-        record = {
-            "utterance_id": result.trial.utterance_id,
-            "path": str(result.trial.path),
-            "score": result.score,
-            "logits": result.logits,
-            "seconds": result.seconds,
-            "label": result.trial.label,
-            "flags": result.flags,
-            "error": result.error,
-        }
-        extras = {column: getattr(result, name) for name, column in _EXTRAS.items()}
-        record |= {column: value for column, value in extras.items() if value is not None}
-        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 _WRITERS: dict[str, Callable[[Iterable[Result], TextIO], None]] = {
@@ -156,75 +156,36 @@ def _writer(output: Path) -> Callable[[Iterable[Result], TextIO], None]:
 
 
 def check_output(output: Path) -> None:
-    """See that `write` will be able to write `output`, by creating a file beside it and removing that again.
+    """Check that `write` can write `output`, by creating a file beside it and removing that again.
 
     Raises:
-      InputError: an unknown extension, an unwritable folder, or something there that is not a plain file.
+      InputError: an unknown extension, an unwritable folder, or an existing `output` that is not a plain file.
     """
     _writer(output)
     require_writable(output)
 
 
 def write(results: Iterable[Result], output: Path, *, escape_ids: bool = False) -> None:
-    """Write `results` in their order to `output`, in the format its extension names; see the top of this file.
+    """Write `results` in their order to `output`, in the format of its extension; see the top of this file.
 
-    The file appears whole or not at all, replacing one that was there: a full disk, a kill or a failure in `results`
-    leaves the old one as it was.
+    The file appears complete or not at all, and replaces an existing one: a full disk, a kill or a failure in `results`
+    leaves the existing one unchanged.
 
     Args:
-      results: one a trial.
+      results: one for each trial.
       output: its name ends in .txt, .csv or .jsonl.
-      escape_ids: in a .txt, write ids as `spectra_jax.data.score_files.escape_id` has them. Other kinds hold any id.
+      escape_ids: in a .txt, write ids by `spectra_jax.data.score_files.escape_id`. The other formats hold any id.
 
     Raises:
       InputError: an unknown extension, or an id that a .txt cannot hold.
-      OSError: the disk said no.
+      OSError: the disk is full, or fails.
     """
     writer = _writer(output)
     if escape_ids and writer is _write_txt:
         writer = partial(_write_txt, escape_ids=True)
     with output_file(output) as binary:
-        # A path need not be UTF-8. What is not becomes \udcXX, which JSON reads back and which fails no writing.
+        # A path need not be UTF-8. Other bytes are written as \udcXX, which JSON reads back.
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         writer(results, file)
         file.flush()
         file.detach()
-
-
-# Optional columns are left out of a table on a narrow terminal, the least important first.
-_TABLE = (
-    Column("id", "text"),
-    Column("score", "number"),
-    Column("seconds", "number", optional=1),
-    Column("rank gap", "number", optional=3),
-    Column("pool", "text", optional=2),
-    Column("P(spoof)", "number"),
-    Column("label"),
-    Column("notes", "text"),
-)
-
-
-def table(results: Iterable[Result], console: Console) -> None:
-    """Print a table in the order of `results`: id, score, length, and the label and notes where there are any.
-
-    Ids and numbers are always printed whole; see `spectra_jax.reporting.console`.
-    """
-    results = list(results)
-    rows = [
-        (
-            result.trial.utterance_id,
-            "-" if result.score is None else f"{result.score:.4f}",
-            "-" if result.seconds is None else f"{result.seconds:.2f}",
-            "" if result.rank_gap is None else f"{result.rank_gap:.2g}",
-            result.rank_gap_pool or "",
-            "" if result.spoof_probability is None else f"{result.spoof_probability:.3f}",
-            result.trial.label or "",
-            f"skipped: {result.error}" if result.error else ", ".join(result.flags),
-        )
-        for result in results
-    ]
-    kept = [index for index in range(len(_TABLE)) if index < 3 or any(row[index] for row in rows)]
-    print_table(console, [_TABLE[index] for index in kept], [[row[index] for index in kept] for row in rows])
-    scored = sum(result.score is not None for result in results)
-    skipped = f", {len(results) - scored:,} skipped" if scored < len(results) else ""
-    console.print(f"{scored:,} scored{skipped}. Higher = more bona fide (human). No threshold is applied.")

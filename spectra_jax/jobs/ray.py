@@ -32,8 +32,10 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, StoppedError
 from spectra_jax.inference import compilation_cache
+from spectra_jax.inference.identity import score_identity
 from spectra_jax.inference.results import Result
-from spectra_jax.inference.scorer import FIRST_WINDOW, Scorer, WindowPolicy, identity
+from spectra_jax.inference.scorer import Scorer
+from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy
 from spectra_jax.jobs import SCHEMA, BulkRun, Part, Store, stretches
 from spectra_jax.jobs.parts import row
 from spectra_jax.messages import count
@@ -136,7 +138,7 @@ class Scoring:
         return self.scorer().score_trials(trials, **options)
 
     def identity(self) -> dict[str, Any]:
-        return identity(
+        return score_identity(
             self.source,
             Precision.of(self.precision),
             self.batch_size,

@@ -19,7 +19,9 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError, SkipLimitError, UnusableFileError
 from spectra_jax.inference.identity import RUN, digest_of, encode_record, require_same
 from spectra_jax.inference.results import Result
-from spectra_jax.inference.scorer import FIRST_WINDOW, ScoringProgress, StageTimer, WindowPolicy
+from spectra_jax.inference.scorer import ScoringProgress
+from spectra_jax.inference.timing import StageTimer
+from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy
 from spectra_jax.jobs import certified, inputs, parts
 from spectra_jax.jobs.store import Store
 from spectra_jax.messages import count, examples

@@ -38,9 +38,9 @@ from spectra_jax.errors import InputError, TrainingError
 from spectra_jax.evaluation.metrics import eer
 from spectra_jax.files.atomic import atomic_file, require_free, sweep
 from spectra_jax.hub import CONFIG, WEIGHTS
+from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.identity import encode_record, require_same
 from spectra_jax.inference.prefetch import prefetch
-from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.messages import count, examples
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import SpectraAASIST3

@@ -17,7 +17,8 @@ from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
-from spectra_jax.inference.scorer import Scorer, decode_trial
+from spectra_jax.inference.decoding import decode_trial
+from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.model.spectra import POOLS, fold_for_inference, stages
 from spectra_jax.verification.references import STAGES, Reference

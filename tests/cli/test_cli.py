@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -23,9 +22,11 @@ from rich.console import Console
 from spectra_jax import cli
 from spectra_jax.cli import options
 from spectra_jax.data.trial import Trial
-from spectra_jax.inference.results import Result, table
+from spectra_jax.inference.results import Result
 from spectra_jax.inference.scorer import Scorer
+from spectra_jax.reporting.results_table import print_results
 from tests.conftest import GOLDEN, spectra
+from tests.engine_stand_in import StandInEngine, build_stand_in
 from tests.golden import recipe
 
 CLIPS = Path(__file__).parents[2] / "examples" / "corpus" / "eval"
@@ -183,9 +184,7 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits without a compiled network, for tests of what goes on around it."""
-    lowered = SimpleNamespace(compile=lambda options: None)
-    monkeypatch.setattr(Scorer, "_forward", lambda *_: (SimpleNamespace(lower=lambda: lowered), ()))
-    monkeypatch.setattr(Scorer, "_begin", lambda self, windows: windows[:, :2].astype(np.float64))
+    monkeypatch.setattr("spectra_jax.inference.scorer.build_engine", build_stand_in)
 
 
 def test_output_is_replaced_by_a_whole_one_only(
@@ -245,13 +244,13 @@ class Terminal(io.StringIO):
 
 def test_progress_bar_on_a_terminal_only(no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    begin = Scorer._begin
+    dispatch = StandInEngine.dispatch
 
-    def slowly(self: Scorer, windows: np.ndarray) -> object:
+    def slowly(self: StandInEngine, windows: np.ndarray) -> object:
         time.sleep(0.5)  # the bar is drawn ten times a second
-        return begin(self, windows)
+        return dispatch(self, windows)
 
-    monkeypatch.setattr(Scorer, "_begin", slowly)
+    monkeypatch.setattr(StandInEngine, "dispatch", slowly)
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         # In the module, which the function of that name hides; a console asks what it writes to when it is made.
         monkeypatch.setattr(sys.modules["spectra_jax.cli.score"], "stderr", Console(file=stream))
@@ -264,13 +263,13 @@ def test_the_progress_bar_counts_the_windows_of_one_long_recording(
 ) -> None:
     soundfile.write(tmp_path / "long.wav", np.zeros(64_600 + 3 * 16_000), 16_000)
     monkeypatch.setenv("TERM", "xterm")
-    begin, stream = Scorer._begin, Terminal()
+    dispatch, stream = StandInEngine.dispatch, Terminal()
 
-    def slowly(self: Scorer, windows: np.ndarray) -> object:
+    def slowly(self: StandInEngine, windows: np.ndarray) -> object:
         time.sleep(0.25)  # the bar is drawn ten times a second
-        return begin(self, windows)
+        return dispatch(self, windows)
 
-    monkeypatch.setattr(Scorer, "_begin", slowly)
+    monkeypatch.setattr(StandInEngine, "dispatch", slowly)
     monkeypatch.setattr(sys.modules["spectra_jax.cli.score"], "stderr", Console(file=stream))
     command = ("score", "--model", "demo", "--batch-size", 1, "--windows", "hop=1", tmp_path / "long.wav")
     assert spectra(monkeypatch, *command) == 0
@@ -286,7 +285,7 @@ def test_ids_and_scores_are_whole_on_any_terminal(width: int) -> None:
         Result(Trial("broken", Path("b.wav"), "spoof"), None, error=error),
     ]
     console = Console(file=io.StringIO(), width=width)
-    table(rows, console)
+    print_results(rows, console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     ids = "".join(line.split("│")[1].strip() for line in printed.splitlines() if "│" in line)
     assert ids == "a_name_longer_than_its_columnbroken"

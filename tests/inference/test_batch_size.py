@@ -1,15 +1,21 @@
-"""The automatic batch size, from made-up figures of memory."""
+"""The batch size, from invented figures of memory."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import jax
 import pytest
 
 from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model
-from spectra_jax.inference.batch_size import MOST, WITHOUT_MEMORY_STATS, activation_bytes, clips_per_device
-from spectra_jax.inference.scorer import Scorer
+from spectra_jax.inference.batch_size import (
+    MAX_CLIPS_PER_DEVICE,
+    WITHOUT_MEMORY_STATS,
+    activation_bytes,
+    clips_per_device,
+    total_batch_size,
+)
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.precision import Precision
 
@@ -35,7 +41,7 @@ def test_the_published_network_takes_a_tenth_of_a_gigabyte_for_a_clip() -> None:
 @pytest.mark.parametrize(
     ("devices", "expected"),
     [
-        ([memory(100)], MOST),
+        ([memory(100)], MAX_CLIPS_PER_DEVICE),
         ([memory(12)], 32),
         ([memory(12), memory(12, used=9)], 8),  # the fullest decides
         ([memory(12), None], WITHOUT_MEMORY_STATS),
@@ -44,7 +50,7 @@ def test_the_published_network_takes_a_tenth_of_a_gigabyte_for_a_clip() -> None:
         ([{"bytes_in_use": 5}], WITHOUT_MEMORY_STATS),
     ],
 )
-def test_what_fits(devices: list, expected: int) -> None:
+def test_what_fits(devices: list[dict[str, int] | None], expected: int) -> None:
     assert clips_per_device(CONFIG, FLOAT32, WEIGHTS, devices) == expected
 
 
@@ -57,7 +63,7 @@ def test_always_a_power_of_two_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "num_clips", "expected"),
+    ("requested", "num_clips", "expected"),
     [
         ("auto", None, 3 * WITHOUT_MEMORY_STATS),
         ("auto", 100, 3 * WITHOUT_MEMORY_STATS),
@@ -67,7 +73,8 @@ def test_always_a_power_of_two_that_fits() -> None:
         (1, 0, 3),
     ],
 )
-def test_the_scorer_s_batch(asked: int, num_clips: int | None, expected: int, tiny_checkpoint: Checkpoint) -> None:
-    shapes = abstract_loaded_model(tiny_checkpoint.config)
-    found = Scorer("demo", batch_size=asked)._batch_size(shapes, jax.devices()[:1] * 3, num_clips)
-    assert found == expected
+def test_the_batch_over_three_devices(
+    requested: int | Literal["auto"], num_clips: int | None, expected: int, tiny_checkpoint: Checkpoint
+) -> None:
+    network = abstract_loaded_model(tiny_checkpoint.config)
+    assert total_batch_size(requested, network, FLOAT32, jax.devices()[:1] * 3, num_clips) == expected

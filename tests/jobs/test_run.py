@@ -24,7 +24,8 @@ from spectra_jax import audio
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import InputError, SkipLimitError
 from spectra_jax.inference import results
-from spectra_jax.inference.scorer import Scorer, ScoringProgress, WindowPolicy
+from spectra_jax.inference.scorer import Scorer, ScoringProgress
+from spectra_jax.inference.windows import WindowPolicy
 from spectra_jax.jobs import SCHEMA, BulkRun, Store, read_part
 from tests.cli.test_cli import PROGRAM
 from tests.conftest import spectra
@@ -144,11 +145,11 @@ def test_damaged_parts_and_those_of_another_run_are_made_again(
 def test_another_run_is_refused_and_what_differs_named(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
     list(make(tmp_path / "run", clips, scorer))
     for differing, options in {
-        "part_size: 6 there, 9 now": {"part_size": 9},
-        "windows.hop: null there, 1.0 now": {"window_policy": WindowPolicy(1.0)},
-        'precision: "float32" there, "bfloat16" now': {"scorer": Scorer("demo", batch_size=3, precision="bfloat16")},
-        "batch_size: 3 there, 2 now": {"scorer": Scorer("demo", batch_size=2)},
-        "input.trials: 23 there, 22 now": {"inputs": [clips / f"{number:02d}.wav" for number in range(1, NUM_CLIPS)]},
+        "part_size: recorded 6, now 9": {"part_size": 9},
+        "windows.hop: recorded null, now 1.0": {"window_policy": WindowPolicy(1.0)},
+        'precision: recorded "float32", now "bfloat16"': {"scorer": Scorer("demo", batch_size=3, precision="bfloat16")},
+        "batch_size: recorded 3, now 2": {"scorer": Scorer("demo", batch_size=2)},
+        "input.trials: recorded 23, now 22": {"inputs": [clips / f"{index:02d}.wav" for index in range(1, NUM_CLIPS)]},
         "input.sha256": {"inputs": [clips / f"{number:02d}.wav" for number in reversed(range(NUM_CLIPS))]},
     }.items():
         trials = collect(options.pop("inputs", [clips]))
@@ -500,7 +501,7 @@ def test_the_command_scores_into_a_folder(
     assert spectra(monkeypatch, *words, clips) == 1
     assert "23 of 23 trials were scored already\n" in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--precision", "bfloat16", clips) == 2
-    assert 'precision: "float32" there, "bfloat16" now' in capsys.readouterr().err
+    assert 'precision: recorded "float32", now "bfloat16"' in capsys.readouterr().err
     assert spectra(monkeypatch, *words, "--max-errors", 0, clips) == 2
     assert "1 trial could not be scored, more than the 0 allowed" in capsys.readouterr().err
     (clips / "07.wav").touch()

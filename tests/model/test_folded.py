@@ -36,7 +36,7 @@ def test_the_network_is_left_as_it_was() -> None:
     for scorer in (Scorer("demo"), Scorer(read)):
         scorer.load()
         # What scores is another one, and holds less.
-        assert len(scorer._network.params) < len(leaves)
+        assert len(scorer.engine.params) < len(leaves)
         for found, leaf in zip(jax.tree.leaves(split(scorer.model)[1]), leaves, strict=True):
             np.testing.assert_array_equal(found, leaf)
 

@@ -17,9 +17,9 @@ from spectra_jax.data.score_files import Scores
 from spectra_jax.data.trial import Trial
 from spectra_jax.evaluation import compare as comparison
 from spectra_jax.evaluation import evaluate as evaluation
-from spectra_jax.inference import results
 from spectra_jax.inference.results import Result
 from spectra_jax.reporting.console import Column, SafeConsole, print_table
+from spectra_jax.reporting.results_table import print_results
 from spectra_jax.verification.run import Divergence, Stage
 from tests.conftest import GOLDEN, spectra
 
@@ -51,7 +51,7 @@ def show_results(console: Console) -> list[str]:
         ),
         Result(Trial(IDS[1], Path("b.wav"), "spoof"), None, error="/corpus/broken.wav: not an audio file"),
     ]
-    results.table(rows, console)
+    print_results(rows, console)
     return [IDS[0], IDS[1], "-1234.5678", "bonafide"]
 
 
@@ -119,7 +119,7 @@ def test_names_are_neither_markup_nor_commands_to_a_terminal() -> None:
     comparison.table(comparison.compare(one, Scores("b", ids, np.array([0.5, 1.0]))), console)
     labels = Labels(name, ids, np.array([True, False]), {name: ids})
     evaluation.table(evaluation.evaluate(one, labels, by=[name], cluster=name, resamples=10), console)
-    results.table([Result(Trial(name, Path("a.wav")), None, error=name)], console)
+    print_results([Result(Trial(name, Path("a.wav")), None, error=name)], console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert r"[red]a[/red]\x1b[2J\x9b31m\u202eb" in printed
     assert not any(mark in printed for mark in ("\x1b[2J", "\x9b", "\u202e"))

@@ -19,7 +19,7 @@ from spectra_jax.data.labels import Labels
 from spectra_jax.data.sources import arena as dataset
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import HubError, InputError
-from spectra_jax.inference.scorer import decode_trial
+from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.model.config import SpectraConfig
 from tests.arena.test_arena import COMMIT, NAME, SCHEMA, SYSTEM, row, shard
 from tests.hub_stand_in import HubStandIn

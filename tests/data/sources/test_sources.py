@@ -29,7 +29,7 @@ import soundfile
 
 from spectra_jax.data.sources import Trials, collect, remote
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import decode_trial
+from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.model.config import SpectraConfig
 from tests.arena.test_arena import row, shard
 

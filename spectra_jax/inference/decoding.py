@@ -1,0 +1,249 @@
+"""From trials to windows of samples, decoded by threads while the devices compute."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from spectra_jax import audio
+from spectra_jax.data.trial import Trial
+from spectra_jax.errors import InputError
+from spectra_jax.inference.prefetch import prefetch
+from spectra_jax.inference.results import CERTIFIED, Result
+from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy, WindowScores, aggregate_logits
+from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.spectra import POOLS
+
+# A clip takes milliseconds to decode, and libsndfile and numpy hold Python's lock for few of them.
+DECODER_THREADS = min(os.cpu_count() or 1, 8)
+# Windows of a clip that a thread decodes at a time: 4 MB.
+_WINDOWS_AT_ONCE = 16
+# How far the resampling filter looks ahead at most: ten samples at the slowest rate.
+_FILTER_SECONDS = 20 / audio.MIN_RATE
+
+
+@dataclass
+class DecodedTrial:
+    """A trial as decoded, and the scores of its windows, or why it is refused."""
+
+    trial: Trial
+    window: Float[np.ndarray, " samples"] | None = None
+    """The first one, where `decode_trial` computed it and the clip can be scored."""
+    seconds: float | None = None
+    sha256: str | None = None
+    expected_windows: int | None = None
+    """How many there are by the file's header, which may be wrong; set where every window is scored."""
+    silent: list[bool] = field(default_factory=list)
+    """For each window whether it is digital silence."""
+    error: str | None = None
+    scores: list[WindowScores] = field(default_factory=list)
+
+    @property
+    def scored_share(self) -> float:
+        """How much of it is scored, from 0 to 1, as far as that is known."""
+        return min(len(self.scores) / self.expected_windows, 1.0) if self.expected_windows else 0.0
+
+    def result(self, window_policy: WindowPolicy = FIRST_WINDOW) -> Result:
+        """The trial's result, from the scores of all its windows."""
+        if self.error is not None:
+            return self._skipped(self.error)
+        logits = np.stack([scores.logits for scores in self.scores])
+        not_finite = ~np.isfinite(logits).all(axis=1)
+        if not_finite.any():
+            return self._skipped(describe_not_finite(logits[not_finite.argmax()]))
+        clip_logits, chosen = aggregate_logits(logits, window_policy.aggregate)
+        flags = {
+            "silent": all(self.silent[chosen]),
+            CERTIFIED: any(scores.certified for scores in self.scores[chosen]),
+        }
+        result = Result(
+            self.trial,
+            (float(clip_logits[0]), float(clip_logits[1])),
+            self.seconds,
+            flags=tuple(name for name, holds in flags.items() if holds),
+            sha256=self.sha256,
+            window_scores=None if window_policy.hop is None else tuple(map(float, logits[:, 1])),
+        )
+        gaps = np.stack([scores.rank_gaps for scores in self.scores[chosen]]).min(axis=0, initial=math.inf)
+        # A gap is infinite where pools have one node and rank nothing.
+        if not len(gaps) or not np.isfinite(gaps.min()):
+            return result
+        return replace(result, rank_gap=float(gaps.min()), rank_gap_pool=POOLS[int(gaps.argmin())])
+
+    def _skipped(self, error: str) -> Result:
+        return Result(self.trial, None, self.seconds, error=error, sha256=self.sha256)
+
+
+def describe_not_finite(logits: Float[np.ndarray, " 2"]) -> str:
+    """Why a clip with such logits has no score."""
+    return f"the network's logits are not finite: {logits.tolist()}"
+
+
+class Window(NamedTuple):
+    """A window of a clip on its way through the network.
+
+    Attributes:
+      clip: which it is of.
+      samples: None for a clip that is refused, which has one such window.
+      last: whether it is the clip's last one.
+    """
+
+    clip: DecodedTrial
+    samples: Float[np.ndarray, " samples"] | None
+    last: bool
+
+
+def decode_trial(trial: Trial, config: SpectraConfig) -> DecodedTrial:
+    """Decode a trial and compute its first window; a clip that cannot be scored is refused with its reason."""
+    clip = _without_content(trial)
+    clip.window = next(_windows(clip, trial.content, config, None), None)
+    return clip
+
+
+def decode_windows(
+    trials: Iterable[Trial], config: SpectraConfig, hop: float | None, *, batch_size: int
+) -> Generator[Window]:
+    """The windows of trials, in order, decoded by threads ahead of the consumer.
+
+    What is decoded and waits is bounded: a batch, or two clips a thread where batches are smaller. Closing the
+    generator stops the threads, each after its present clip or its next windows.
+
+    Args:
+      trials: taken only as fast as they are decoded.
+      config: of the network.
+      hop: seconds between windows; None for the first window of each clip alone.
+      batch_size: how many windows the consumer takes at a time.
+    """
+    # Where every window of a clip is scored, each clip has many decoded at a time, whatever the batch size.
+    num_ahead = 2 * DECODER_THREADS if hop is not None else max(batch_size, 2 * DECODER_THREADS)
+    pool = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="spectra-jax-decode")
+    try:
+        started = (_DecodingTrial(pool, trial, config, hop) for trial in trials)
+        for decoding in prefetch(started, num_ahead):
+            yield from decoding.windows()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _DecodingTrial:
+    """A trial that threads decode: some of its windows at a time, the next ones while those before are scored.
+
+    What is decoded is bounded without any thread that waits for space in a queue.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, trial: Trial, config: SpectraConfig, hop: float | None):
+        self._clip = _without_content(trial)
+        self._windows = _windows(self._clip, trial.content, config, hop)
+        self._pool = pool
+        self._next = self._submit()
+
+    def _submit(self) -> Future[list[np.ndarray]]:
+        return self._pool.submit(lambda: list(islice(self._windows, _WINDOWS_AT_ONCE)))
+
+    def windows(self) -> Iterator[Window]:
+        """Its windows, or one without samples where it is refused."""
+        previous: np.ndarray | None = None
+        while decoded := self._next.result():
+            # Fewer than were requested are the last ones.
+            more = len(decoded) == _WINDOWS_AT_ONCE
+            if more:
+                self._next = self._submit()
+            for samples in decoded:
+                if previous is not None:
+                    yield Window(self._clip, previous, False)
+                previous = samples
+            if not more:
+                break
+        yield Window(self._clip, previous if self._clip.error is None else None, True)
+
+
+def _without_content(trial: Trial) -> DecodedTrial:
+    # The file's bytes are needed only while it is decoded, and results are kept longer.
+    return DecodedTrial(replace(trial, content=None))
+
+
+def _windows(
+    clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float | None
+) -> Iterator[np.ndarray]:
+    """Windows (num_samples,) of a clip, computed as they are taken.
+
+    Whether the clip is refused, by `clip.error`, is known only after the last of them.
+    """
+    path = clip.trial.path
+    try:
+        if clip.trial.problem is not None:
+            raise audio.AudioError(clip.trial.problem)
+        if isinstance(path, str) and content is None:
+            content = _fetch(path, clip.trial.max_bytes)
+        windows = _first_window(clip, content, config) if hop is None else _all_windows(clip, content, config, hop)
+        for window in windows:
+            clip.silent.append(audio.is_silent(window))
+            yield window
+    except audio.AudioError as error:
+        clip.error = str(error)
+
+
+def _first_window(clip: DecodedTrial, content: bytes | None, config: SpectraConfig) -> Iterator[np.ndarray]:
+    keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
+    decoded = audio.decode(clip.trial.path, content, keep_seconds=keep)
+    clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
+    if decoded.broken:
+        raise audio.AudioError(decoded.broken)
+    yield prepare(decoded.samples, decoded.rate, config)
+
+
+def _all_windows(clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
+    with audio.open_stream(clip.trial.path, content) as stream:
+        blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
+        if stream.expected_samples is not None:
+            after_first = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
+            clip.expected_windows = 1 + max(int(after_first / max(hop, 1 / config.sample_rate)), 0)
+        try:
+            yield from audio.prepare_windows(
+                blocks,
+                stream.rate,
+                hop=hop,
+                num_samples=config.num_samples,
+                preemphasis=config.preemphasis,
+                target_rate=config.sample_rate,
+            )
+        except audio.AudioError:
+            # Decoded to its end nevertheless, for its length and digest. A problem in its samples explains more.
+            for _ in blocks:
+                pass
+            if blocks.not_finite:
+                raise audio.AudioError(blocks.not_finite) from None
+            raise
+        finally:
+            if blocks.sha256 is not None:
+                clip.seconds, clip.sha256 = blocks.num_samples / stream.rate, blocks.sha256
+        if blocks.not_finite:
+            raise audio.AudioError(blocks.not_finite)
+
+
+def prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> Float[np.ndarray, " samples"]:
+    """The window of a network of this configuration, of a clip as decoded; see `spectra_jax.audio.prepare`."""
+    return audio.prepare(
+        clip,
+        sample_rate,
+        num_samples=config.num_samples,
+        preemphasis=config.preemphasis,
+        target_rate=config.sample_rate,
+    )
+
+
+def _fetch(url: str, max_bytes: int) -> bytes:
+    from spectra_jax.data.sources import remote
+
+    try:
+        return remote.fetch(url, max_bytes)
+    except InputError as error:
+        raise audio.AudioError(str(error)) from error

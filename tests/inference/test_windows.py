@@ -1,0 +1,29 @@
+"""Which windows are scored, and how their logits are combined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spectra_jax.inference.windows import Aggregate, WindowPolicy, aggregate_logits
+
+LOGITS = np.array([[0.0, 5.0], [1.0, -3.0], [9.0, 1.0]])
+
+
+def test_invalid_policies() -> None:
+    with pytest.raises(ValueError, match="hop = 0"):
+        WindowPolicy(0.0)
+    with pytest.raises(ValueError, match="'max' is none of first, mean"):
+        WindowPolicy(1.0, "max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "logits", "windows"),
+    [("first", [0, 5], [0]), ("min", [1, -3], [1]), ("mean", [10 / 3, 1], [0, 1, 2]), ("median", [1, 1], [0, 1, 2])],
+)
+def test_a_clip_s_logits_and_the_windows_they_come_from(
+    aggregate: Aggregate, logits: list[float], windows: list[int]
+) -> None:
+    found, chosen = aggregate_logits(LOGITS, aggregate)
+    np.testing.assert_allclose(found, logits, rtol=1e-15)
+    assert list(range(3))[chosen] == windows
