@@ -104,7 +104,7 @@ def test_a_difference_is_paired() -> None:
 def test_refuses() -> None:
     scores, bonafide = system(20, 20)
     for wrong, message in (
-        ({"statistics": ("err",)}, "no statistic 'err'; there are eer"),
+        ({"statistics": ("err",)}, "no statistic 'err'; known are eer"),
         ({"resamples": 0}, "resamples = 0"),
         ({"confidence": 1.0}, "confidence = 1.0"),
         ({"clusters": ["a"]}, "1 clusters for 40 trials"),

@@ -99,8 +99,8 @@ def test_refuses_to_learn() -> None:
         ({"scores": None}, "damaged"),
         ({"scores": [1.0, 10**400]}, "damaged"),
         ({"ratios": [1.0, float("nan")]}, "damaged"),
-        ({"ratios": [2.0, 1.0]}, "does not rise"),
-        ({"scores": [1.0, 1.0]}, "does not rise"),
+        ({"ratios": [2.0, 1.0]}, "do not rise"),
+        ({"scores": [1.0, 1.0]}, "do not rise"),
     ],
 )
 def test_refuses_what_is_no_calibration(change: str | dict, message: str) -> None:
