@@ -46,7 +46,7 @@ def calibrate(
       scores: of a development set, not of the set to be evaluated.
       labels: of its trials; None takes the score file's own column `label`.
       method: a line, or any rising step curve.
-      common: use the trials that have both a score and a label; otherwise a trial that has only one of them is an error.
+      common: use the trials that have both a score and a label; otherwise a trial with only one of them is an error.
 
     Raises:
       InputError: ids that do not match.

@@ -362,7 +362,7 @@ def _statistics(a: np.ndarray, b: np.ndarray, near_tie: np.ndarray) -> Differenc
         quantiles={f"{quantile:g}": float(np.quantile(size, quantile)) for quantile in _QUANTILES},
         max_difference_without_near_ties=None if near_tie.all() else float(size[~near_tie].max()),
         pearson=None if constant else float(np.corrcoef(a, b)[0, 1]),
-        spearman=None if constant else float(stats.spearmanr(a, b).statistic),
+        spearman=None if constant else float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]),
     )
 
 
@@ -403,7 +403,9 @@ def _paired_intervals(
 ) -> PairedIntervals | None:
     if not resampling.resamples:
         return None
-    each = [bootstrap_intervals(scores, bonafide, ("eer",), resampling, clusters)["eer_percent"] for scores in (a, b)]
+    eer_a, eer_b = (
+        bootstrap_intervals(scores, bonafide, ("eer",), resampling, clusters)["eer_percent"] for scores in (a, b)
+    )
     difference = metrics.bootstrap_difference(
         a,
         b,
@@ -414,7 +416,7 @@ def _paired_intervals(
         clusters=clusters,
         confidence=CONFIDENCE,
     )["eer"]
-    return PairedIntervals(*each, in_percent(difference), resampling)
+    return PairedIntervals(eer_a, eer_b, in_percent(difference), resampling)
 
 
 def _pools(

@@ -62,10 +62,11 @@ def _difference_rows(comparison: Comparison) -> list[tuple[str, str]]:
 
 def _error_rate_rows(rates: PairedErrorRates) -> list[tuple[str, str]]:
     found = rates.intervals
+    intervals = (None, None, None) if found is None else (found.eer_a, found.eer_b, found.difference)
     return [
-        ("EER of A", _eer(rates.eer_percent[0], found and found.eer_a)),
-        ("EER of B", _eer(rates.eer_percent[1], found and found.eer_b)),
-        ("EER of A minus EER of B, paired", _eer(rates.eer_difference_percent, found and found.difference)),
+        ("EER of A", _eer(rates.eer_percent[0], intervals[0])),
+        ("EER of B", _eer(rates.eer_percent[1], intervals[1])),
+        ("EER of A minus EER of B, paired", _eer(rates.eer_difference_percent, intervals[2])),
         (f"decisions that flip at {number(rates.threshold, 6)}", f"{len(rates.flips):,}"),
     ]
 

@@ -5,8 +5,8 @@
     calibration.spoof_probability(scores, spoof_prior=0.05)
 
 Both kinds weigh the two classes equally, so that the development set's share of spoofed trials has no influence; the
-prior is an argument where probabilities are computed. Sources: Brummer and du Preez (2006); Platt, "Probabilistic outputs
-for support vector machines" (1999), for targets that keep the fit to separable classes finite.
+prior is an argument where probabilities are computed. Sources: Brummer and du Preez (2006); Platt, "Probabilistic
+outputs for support vector machines" (1999), for targets that keep the fit to separable classes finite.
 """
 
 from __future__ import annotations

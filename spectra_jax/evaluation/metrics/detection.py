@@ -153,7 +153,7 @@ class Counts:
 
     @cached_property
     def bins(self) -> tuple[Array, Array, Array]:
-        """Bins of the best rising posterior (pool adjacent violators): bona fide, spoofed and first level of each bin."""
+        """Bins of the best rising posterior (pool adjacent violators): bona fide, spoofed and first level of each."""
         from scipy.optimize import isotonic_regression
 
         total = self.bonafide + self.spoof
