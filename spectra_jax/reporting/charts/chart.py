@@ -56,6 +56,26 @@ class Chart:
     wide: bool = False
 
 
+@dataclass(frozen=True)
+class CurveStyle:
+    """How DET and ROC curves are drawn.
+
+    Attributes:
+      line: the width of a curve.
+      dot: the area of an EER's dot.
+      faint: the colour of the reference line.
+      legend: of the chart; None where it is drawn elsewhere.
+    """
+
+    line: float = 2
+    dot: float = 70
+    faint: str = "var(--faint)"
+    legend: alt.Legend | None = None
+
+
+ON_PAGE = CurveStyle()
+
+
 def system_key(index: int, name: str) -> Key:
     return Key(name, SYSTEM_COLOURS[index % len(SYSTEM_COLOURS)], _DASHES[index % len(_DASHES)])
 
@@ -85,20 +105,32 @@ def rounded(values: ArrayLike, digits: int = 5) -> list[float]:
     return [float(f"{value:.{digits}g}") for value in np.asarray(values, np.float64)]
 
 
-def colour(keys: Sequence[Key], field: str = "system") -> alt.Color:
-    """Colours of the legend, which is the page's own."""
+def colour(keys: Sequence[Key], field: str = "system", legend: alt.Legend | None = None) -> alt.Color:
+    """Each key's colour. Without a legend, since the page draws its own."""
     scale = alt.Scale(domain=[key.name for key in keys], range=[key.colour for key in keys])
-    return alt.Color(field, type="nominal", scale=scale, legend=None)
+    return alt.Color(field, type="nominal", scale=scale, legend=legend)
 
 
-def dash(keys: Sequence[Key]) -> alt.StrokeDash:
+def dash(keys: Sequence[Key], legend: alt.Legend | None = None) -> alt.StrokeDash:
     scale = alt.Scale(domain=[key.name for key in keys], range=[list(key.dash) for key in keys])
-    return alt.StrokeDash("system", type="nominal", scale=scale, legend=None)
+    return alt.StrokeDash("system", type="nominal", scale=scale, legend=legend)
 
 
-def reference_line(data: alt.InlineData) -> alt.Chart:
+def curve_lines(data: alt.InlineData, x: alt.X, y: alt.Y, keys: Sequence[Key], style: CurveStyle) -> alt.Chart:
+    """The curve of each system, through its points in the order of the column `o`."""
+    lines = alt.Chart(data).mark_line(clip=True, strokeWidth=style.line)
+    return lines.encode(x, y, alt.Order("o:Q"), colour(keys, legend=style.legend), dash(keys, style.legend))
+
+
+def eer_dots(data: alt.InlineData, x: alt.X, y: alt.Y, keys: Sequence[Key], style: CurveStyle) -> alt.Chart:
+    """A dot at the EER of each system."""
+    dots = alt.Chart(data).mark_point(clip=True, filled=True, size=style.dot, opacity=1)
+    return dots.encode(x, y, colour(keys), tooltip=["system:N", "EER:N"])
+
+
+def reference_line(data: alt.InlineData, colour: str = ON_PAGE.faint) -> alt.Chart:
     """A faint dotted line, such as the diagonal."""
-    return alt.Chart(data).mark_line(clip=True, color="var(--faint)", strokeWidth=1, strokeDash=[2, 3])
+    return alt.Chart(data).mark_line(clip=True, color=colour, strokeWidth=1, strokeDash=[2, 3])
 
 
 def threshold_line(threshold: float) -> alt.Chart:

@@ -10,10 +10,13 @@ import numpy as np
 from spectra_jax.evaluation.evaluate import Evaluation
 from spectra_jax.reporting import curves
 from spectra_jax.reporting.charts.chart import (
+    ON_PAGE,
     Chart,
+    CurveStyle,
     Key,
     colour,
-    dash,
+    curve_lines,
+    eer_dots,
     layered,
     percent,
     reference_line,
@@ -28,34 +31,36 @@ _RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 def det(evaluations: Sequence[Evaluation], keys: Sequence[Key], found: Sequence[curves.Curve]) -> Chart:
-    """The curves with their bands, the EERs marked."""
-    low, high = det_limits(evaluations)
-    x, y = _axes(low, high)
-    bands = [_band(key, curve).encode(x, y, alt.Y2("y2"), colour(keys)) for key, curve in zip(keys, found, strict=True)]
-    ends = rounded(curves.probit([low, high]))
-    lines = stacked(_points(key, curve) for key, curve in zip(keys, found, strict=True))
-    eers = stacked(_eer(key, one.eer_percent) for key, one in zip(keys, evaluations, strict=True))
-    with_band = len(found[0].grid) > 0
-    layers = [
-        *(bands if with_band else []),
-        reference_line(table(x=ends, y=ends)).encode(x, y),
-        alt.Chart(lines).mark_line(clip=True, strokeWidth=2).encode(x, y, alt.Order("o:Q"), colour(keys), dash(keys)),
-        alt.Chart(eers)
-        .mark_point(clip=True, filled=True, size=70, opacity=1)
-        .encode(x, y, colour(keys), tooltip=["system:N", "EER:N"]),
-    ]
+    """The chart of the page."""
+    with_bands = len(found[0].grid) > 0
     return Chart(
         title="DET curve",
         caption="Both errors as the threshold moves, on normal-deviate axes; lower left is better. Dots: EER."
-        + (" Bands: 95 % intervals." if with_band else ""),
-        spec=layered(layers, 330),
+        + (" Bands: 95 % intervals." if with_bands else ""),
+        spec=layered(det_layers(evaluations, keys, found), 330),
         head=["false acceptance", *(f"false rejection, {key.name}" for key in keys)],
         rows=_rows(found),
         keys=keys,
     )
 
 
-def det_limits(evaluations: Sequence[Evaluation]) -> tuple[float, float]:
+def det_layers(
+    evaluations: Sequence[Evaluation], keys: Sequence[Key], found: Sequence[curves.Curve], style: CurveStyle = ON_PAGE
+) -> list[alt.Chart]:
+    """The bands of curves that have one, the diagonal, the curves, and a dot at each EER."""
+    low, high = _limits(evaluations)
+    x, y = _axes(low, high)
+    ends = rounded(curves.probit([low, high]))
+    pairs = list(zip(keys, found, strict=True))
+    return [
+        *(_band(key, curve).encode(x, y, alt.Y2("y2"), colour(keys)) for key, curve in pairs if len(curve.grid)),
+        reference_line(table(x=ends, y=ends), style.faint).encode(x, y),
+        curve_lines(stacked(_points(key, curve) for key, curve in pairs), x, y, keys, style),
+        eer_dots(stacked(_eer(key, one) for key, one in zip(keys, evaluations, strict=True)), x, y, keys, style),
+    ]
+
+
+def _limits(evaluations: Sequence[Evaluation]) -> tuple[float, float]:
     """The rates at the ends of both axes: from half a trial to beyond the highest EER."""
     fewest = max(min(one.n_bonafide, one.n_spoof) for one in evaluations)
     worst = max(one.eer_percent for one in evaluations) / 100
@@ -85,9 +90,9 @@ def _points(key: Key, curve: curves.Curve) -> alt.InlineData:
     return table(x=x, y=y, o=range(len(x)), system=key.name)
 
 
-def _eer(key: Key, eer_percent: float) -> alt.InlineData:
-    deviate = float(curves.probit(eer_percent / 100))
-    return table(x=[deviate], y=[deviate], system=key.name, EER=f"{eer_percent:.3f} %")
+def _eer(key: Key, evaluation: Evaluation) -> alt.InlineData:
+    deviate = float(curves.probit(evaluation.eer_percent / 100))
+    return table(x=[deviate], y=[deviate], system=key.name, EER=f"{evaluation.eer_percent:.3f} %")
 
 
 def _rows(found: Sequence[curves.Curve]) -> list[list[str]]:

@@ -88,8 +88,9 @@ def gap_scatter(comparison: Comparison, title: str = "Differences against rank g
     return Chart(
         title=title,
         caption=(
-            f"Dashed: the bound {comparison.gap_bound:g}, below which a gap can close under rounding, and the tolerance "
-            f"{comparison.tolerance:g}. Differences upper left are explained; those upper right are the systems' own."
+            f"Dashed: the bound {comparison.gap_bound:g}, below which a gap can close under rounding, and the "
+            f"tolerance {comparison.tolerance:g}. Differences at the upper left are explained; those at the "
+            "upper right are the systems' own."
         ),
         spec=layered(layers, 320),
         head=("", "trials"),
