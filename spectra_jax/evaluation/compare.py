@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -286,50 +287,75 @@ def compare(
     for name, value in (("tolerance", tolerance), ("gap bound", gap_bound)):
         if not value >= 0:
             raise InputError(f"a {name} of {value}; it must be 0 or more")
-    rows_a, rows_b = matching_rows(a, b)
-    if not common:
-        check_same_trials(a, b)
-    ids, scores_a, scores_b = a.utterance_ids[rows_a], a.scores[rows_a], b.scores[rows_b]
-    _check_finite(a.name, scores_a)
-    _check_finite(b.name, scores_b)
-    differences, gaps_a, gaps_b = scores_a - scores_b, _rank_gaps(a)[rows_a], _rank_gaps(b)[rows_b]
-    rank_gaps = np.fmin(gaps_a, gaps_b)
-    near_tie, beyond = rank_gaps < gap_bound, np.abs(differences) > tolerance
-    unexplained = beyond & ~near_tie
+    trials = _paired(a, b, common)
     labels = labels or _own_labels(a, b)
     if labels is None and cluster is not None:
         raise InputError(f"intervals by {cluster} are of EERs, which need labels: give them with --labels")
-    resampling = Resampling(resamples, seed, cluster)
-    worst = _largest(differences, unexplained)
-    pools = _pools(a, rows_a[worst], gaps_a[worst], b, rows_b[worst], gaps_b[worst])
+    near_tie, beyond = trials.rank_gaps < gap_bound, np.abs(trials.differences) > tolerance
+    unexplained = beyond & ~near_tie
     return Comparison(
-        **asdict(_statistics(scores_a, scores_b, near_tie)),
+        **asdict(_statistics(trials, near_tie)),
         name_a=a.name,
         name_b=b.name,
-        utterance_ids=ids,
-        scores_a=scores_a,
-        scores_b=scores_b,
-        differences=differences,
-        rank_gaps=rank_gaps,
+        utterance_ids=trials.ids,
+        scores_a=trials.scores_a,
+        scores_b=trials.scores_b,
+        differences=trials.differences,
+        rank_gaps=trials.rank_gaps,
         explained=beyond & near_tie,
         unexplained=unexplained,
         tolerance=tolerance,
         gap_bound=gap_bound,
-        n_only_a=len(a) - len(ids),
-        n_only_b=len(b) - len(ids),
-        error_rates=None if labels is None else _error_rates(ids, scores_a, scores_b, labels, resampling),
-        worst=[
-            TrialDifference(
-                utterance_id=str(ids[row]),
-                a=float(scores_a[row]),
-                b=float(scores_b[row]),
-                difference=float(differences[row]),
-                smallest_rank_gap=float(rank_gaps[row]) if np.isfinite(rank_gaps[row]) else None,
-                rank_gap_pool=pool,
-                unexplained=bool(unexplained[row]),
-            )
-            for row, pool in zip(worst, pools, strict=True)
-        ],
+        n_only_a=len(a) - len(trials.ids),
+        n_only_b=len(b) - len(trials.ids),
+        error_rates=None if labels is None else _error_rates(trials, labels, Resampling(resamples, seed, cluster)),
+        worst=_worst(trials, unexplained),
+    )
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """The trials that both systems have, in the order of a; arrays of (n,)."""
+
+    ids: np.ndarray
+    scores_a: np.ndarray
+    scores_b: np.ndarray
+    gaps_a: np.ndarray
+    gaps_b: np.ndarray
+    pools_a: np.ndarray | None
+    pools_b: np.ndarray | None
+
+    @cached_property
+    def differences(self) -> np.ndarray:
+        return self.scores_a - self.scores_b
+
+    @cached_property
+    def rank_gaps(self) -> np.ndarray:
+        return np.fmin(self.gaps_a, self.gaps_b)
+
+    def pool(self, row: int) -> str | None:
+        """The graph pool of a trial's smaller rank gap; None where its file has no such column."""
+        of_a = np.isnan(self.gaps_b[row]) or self.gaps_a[row] <= self.gaps_b[row]
+        pools = self.pools_a if of_a else self.pools_b
+        return None if pools is None else str(pools[row])
+
+
+def _paired(a: Scores, b: Scores, common: bool) -> _Trials:
+    rows_a, rows_b = matching_rows(a, b)
+    if not common:
+        check_same_trials(a, b)
+    scores_a, scores_b = a.scores[rows_a], b.scores[rows_b]
+    _check_finite(a.name, scores_a)
+    _check_finite(b.name, scores_b)
+    pools_a, pools_b = a.columns.get(RANK_GAP_POOL), b.columns.get(RANK_GAP_POOL)
+    return _Trials(
+        ids=a.utterance_ids[rows_a],
+        scores_a=scores_a,
+        scores_b=scores_b,
+        gaps_a=_rank_gaps(a)[rows_a],
+        gaps_b=_rank_gaps(b)[rows_b],
+        pools_a=None if pools_a is None else pools_a[rows_a],
+        pools_b=None if pools_b is None else pools_b[rows_b],
     )
 
 
@@ -349,16 +375,16 @@ def _rank_gaps(scores: Scores) -> np.ndarray:
     return gaps.astype(np.float64)
 
 
-def _statistics(a: np.ndarray, b: np.ndarray, near_tie: np.ndarray) -> DifferenceStatistics:
+def _statistics(trials: _Trials, near_tie: np.ndarray) -> DifferenceStatistics:
     from scipy import stats
 
-    size = np.abs(a - b)
+    a, b, size = trials.scores_a, trials.scores_b, np.abs(trials.differences)
     # The correlation with a constant is undefined.
     constant = len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0
     return DifferenceStatistics(
         max_difference=float(size.max()),
         mean_difference=float(size.mean()),
-        bias=float((a - b).mean()),
+        bias=float(trials.differences.mean()),
         quantiles={f"{quantile:g}": float(np.quantile(size, quantile)) for quantile in _QUANTILES},
         max_difference_without_near_ties=None if near_tie.all() else float(size[~near_tie].max()),
         pearson=None if constant else float(np.corrcoef(a, b)[0, 1]),
@@ -373,16 +399,14 @@ def _own_labels(a: Scores, b: Scores) -> Labels | None:
     return None
 
 
-def _error_rates(
-    ids: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, labels: Labels, resampling: Resampling
-) -> PairedErrorRates:
-    rows, cluster = label_rows(ids, labels), resampling.cluster
+def _error_rates(trials: _Trials, labels: Labels, resampling: Resampling) -> PairedErrorRates:
+    rows, cluster = label_rows(trials.ids, labels), resampling.cluster
     if cluster is not None and cluster not in labels.columns:
         raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
     bonafide = labels.bonafide[rows]
     check_both_classes(labels.name, bonafide)
     # The EER of the Arena is of scores with six decimals.
-    a, b = six_decimals(scores_a), six_decimals(scores_b)
+    a, b = six_decimals(trials.scores_a), six_decimals(trials.scores_b)
     eer_a, eer_b = (metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (a, b))
     flips = (a >= eer_a.threshold) != (b >= eer_a.threshold)
     clusters = None if cluster is None else labels.columns[cluster][rows]
@@ -392,7 +416,7 @@ def _error_rates(
         eer_percent=(100 * eer_a.rate, 100 * eer_b.rate),
         eer_difference_percent=100 * (eer_a.rate - eer_b.rate),
         threshold=eer_a.threshold,
-        flips=[str(identity) for identity in ids[flips]],
+        flips=[str(identity) for identity in trials.ids[flips]],
         subsets=subset_counts({name: column[rows] for name, column in labels.columns.items()}),
         intervals=_paired_intervals(a, b, bonafide, resampling, clusters),
     )
@@ -419,20 +443,19 @@ def _paired_intervals(
     return PairedIntervals(eer_a, eer_b, in_percent(difference), resampling)
 
 
-def _pools(
-    a: Scores, rows_a: np.ndarray, gaps_a: np.ndarray, b: Scores, rows_b: np.ndarray, gaps_b: np.ndarray
-) -> list[str | None]:
-    """The graph pool of each trial's smaller rank gap; None where its file has no such column."""
-    pools_a, pools_b = (
-        [None] * len(rows) if column is None else [str(pool) for pool in column[rows]]
-        for column, rows in ((a.columns.get(RANK_GAP_POOL), rows_a), (b.columns.get(RANK_GAP_POOL), rows_b))
-    )
-    from_a = np.isnan(gaps_b) | (gaps_a <= gaps_b)
-    return [pool_a if first else pool_b for pool_a, pool_b, first in zip(pools_a, pools_b, from_a, strict=True)]
-
-
-def _largest(differences: np.ndarray, unexplained: np.ndarray) -> np.ndarray:
-    """Rows of the largest differences, unexplained ones first, without those of 0."""
-    size = np.abs(differences)
-    rows = np.lexsort((-size, ~unexplained))[:WORST]
-    return rows[size[rows] > 0]
+def _worst(trials: _Trials, unexplained: np.ndarray) -> list[TrialDifference]:
+    """The largest differences above 0, unexplained ones first."""
+    size, gaps = np.abs(trials.differences), trials.rank_gaps
+    rows = [int(row) for row in np.lexsort((-size, ~unexplained))[:WORST] if size[row] > 0]
+    return [
+        TrialDifference(
+            utterance_id=str(trials.ids[row]),
+            a=float(trials.scores_a[row]),
+            b=float(trials.scores_b[row]),
+            difference=float(trials.differences[row]),
+            smallest_rank_gap=float(gaps[row]) if np.isfinite(gaps[row]) else None,
+            rank_gap_pool=trials.pool(row),
+            unexplained=bool(unexplained[row]),
+        )
+        for row in rows
+    ]

@@ -235,9 +235,7 @@ def evaluate(
     check_both_classes(labels.name, bonafide)
     columns = {name: column[score_rows] for name, column in scores.columns.items()}
     columns |= {name: column[label_rows] for name, column in labels.columns.items()}
-    for name in (*by, *([cluster] if cluster else ())):
-        if name not in columns:
-            raise InputError(f"no column {name!r} in {scores.name} or {labels.name}: {', '.join(columns) or 'none'}")
+    _check_columns([*by, *([cluster] if cluster else [])], columns, f"{scores.name} or {labels.name}")
     resampling = Resampling(resamples, seed, cluster)
     clusters = None if cluster is None else columns[cluster]
     figures = _figures(values, bonafide, costs)
@@ -257,6 +255,11 @@ def evaluate(
         thresholds=_rates_at(thresholds, values, bonafide),
         groups={name: _groups(values, bonafide, columns[name], figures.threshold, resampling, clusters) for name in by},
     )
+
+
+def _check_columns(names: Sequence[str], columns: Mapping[str, np.ndarray], files: str) -> None:
+    if unknown := [name for name in names if name not in columns]:
+        raise InputError(f"no column {unknown[0]!r} in {files}: {', '.join(columns) or 'none'}")
 
 
 def six_decimals(scores: np.ndarray) -> np.ndarray:
