@@ -213,8 +213,7 @@ def evaluate(
       scores: of the system.
       labels: of its trials; None takes the score file's own column `label`.
       exact: do not round scores to six decimals.
-      common: evaluate the trials that have both a score and a label; otherwise a trial that has only one of them is an
-        error, unless the score file lists it as skipped.
+      common: leave out trials that have only a score or only a label; otherwise they are an error, unless skipped.
       by: columns to evaluate group by group: a group of one class against all trials of the other.
       cluster: a column, such as `speaker`, whose groups the intervals resample as a unit.
       resamples: of the bootstrap; 0 for no intervals.

@@ -81,7 +81,7 @@ def system_key(index: int, name: str) -> Key:
 
 
 def layered(layers: Sequence[alt.Chart], height: float = 280, **properties: Any) -> dict[str, Any]:
-    """The Vega-Lite of layers on the same axes, as wide as the place that the page has for it."""
+    """The Vega-Lite of layers on the same axes, as wide as the page's column."""
     spec: dict[str, Any] = alt.layer(*layers).properties(width="container", height=height, **properties).to_dict()
     # The page's own configuration applies.
     del spec["config"]
