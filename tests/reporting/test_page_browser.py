@@ -13,7 +13,7 @@ import soundfile
 from spectra_jax.reporting.page import write_report
 
 pytest.importorskip("vl_convert", reason="needs the extra `report`")
-pytest.importorskip("matplotlib", reason="needs the extra `report`")
+pytest.importorskip("altair", reason="needs the extra `report`")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -32,16 +32,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems with attacks, rank gaps, a hostile id and a clip."""
     folder = tmp_path_factory.mktemp("browser")
     random = np.random.default_rng(0)
-    people = np.arange(N) < N // 3
+    bonafide = np.arange(N) < N // 3
     ids = [HOSTILE, *(f"trial_{index:04d}" for index in range(1, N))]
-    attack = np.where(people, "-", np.array(["A07", "A19"])[np.arange(N) % 2])
-    first = random.normal(np.where(people, 1.0, -1.0), 1.0)
+    attack = np.where(bonafide, "-", np.array(["A07", "A19"])[np.arange(N) % 2])
+    first = random.normal(np.where(bonafide, 1.0, -1.0), 1.0)
     first[0] = -9.0
     gaps = 10 ** random.uniform(-8, -3, N)
     soundfile.write(folder / "clip.wav", random.normal(0, 0.1, 16_000), 16_000)
     for name, scores in (("first", first), ("second", first + np.where(gaps < 1e-6, 0.01, 1e-6))):
         lines = ["utterance_id,score,label,attack,smallest_rank_gap,path"]
-        for identity, score, own, a, gap in zip(ids, scores, people, attack, gaps, strict=True):
+        for identity, score, own, a, gap in zip(ids, scores, bonafide, attack, gaps, strict=True):
             label, path = ("bonafide", "clip.wav") if own else ("spoof", "")
             lines.append(f"{identity},{float(score)!r},{label},{a},{float(gap)!r},{path}")
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -59,16 +59,16 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def open_report(browser, report: Path) -> Iterator[object]:
-    """Opens the report, with keywords of a browser context; sees to it that nothing was fetched or went wrong."""
-    heard, fetched, contexts = [], [], []
+    """Opens the report, with keywords of a browser context; at the end checks that nothing was fetched or logged."""
+    logged, fetched, contexts = [], [], []
 
     def opened(**settings):
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: (heard.append("a dialog"), dialog.dismiss()))
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.on("dialog", lambda dialog: (logged.append("a dialog"), dialog.dismiss()))
         page.on("request", lambda request: fetched.append(request.url))
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]")
@@ -77,7 +77,7 @@ def open_report(browser, report: Path) -> Iterator[object]:
     yield opened
     for context in contexts:
         context.close()
-    assert heard == []
+    assert logged == []
     assert {url for url in fetched if not url.startswith("data:")} == {report.as_uri()}
 
 
@@ -85,7 +85,7 @@ def overflow(page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
-def test_loads_whole(open_report) -> None:
+def test_every_section_and_chart_loads(open_report) -> None:
     page = open_report()
     charts = page.locator(".plot")
     assert charts.count() >= 10 and page.locator(".plot svg").count() == charts.count()
@@ -101,7 +101,7 @@ def test_loads_whole(open_report) -> None:
 def test_clip_plays(open_report) -> None:
     page = open_report()
     audio = page.locator("audio").first
-    # StageTimer for by an event: what polls a page does so by `eval`, which the page's policy refuses.
+    # Waited for with an event: polling a page needs `eval`, which its policy refuses.
     duration = audio.evaluate(
         """audio => new Promise((resolve, reject) => {
             audio.addEventListener("loadedmetadata", () => resolve(audio.duration));
