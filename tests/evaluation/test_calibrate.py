@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
 from spectra_jax.evaluation.calibrate import calibrate
+from spectra_jax.evaluation.metrics.calibration import Calibration, Kind
 
 N = 200
 IDS = np.array([f"t{index}" for index in range(N)], object)
@@ -21,7 +25,7 @@ LABELS = Labels("key", IDS[::-1], BONAFIDE[::-1], {"subset": np.array(["dev"] * 
 @pytest.mark.parametrize(
     ("method", "fit"), [("logistic", metrics.fit_logistic), ("isotonic", metrics.fit_isotonic)], ids=str
 )
-def test_is_the_fit_to_the_labelled_trials(method, fit) -> None:
+def test_is_the_fit_to_the_labelled_trials(method: Kind, fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
     found = calibrate(SCORES, LABELS, method=method)
     classes = SCORES.scores[BONAFIDE], SCORES.scores[~BONAFIDE]
     assert found.calibration == fit(*classes)

@@ -51,7 +51,7 @@ def test_a_near_tie_explains_and_a_bug_of_the_same_size_does_not() -> None:
     jumps = {3: 0.02, 50: -0.001, 120: 0.006}
     near = compare(*systems(jumps, dict.fromkeys(jumps, 1e-6)))
     assert near.agrees and near.n_explained == 3
-    assert near.max_difference_without_near_ties < 1e-5
+    assert near.max_difference_without_near_ties is not None and near.max_difference_without_near_ties < 1e-5
     # The same jumps, one of them where nothing nearly ties.
     bug = compare(*systems(jumps, {3: 1e-6, 50: 1e-6}))
     assert not bug.agrees and list(IDS[bug.unexplained]) == ["t120"] and list(IDS[bug.explained]) == ["t3", "t50"]
@@ -183,7 +183,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "d.txt") == 2
 
 
-def test_a_column_of_rank_gaps_may_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_column_of_rank_gaps_may_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     header = "utterance_id,score,smallest_rank_gap,rank_gap_pool\n"
     (tmp_path / "with.csv").write_text(header + "t0,1.5,1e-6,branch1.pool_t\nt1,-0.5,0.1,branch1.pool_t\n")
     (tmp_path / "without.csv").write_text(header + "t0,1.6,,\nt1,-0.5,,\n")

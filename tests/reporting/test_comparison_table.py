@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores
 from spectra_jax.evaluation.compare import Comparison, compare
 from spectra_jax.reporting.comparison_table import print_comparison, write_comparison
@@ -28,7 +29,7 @@ def printed(comparison: Comparison, width: int = 200, **options: int) -> str:
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
-def test_nothing_is_truncated_on_a_narrow_terminal(width: int, long_names) -> None:
+def test_nothing_is_truncated_on_a_narrow_terminal(width: int, long_names: tuple[Scores, Scores, Labels]) -> None:
     one, other, labels = long_names
     found = compare(one, other, labels, resamples=20)
     texts = [*(trial.utterance_id for trial in found.worst), one.name, other.name]
@@ -50,7 +51,7 @@ def test_as_many_trials_as_asked_for() -> None:
     assert "│ y" not in printed(compare(ONE, OTHER), worst=1) and "largest diff" not in printed(compare(ONE, ONE))
 
 
-def test_error_rates_of_labelled_trials(long_names) -> None:
+def test_error_rates_of_labelled_trials(long_names: tuple[Scores, Scores, Labels]) -> None:
     one, other, labels = long_names
     found = compare(one, other, labels, resamples=20)
     assert found.error_rates is not None and found.error_rates.intervals is not None

@@ -23,13 +23,13 @@ def printed(evaluation: Evaluation, width: int = 200) -> str:
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
-def test_nothing_is_truncated_on_a_narrow_terminal(width: int, long_names) -> None:
+def test_nothing_is_truncated_on_a_narrow_terminal(width: int, long_names: tuple[Scores, Scores, Labels]) -> None:
     scores, _, labels = long_names
     shown = printed(evaluate(scores, labels, by=["attack"], resamples=20), width)
     check_nothing_truncated(shown, width, [*LONG_ATTACKS, "95 % interval"])
 
 
-def test_figures_intervals_and_notes(long_names) -> None:
+def test_figures_intervals_and_notes(long_names: tuple[Scores, Scores, Labels]) -> None:
     scores, _, labels = long_names
     found = evaluate(scores, labels, by=["attack"], cluster="attack", thresholds=[0.5], resamples=20, seed=7)
     shown = printed(found)
@@ -43,7 +43,7 @@ def test_figures_intervals_and_notes(long_names) -> None:
     assert "rounded to six decimals" in shown and "without a score" not in shown
 
 
-def test_without_intervals_and_rounding(long_names) -> None:
+def test_without_intervals_and_rounding(long_names: tuple[Scores, Scores, Labels]) -> None:
     scores, _, labels = long_names
     skipped = Scores("s", scores.utterance_ids[1:], scores.scores[1:], skipped={scores.utterance_ids[0]: "silence"})
     shown = printed(evaluate(skipped, labels, exact=True, resamples=0))

@@ -73,16 +73,18 @@ def test_scores_that_are_equal_perfect_or_reversed(scores: list[float], tmp_path
     assert "Calibration" in Page((tmp_path / "report.html").read_text()).headings
 
 
-def test_refuses(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_refuses(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = folder / "first.csv"
-    for words, message in (
+    for arguments, message in (
         ((run, "-o", tmp_path / "report.pdf"), "ends in .html"),
         ((run, run, "-o", tmp_path / "report.html"), "given twice"),
         ((folder / "none.csv", "-o", tmp_path / "report.html"), "cannot be read"),
         ((run, "-o", tmp_path / "report.html", "--audio-root", tmp_path / "no"), "no such folder"),
         ((run, "-o", tmp_path / "report.html", "--model", tmp_path), "neither a .safetensors file"),
     ):
-        assert spectra(monkeypatch, "report", *words) == 2
+        assert spectra(monkeypatch, "report", *arguments) == 2
         assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

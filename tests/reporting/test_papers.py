@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,9 @@ def evaluations(folder: Path, labels: Labels) -> Sequence[Evaluation]:
 
 @pytest.mark.parametrize("draw", [plot_det, plot_roc])
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_each_format_has_the_width_of_a_column(draw, suffix: str, evaluations, tmp_path: Path) -> None:
+def test_each_format_has_the_width_of_a_column(
+    draw: Callable[[Sequence[Evaluation], Path], None], suffix: str, evaluations: Sequence[Evaluation], tmp_path: Path
+) -> None:
     path = tmp_path / f"figure{suffix}"
     draw(evaluations, path)
     content = path.read_bytes()
@@ -43,7 +45,7 @@ def test_each_format_has_the_width_of_a_column(draw, suffix: str, evaluations, t
         assert content.startswith(b"<svg") and b'width="252pt" height="252pt"' in content
 
 
-def test_the_legend_names_each_system_and_its_figure(evaluations, tmp_path: Path) -> None:
+def test_the_legend_names_each_system_and_its_figure(evaluations: Sequence[Evaluation], tmp_path: Path) -> None:
     for draw, name, figure in (
         (plot_det, "det.svg", f"EER {evaluations[0].eer_percent:.2f} %"),
         (plot_roc, "roc.svg", f"AUC {evaluations[0].auc:.4f}"),
@@ -54,14 +56,14 @@ def test_the_legend_names_each_system_and_its_figure(evaluations, tmp_path: Path
         assert re.search(r'aria-roledescription="line mark container"', svg) and "var(--" not in svg
 
 
-def test_systems_of_the_same_name_have_a_curve_each(evaluations, tmp_path: Path) -> None:
+def test_systems_of_the_same_name_have_a_curve_each(evaluations: Sequence[Evaluation], tmp_path: Path) -> None:
     plot_det([evaluations[0], evaluations[0]], tmp_path / "det.svg")
     svg = (tmp_path / "det.svg").read_text()
     label = f"first.csv: EER {evaluations[0].eer_percent:.2f} %"
     assert f">{label}</text>" in svg and f">{label} (2)</text>" in svg
 
 
-def test_refuses_other_formats_and_nothing_to_draw(evaluations, tmp_path: Path) -> None:
+def test_refuses_other_formats_and_nothing_to_draw(evaluations: Sequence[Evaluation], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.png, \.pdf, \.svg"):
         plot_det(evaluations, tmp_path / "det.gif")
     with pytest.raises(InputError, match="no evaluation to draw"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -103,16 +105,18 @@ def test_a_difference_is_paired() -> None:
 
 def test_refuses() -> None:
     scores, bonafide = system(20, 20)
-    for wrong, message in (
+    given: dict[str, Any] = {"scores": scores, "bonafide": bonafide, "statistics": ("eer",)}
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"statistics": ("err",)}, "no statistic 'err'; known are eer"),
         ({"resamples": 0}, "resamples = 0"),
         ({"confidence": 1.0}, "confidence = 1.0"),
         ({"clusters": ["a"]}, "1 clusters for 40 trials"),
         ({"bonafide": bonafide.astype(int)}, "bonafide must be bool"),
         ({"scores": scores[1:]}, "bonafide must be bool and have the scores' shape"),
-    ):
+    ]
+    for wrong, message in cases:
         with pytest.raises(ValueError, match=message):
-            bootstrap(**({"scores": scores, "bonafide": bonafide, "statistics": ("eer",)} | wrong))
+            bootstrap(**given | wrong)
     with pytest.raises(MetricError, match="no bona fide"):
         bootstrap(scores, np.zeros(40, bool), ("eer",))
     # One cluster for each class: half of the resamples have one class only, and are drawn again.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from spectra_jax.errors import MetricError
 from spectra_jax.evaluation import metrics
@@ -31,7 +33,7 @@ def test_logistic_against_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("fit", [fit_logistic, fit_isotonic])
-def test_finds_the_true_ratio(fit) -> None:
+def test_finds_the_true_ratio(fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
     """Two normal classes of the same width: the true log-likelihood ratio is 2 (s - 2)."""
     calibration = fit(BONAFIDE, SPOOF)
     positions = np.linspace(1, 3, 9)
@@ -43,7 +45,7 @@ def test_finds_the_true_ratio(fit) -> None:
 
 
 @pytest.mark.parametrize("fit", [fit_logistic, fit_isotonic])
-def test_rises_stays_finite_and_reads_back_to_the_bit(fit) -> None:
+def test_rises_stays_finite_and_reads_back_to_the_bit(fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
     for bonafide, spoof in (
         (BONAFIDE, SPOOF),
         ([1.0, 2.0], [-2.0, -1.0]),
@@ -103,7 +105,7 @@ def test_refuses_to_fit() -> None:
         ({"scores": [1.0, 1.0]}, "do not rise"),
     ],
 )
-def test_refuses_what_is_not_a_calibration(change: str | dict, message: str) -> None:
+def test_refuses_what_is_not_a_calibration(change: str | dict[str, object], message: str) -> None:
     text = (
         change if isinstance(change, str) else json.dumps(json.loads(fit_logistic(BONAFIDE, SPOOF).to_json()) | change)
     )
