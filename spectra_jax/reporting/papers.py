@@ -54,21 +54,21 @@ def plot_roc(evaluations: Sequence[Evaluation], path: str | Path) -> None:
 
 
 def require_figure(path: str | Path) -> None:
-    """Check that a figure can be written to `path`.
+    """Check that a figure can be drawn and written to `path`.
 
     Raises:
-      InputError: another extension, or a folder in which nothing can be written.
+      InputError: another extension, a folder in which nothing can be written, or the extra `report` is not installed.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"{path}: not a known format of figures; its name must end in one of {', '.join(FORMATS)}")
     require_writable(path)
+    require_report_extra()
 
 
 def _check(evaluations: Sequence[Evaluation], path: str | Path) -> None:
     require_figure(path)
     if not evaluations:
         raise InputError("no evaluation to draw")
-    require_report_extra()
 
 
 def _keys(names: Sequence[str]) -> list[Key]:
@@ -103,7 +103,7 @@ def _write(layers: Sequence[alt.Chart], path: Path) -> None:
     import altair as alt
     import vl_convert
 
-    from spectra_jax.reporting.rendering import VEGA_LITE
+    from spectra_jax.reporting.charts.chart import VEGA_LITE
 
     figure = alt.layer(*layers).properties(
         width=_SIDE,

@@ -14,12 +14,9 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectra_jax.reporting.charts.chart import system_key
+from spectra_jax.reporting.charts.chart import VEGA_LITE, system_key
 from spectra_jax.reporting.sections import Section
 from spectra_jax.reporting.systems import System
-
-VEGA_LITE = "6.4"
-"""The version of Vega-Lite that draws the charts."""
 
 
 def render(title: str, systems: Sequence[System], sections: Sequence[Section]) -> str:

@@ -14,6 +14,9 @@ import altair as alt
 import numpy as np
 from numpy.typing import ArrayLike
 
+VEGA_LITE = "6.4"
+"""The version of Vega-Lite that draws the charts."""
+
 SYSTEM_COLOURS = tuple(f"var(--system-{index})" for index in range(5))
 # In addition to colour, for readers who do not see it: dash patterns.
 _DASHES = ([1, 0], [7, 3], [2, 3], [9, 3, 2, 3])
