@@ -91,11 +91,11 @@ def _recomputed(name: str) -> Recomputed:
         scores = read_scores(
             hub.fetch_file(hub.PUBLISHED, hub.PUBLISHED_REVISION, f".eval_results/{dataset}/scores.txt")
         )
-        found = evaluate(scores, labels, common=True, resamples=0).numbers
+        found = evaluate(scores, labels, common=True, resamples=0)
     except (HubError, ValueError) as error:
         unreachable = error.reason if isinstance(error, UnreachableError) else None
         return Recomputed(**row, recomputed=None, trials=None, problem=str(error), unreachable=unreachable)  # type: ignore[arg-type]
-    scored = found["n_bonafide"] + found["n_spoof"]
+    scored = found.n_bonafide + found.n_spoof
     problems = []
     missing, unknown = len(labels.utterance_ids) - scored, len(scores) - scored
     if unknown:
@@ -103,12 +103,12 @@ def _recomputed(name: str) -> Recomputed:
     # Reported are a dataset's trials, those that the run skipped included.
     if scored + missing != trials:
         problems.append(f"{scored + missing:,} trials, {missing:,} without a score, where {trials:,} are reported")
-    if abs(found["eer_percent"] - float(reported)) > tolerance:
-        problems.append(f"the EER comes to {found['eer_percent']:.6f}")
+    if abs(found.eer_percent - float(reported)) > tolerance:
+        problems.append(f"the EER comes to {found.eer_percent:.6f}")
     problem = "; ".join(problems) or None
     return Recomputed(
         **row,  # type: ignore[arg-type]
-        recomputed=found["eer_percent"],
+        recomputed=found.eer_percent,
         trials=scored,
         problem=problem,
         missing=missing,

@@ -13,7 +13,7 @@ from spectra_jax.data.score_files import read_scores
 from spectra_jax.data.sources.arena import pinned_revision
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
-from spectra_jax.evaluation.evaluate import evaluate
+from spectra_jax.evaluation.evaluate import Evaluation, evaluate
 from spectra_jax.files.outputs import output_file
 from spectra_jax.messages import count, examples
 
@@ -67,9 +67,9 @@ def result(
         "system": {key: system.get(key) for key in ("name", "slug", "description", "code", "checkpoint", "paper")},
         "dataset": {"id": dataset, "revision": commit, "split": "test"},
         "scores": {
-            "eer_percent": found["eer_percent"],
+            "eer_percent": found.eer_percent,
             "n_trials": len(labels.utterance_ids),
-            "n_skipped": len(labels.utterance_ids) - found["n_bonafide"] - found["n_spoof"],
+            "n_skipped": len(labels.utterance_ids) - found.n_bonafide - found.n_spoof,
         },
         "artifact": {"scores_url": None, "scores_sha256": _sha256(scores), "bench_version": bench_version},
         "reproduction": None if reproduction is None else dict(reproduction),
@@ -106,24 +106,24 @@ def check(content: Mapping[str, Any], scores: Path, labels: Labels) -> list[str]
     if (digest := _sha256(scores)) != artifact["scores_sha256"]:
         problems.append(f"the score file's sha256 is {digest}, and the result states {artifact['scores_sha256']}")
     found = _evaluated(scores, labels)
-    scored, trials = found["n_bonafide"] + found["n_spoof"], len(labels.utterance_ids)
+    scored, trials = found.n_bonafide + found.n_spoof, len(labels.utterance_ids)
     if not scored + stated["n_skipped"] == stated["n_trials"] == trials:
         problems.append(
             f"{scored:,} scored and {stated['n_skipped']:,} skipped of {stated['n_trials']:,} trials, and "
             f"{labels.name} has {trials:,}"
         )
-    if not abs(found["eer_percent"] - stated["eer_percent"]) <= EER_TOLERANCE:
-        problems.append(f"the EER comes to {found['eer_percent']!r} %, and the result states {stated['eer_percent']!r}")
+    if not abs(found.eer_percent - stated["eer_percent"]) <= EER_TOLERANCE:
+        problems.append(f"the EER comes to {found.eer_percent!r} %, and the result states {stated['eer_percent']!r}")
     return problems
 
 
-def _evaluated(path: Path, labels: Labels) -> Mapping[str, Any]:
+def _evaluated(path: Path, labels: Labels) -> Evaluation:
     scores = read_scores(path)
     known = set(labels.utterance_ids)
     if unknown := [str(name) for name in scores.utterance_ids if name not in known]:
         raise InputError(f"{path}: {count(len(unknown), 'trial')} that {labels.name} does not have:{examples(unknown)}")
     try:
-        return evaluate(scores, labels, common=True, resamples=0).numbers
+        return evaluate(scores, labels, common=True, resamples=0)
     except metrics.MetricError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -50,33 +50,20 @@ def calibrate(
     That option adds to each score its log-likelihood ratio, and P(spoof) at a prior.
     """
     del debug  # acted on as it is read
-    from spectra_jax.evaluation.evaluate import evaluate
-    from spectra_jax.evaluation.metrics import fit_isotonic, fit_logistic
+    from spectra_jax.evaluation.calibrate import calibrate
     from spectra_jax.files.outputs import output_file
 
     path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
     will_write(path, ending=".json")
     (system,), known = read_tables([scores], labels, match, subset)
-    found = evaluate(
-        system,
-        known,
-        exact=True,
-        common=common,
-        resamples=0,
-    )
-    say_pooled(str(found.numbers["labels"]), found.numbers["subsets"])
-    fit = {"logistic": fit_logistic, "isotonic": fit_isotonic}[method]
-    fitted = fit(found.scores[found.bonafide], found.scores[~found.bonafide])
+    found = calibrate(system, known, method=method, common=common)
+    say_pooled(found.labels_name, found.subsets)
     with output_file(path) as file:
-        file.write(fitted.to_json().encode())
-    from spectra_jax.evaluation.metrics import cllr
-
-    ratios = fitted.log_likelihood_ratio(found.scores)
-    after = cllr(ratios[found.bonafide], ratios[~found.bonafide])
+        file.write(found.calibration.to_json().encode())
     say(
-        f"{method} calibration from {found.bonafide.sum():,} bona fide and {(~found.bonafide).sum():,} spoofed trials "
-        f"-> {path}\nCllr on them: {found.numbers['cllr']:.4f} bits before, {after:.4f} after, "
-        f"{found.numbers['min_cllr']:.4f} at best"
+        f"{method} calibration from {found.calibration.n_bonafide:,} bona fide and {found.calibration.n_spoof:,} "
+        f"spoofed trials -> {path}\nCllr on them: {found.cllr_before:.4f} bits before, {found.cllr_after:.4f} after, "
+        f"{found.min_cllr:.4f} at best"
     )
 
 

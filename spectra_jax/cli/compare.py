@@ -57,11 +57,13 @@ def compare(
     Exit status: 0 the same, near ties apart; 1 different; 2 wrong usage.
     """
     del debug  # acted on as it is read
-    from spectra_jax.evaluation import compare as comparison
+    from spectra_jax.evaluation.compare import compare
+    from spectra_jax.reporting.comparison_table import print_comparison, write_comparison
+    from spectra_jax.reporting.hints import comparison_hints
 
     will_write(output, ending=".csv")
     (one, other), known = read_tables([a, b], labels, match, subset, whole_names=True)
-    found = comparison.compare(
+    found = compare(
         one,
         other,
         known,
@@ -73,14 +75,16 @@ def compare(
         seed=seed,
     )
     if output is not None:
-        comparison.write(found, output)
+        write_comparison(found, output)
         say(f"{len(found.utterance_ids):,} trials -> {output}")
-    say_pooled("the labels" if labels is None else labels.name, found.numbers.get("subsets", {}))
-    for hint in comparison.hints(found):
+    say_pooled(
+        "the labels" if labels is None else labels.name, {} if found.error_rates is None else found.error_rates.subsets
+    )
+    for hint in comparison_hints(found):
         say(hint)
     if as_json:
-        print_json(found.numbers)
+        print_json(found.to_dict())
     else:
-        comparison.table(found, stdout(), worst)
+        print_comparison(found, stdout(), worst)
     if not found.agrees:
         raise typer.Exit(1)

@@ -82,8 +82,10 @@ def evaluate(
     ASVspoof (2015 to 5) and ADD publish them, or the score file's own column `label`.
     """
     del debug  # acted on as it is read
-    from spectra_jax.evaluation import evaluate as evaluation
+    from spectra_jax.evaluation.evaluate import evaluate
     from spectra_jax.evaluation.metrics import Costs
+    from spectra_jax.reporting.evaluation_table import print_evaluation
+    from spectra_jax.reporting.hints import evaluation_hints
 
     if result is not None and (labels is None or dataset is None or system is None or slug is None):
         raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
@@ -95,7 +97,7 @@ def evaluate(
         require_figure(plot)
     will_write(plot, result)
     (system_scores,), known = read_tables([scores], labels, match, subset)
-    found = evaluation.evaluate(
+    found = evaluate(
         system_scores,
         known,
         exact=exact,
@@ -107,8 +109,8 @@ def evaluate(
         costs=Costs(*costs),
         thresholds=threshold or (),
     )
-    say_pooled(str(found.numbers["labels"]), found.numbers["subsets"])
-    for hint in evaluation.hints(found):
+    say_pooled(found.labels_name, found.subsets)
+    for hint in evaluation_hints(found):
         say(hint)
     if plot is not None:
         from spectra_jax.reporting.papers import plot_det
@@ -122,6 +124,6 @@ def evaluate(
         arena.write(content, result)
         say(f"the Arena's result -> {result}")
     if as_json:
-        print_json(found.numbers)
+        print_json(found.to_dict())
     else:
-        evaluation.table(found, stdout())
+        print_evaluation(found, stdout())

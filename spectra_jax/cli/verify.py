@@ -90,7 +90,7 @@ def verify(
     from spectra_jax import verification
     from spectra_jax.data import sources
     from spectra_jax.data.score_files import read_scores
-    from spectra_jax.evaluation import compare as comparison
+    from spectra_jax.reporting.comparison_table import print_comparison, write_comparison
 
     will_write(output, ending=".csv")
     listed = sources.collect(inputs or [])
@@ -116,10 +116,10 @@ def verify(
             )
         found = verification.verify(model, reference, listed, **how)
     if output is not None:
-        comparison.write(found.comparison, output)
+        write_comparison(found.comparison, output)
         say(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
-        numbers = {**found.comparison.numbers, "skipped": found.skipped, "divergence": None}
+        numbers = {**found.comparison.to_dict(), "skipped": found.skipped, "divergence": None}
         if found.divergence is not None:
             numbers["divergence"] = {
                 "first": found.divergence.first,
@@ -129,7 +129,7 @@ def verify(
             }
         print_json(numbers)
     else:
-        comparison.table(found.comparison, stdout())
+        print_comparison(found.comparison, stdout())
         if found.divergence is not None:
             _show(found.divergence)
     for name, reason in found.skipped.items():

@@ -1,1 +1,8 @@
-"""How good scores are, and whether two systems give the same ones."""
+"""How good a system's scores are, and whether two systems' scores agree: computed here, printed by `reporting`.
+
+metrics/       pure functions of scores: error rates, costs, bootstrap intervals, calibrations
+matching.py    the rows of two files that have the same utterance id
+evaluate.py    one system's scores and labels -> an `Evaluation`
+compare.py     two systems' scores -> a `Comparison`
+calibrate.py   a development set's scores and labels -> a calibration
+"""

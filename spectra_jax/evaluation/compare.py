@@ -1,74 +1,258 @@
-"""Are two systems' scores the same? What differs, what of it the network's own near ties explain, and a verdict.
+"""Compare two systems' scores: how far they differ, which differences near ties explain, and a verdict.
 
     comparison = compare(read_scores("jax.csv"), read_scores("torch.txt"))
     comparison.agrees, comparison.verdict
 
-The network ranks graph nodes, and two that nearly tie can swap places under rounding: the score then jumps, in a right
-implementation as in a wrong one. A trial whose smallest rank gap is below the precision's bound may differ by any
-amount and says nothing; any other that differs by more than the tolerance is a difference of the systems.
+The network ranks graph nodes. Two nodes that nearly tie can change their order under rounding, and the score then
+jumps, in a correct implementation as in a faulty one. So a difference beyond the tolerance is explained where the
+trial's smallest rank gap is below the bound, and otherwise is a difference of the systems.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from spectra_jax.data.labels import Labels, labels_of, own_label_words, subset_counts
-from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
+from spectra_jax.data.score_files import RANK_GAP_POOL, Scores
 from spectra_jax.data.tables import is_number
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
 from spectra_jax.evaluation.evaluate import (
-    interval_of,
-    inverted,
-    mismatch_hint,
-    no_trial_in_common,
-    require_both_classes,
+    CONFIDENCE,
+    Resampling,
+    bootstrap_intervals,
+    check_both_classes,
+    in_percent,
     six_decimals,
+    warn_of_numbers,
 )
-from spectra_jax.files.outputs import output_file
-from spectra_jax.messages import count, examples, printable
+from spectra_jax.evaluation.matching import check_same_trials, label_rows, matching_rows
+from spectra_jax.evaluation.metrics import Interval
+from spectra_jax.messages import count
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.reporting.console import Column, number, print_table
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 WORST = 10
+"""The number of trials in `Comparison.worst`, and of ids in the JSON's `flips`."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two systems' scores of the same trials, side by side.
+class DifferenceStatistics:
+    """How far the scores lie apart, over all trials.
 
     Attributes:
-      numbers: plain values for JSON.
-      utterance_ids: (n,) strings, in the order of the first.
-      a, b: (n,) float64 scores.
-      gaps: (n,) the smaller of the trial's rank gaps in both files, NaN where neither has one.
-      explained: (n,) bool: differs by more than the tolerance, and its gap is below the bound.
-      unexplained: (n,) bool: differs by more than the tolerance, and no near tie is known that could explain it.
-      verdict: in words.
-      agrees: whether there is no unexplained difference.
+      max_difference, mean_difference: of |a - b|.
+      bias: the mean of a - b.
+      quantiles: of |a - b|, by the quantile as text: "0.5", "0.9", ...
+      max_difference_without_near_ties: of the trials whose rank gap is not below the bound; None where there are none.
+      pearson, spearman: correlations; None where one system's scores are constant.
     """
 
-    numbers: Mapping[str, Any]
+    max_difference: float
+    mean_difference: float
+    bias: float
+    quantiles: Mapping[str, float]
+    max_difference_without_near_ties: float | None
+    pearson: float | None
+    spearman: float | None
+
+
+@dataclass(frozen=True)
+class PairedIntervals:
+    """95 % intervals of both EERs and of their difference, in percent, all from the same resamples."""
+
+    eer_a: Interval
+    eer_b: Interval
+    difference: Interval
+    resampling: Resampling
+
+
+@dataclass(frozen=True)
+class PairedErrorRates:
+    """The error rates of both systems on the trials that they share.
+
+    Attributes:
+      n_bonafide, n_spoof: numbers of trials.
+      eer_percent: of a and b, of scores rounded to six decimals.
+      eer_difference_percent: the EER of a minus that of b.
+      threshold: of a's EER.
+      flips: ids of the trials that this threshold decides differently by a's and b's scores.
+      subsets: the number of trials of each subset, by the labels' column `subset`; empty without it.
+      intervals: None without resamples.
+    """
+
+    n_bonafide: int
+    n_spoof: int
+    eer_percent: tuple[float, float]
+    eer_difference_percent: float
+    threshold: float
+    flips: Sequence[str]
+    subsets: Mapping[str, int]
+    intervals: PairedIntervals | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values: dict[str, Any] = {
+            "n_bonafide": self.n_bonafide,
+            "n_spoof": self.n_spoof,
+            "eer_percent": list(self.eer_percent),
+            "threshold": self.threshold,
+            "n_flips": len(self.flips),
+            "flips": list(self.flips[:WORST]),
+            "subsets": dict(self.subsets),
+            "eer_difference_percent": self.eer_difference_percent,
+        }
+        if self.intervals is not None:
+            a, b, difference = self.intervals.eer_a, self.intervals.eer_b, self.intervals.difference
+            values["eer_percent_interval"] = [[a.low, a.high], [b.low, b.high]]
+            values["eer_difference_percent_interval"] = [difference.low, difference.high]
+            values |= asdict(self.intervals.resampling)
+        return values
+
+
+@dataclass(frozen=True)
+class TrialDifference:
+    """A trial's two scores.
+
+    Attributes:
+      difference: a - b.
+      smallest_rank_gap: the smaller of both files' rank gaps; None where neither has one.
+      rank_gap_pool: the graph pool of that gap; None without the column.
+      unexplained: whether the difference is beyond the tolerance without a near tie.
+    """
+
+    utterance_id: str
+    a: float
+    b: float
+    difference: float
+    smallest_rank_gap: float | None
+    rank_gap_pool: str | None
+    unexplained: bool
+
+
+@dataclass(frozen=True)
+class Comparison(DifferenceStatistics):
+    """Two systems' scores of the same trials.
+
+    Attributes:
+      name_a, name_b: of the systems.
+      utterance_ids: (n,) strings, in the order of a.
+      scores_a, scores_b: (n,) float64.
+      differences: (n,) float64, a - b.
+      rank_gaps: (n,) the smaller of the trial's rank gaps in both files, NaN where neither has one.
+      explained: (n,) bool: differs by more than the tolerance, and its rank gap is below the bound.
+      unexplained: (n,) bool: differs by more than the tolerance, and no near tie explains it.
+      tolerance, gap_bound: as given.
+      n_only_a, n_only_b: trials of one file that the other does not have.
+      error_rates: None without labels.
+      worst: the largest differences, unexplained ones first.
+    """
+
+    name_a: str
+    name_b: str
     utterance_ids: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
-    gaps: np.ndarray
+    scores_a: np.ndarray
+    scores_b: np.ndarray
+    differences: np.ndarray
+    rank_gaps: np.ndarray
     explained: np.ndarray
     unexplained: np.ndarray
-    verdict: str
-    agrees: bool
+    tolerance: float
+    gap_bound: float
+    n_only_a: int
+    n_only_b: int
+    error_rates: PairedErrorRates | None
+    worst: Sequence[TrialDifference]
+
+    @property
+    def n_explained(self) -> int:
+        return int(self.explained.sum())
+
+    @property
+    def n_unexplained(self) -> int:
+        return int(self.unexplained.sum())
+
+    @property
+    def n_beyond_tolerance(self) -> int:
+        return self.n_explained + self.n_unexplained
+
+    @property
+    def n_with_gap(self) -> int:
+        """The number of trials with a rank gap."""
+        return int(np.isfinite(self.rank_gaps).sum())
+
+    @property
+    def n_near_ties(self) -> int:
+        """The number of trials whose rank gap is below the bound."""
+        return int((self.rank_gaps < self.gap_bound).sum())
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no difference is unexplained."""
+        return not self.n_unexplained
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence."""
+        trials, tolerance = count(len(self.utterance_ids), "trial"), f"{self.tolerance:g}"
+        if not self.n_beyond_tolerance:
+            return f"The same: {trials}, none differs by more than {tolerance}."
+        near = f"a near tie (rank gap below {self.gap_bound:g})"
+        if self.agrees:
+            return (
+                f"The same but for near ties: of {trials}, {self.n_beyond_tolerance:,} differ by more than "
+                f"{tolerance}, each with {near}, where rounding decides the score."
+            )
+        different = f"Different: {self.n_unexplained:,} of {trials} differ by more than {tolerance}"
+        if not self.n_with_gap:
+            return (
+                f"{different}. Neither file has rank gaps, without which near ties and bugs look alike: score with "
+                "--diagnostics."
+            )
+        more = f"; {self.n_explained:,} more have one" if self.n_explained else ""
+        return f"{different} without {near}{more}."
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Deprecated: the attributes, and `to_dict` for all of them."""
+        warn_of_numbers("Comparison", "max_difference")
+        return self.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, as `spectra-jax compare --json` prints them."""
+        return {
+            "a": self.name_a,
+            "b": self.name_b,
+            "n": len(self.utterance_ids),
+            "n_only_a": self.n_only_a,
+            "n_only_b": self.n_only_b,
+            "tolerance": self.tolerance,
+            "gap_bound": self.gap_bound,
+            "max_difference": self.max_difference,
+            "mean_difference": self.mean_difference,
+            "bias": self.bias,
+            "quantiles": dict(self.quantiles),
+            "pearson": self.pearson,
+            "spearman": self.spearman,
+            "n_beyond_tolerance": self.n_beyond_tolerance,
+            "n_explained": self.n_explained,
+            "n_unexplained": self.n_unexplained,
+            "n_with_gap": self.n_with_gap,
+            "n_near_ties": self.n_near_ties,
+            "max_difference_without_near_ties": self.max_difference_without_near_ties,
+            **({} if self.error_rates is None else self.error_rates.to_dict()),
+            "worst": [asdict(trial) for trial in self.worst],
+            "agrees": self.agrees,
+            "verdict": self.verdict,
+        }
 
 
+# Differences of scores near the limits of float64 may be infinite, and are reported as such.
 @np.errstate(over="ignore", invalid="ignore")
 def compare(
     a: Scores,
@@ -85,13 +269,13 @@ def compare(
     """Compare two systems' scores.
 
     Args:
-      a, b: the systems; the order matters for signs alone, and for the threshold at which decisions are counted.
-      labels: of the trials; else those of either file, where all of its trials have one.
-      tolerance: the largest |difference| that rounding is taken to explain. 1e-4 is what float32 keeps to where no two
-        nodes nearly tie; scores of six decimals differ by up to 1e-6 for that alone.
-      gap_bound: below it a rank gap can close under rounding; see `spectra_jax.model.rank_gap`.
-      common: compare the trials that both have; otherwise a trial that one alone has is an error.
-      cluster: a column of the labels, such as `speaker`, whose groups the intervals draw as wholes.
+      a, b: the systems. Their order sets the signs of differences, and flips are counted at a's threshold.
+      labels: of the trials; None takes the labels of either file, where all of its trials have one.
+      tolerance: the largest |difference| that rounding explains by itself. float32 keeps to 1e-4 where no two nodes
+        nearly tie; scores of six decimals differ by up to 1e-6 for that alone.
+      gap_bound: a rank gap below it can close under rounding; see `spectra_jax.model.rank_gap`.
+      common: compare the trials that both have; otherwise a trial of one file only is an error.
+      cluster: a column of the labels, such as `speaker`, whose groups the intervals resample as a unit.
       resamples: of the bootstrap for intervals of the EERs and of their difference; 0 for none.
       seed: of the bootstrap.
 
@@ -103,77 +287,85 @@ def compare(
     for name, value in (("tolerance", tolerance), ("gap bound", gap_bound)):
         if not value >= 0:
             raise InputError(f"a {name} of {value}; it must be 0 or more")
-    rows_a, rows_b = _joined(a, b, common)
-    one, other = a.scores[rows_a], b.scores[rows_b]
-    for scores, values in ((a, one), (b, other)):
-        if bad := int(np.count_nonzero(~np.isfinite(values))):
-            raise InputError(f"{scores.name}: {count(bad, 'score')} NaN or infinite")
-    difference = one - other
-    size = np.abs(difference)
-    gaps = np.fmin(_gaps(a)[rows_a], _gaps(b)[rows_b])
-    far = size > tolerance
-    explained = far & (gaps < gap_bound)
-    unexplained = far & ~explained
-    ids = a.utterance_ids[rows_a]
-    numbers: dict[str, Any] = {
-        "a": a.name,
-        "b": b.name,
-        "n": len(ids),
-        "n_only_a": len(a) - len(ids),
-        "n_only_b": len(b) - len(ids),
-        "tolerance": tolerance,
-        "gap_bound": gap_bound,
-        "max_difference": float(size.max()),
-        "mean_difference": float(size.mean()),
-        "bias": float(difference.mean()),
-        "quantiles": {f"{quantile:g}": float(np.quantile(size, quantile)) for quantile in _QUANTILES},
-        **_correlations(one, other),
-        "n_beyond_tolerance": int(far.sum()),
-        "n_explained": int(explained.sum()),
-        "n_unexplained": int(unexplained.sum()),
-        "n_with_gap": int(np.isfinite(gaps).sum()),
-        "n_near_ties": int((gaps < gap_bound).sum()),
-    }
-    steady = ~(gaps < gap_bound)
-    numbers["max_difference_without_near_ties"] = float(size[steady].max()) if steady.any() else None
+    trials = _paired(a, b, common)
     labels = labels or _own_labels(a, b)
-    if labels is not None:
-        numbers |= _labelled(ids, one, other, labels, cluster, resamples, seed)
-    elif cluster is not None:
+    if labels is None and cluster is not None:
         raise InputError(f"intervals by {cluster} are of EERs, which need labels: give them with --labels")
-    numbers["worst"] = _worst(a, rows_a, b, rows_b, size, gaps, unexplained)
-    agrees = not unexplained.any()
-    verdict = _verdict(numbers)
-    numbers |= {"agrees": agrees, "verdict": verdict}
-    return Comparison(numbers, ids, one, other, gaps, explained, unexplained, verdict, agrees)
+    near_tie, beyond = trials.rank_gaps < gap_bound, np.abs(trials.differences) > tolerance
+    unexplained = beyond & ~near_tie
+    return Comparison(
+        **asdict(_statistics(trials, near_tie)),
+        name_a=a.name,
+        name_b=b.name,
+        utterance_ids=trials.ids,
+        scores_a=trials.scores_a,
+        scores_b=trials.scores_b,
+        differences=trials.differences,
+        rank_gaps=trials.rank_gaps,
+        explained=beyond & near_tie,
+        unexplained=unexplained,
+        tolerance=tolerance,
+        gap_bound=gap_bound,
+        n_only_a=len(a) - len(trials.ids),
+        n_only_b=len(b) - len(trials.ids),
+        error_rates=None if labels is None else _error_rates(trials, labels, Resampling(resamples, seed, cluster)),
+        worst=_worst(trials, unexplained),
+    )
 
 
-def _joined(a: Scores, b: Scores, common: bool) -> tuple[np.ndarray, np.ndarray]:
-    place = dict(zip(b.utterance_ids, range(len(b)), strict=True))
-    found = np.array([place.get(identity, -1) for identity in a.utterance_ids])
-    rows = np.flatnonzero(found >= 0)
-    if not len(rows):
-        raise InputError(no_trial_in_common(a, b))
-    if not common and (len(rows) < len(a) or len(rows) < len(b)):
-        both = set(a.utterance_ids[rows])
-        only_a, only_b = ([i for i in one.utterance_ids if i not in both] for one in (a, b))
-        raise InputError(
-            "".join(
-                f"{count(len(missing), 'trial')} of {one.name} not in {other.name}:{examples(missing)}\n"
-                for one, other, ids in ((a, b, only_a), (b, a, only_b))
-                if (missing := [_with_reason(i, other) for i in ids])
-            )
-            + (mismatch_hint(only_a, only_b) or "Compare the trials that both have with --common.")
-        )
-    return rows, found[rows]
+@dataclass(frozen=True)
+class _Trials:
+    """The trials that both systems have, in the order of a; arrays of (n,)."""
+
+    ids: np.ndarray
+    scores_a: np.ndarray
+    scores_b: np.ndarray
+    gaps_a: np.ndarray
+    gaps_b: np.ndarray
+    pools_a: np.ndarray | None
+    pools_b: np.ndarray | None
+
+    @cached_property
+    def differences(self) -> np.ndarray:
+        return self.scores_a - self.scores_b
+
+    @cached_property
+    def rank_gaps(self) -> np.ndarray:
+        return np.fmin(self.gaps_a, self.gaps_b)
+
+    def pool(self, row: int) -> str | None:
+        """The graph pool of a trial's smaller rank gap; None where its file has no such column."""
+        of_a = np.isnan(self.gaps_b[row]) or self.gaps_a[row] <= self.gaps_b[row]
+        pools = self.pools_a if of_a else self.pools_b
+        return None if pools is None else str(pools[row])
 
 
-def _with_reason(identity: str, other: Scores) -> str:
-    reason = other.skipped.get(identity)
-    return f"{identity} (skipped there: {reason})" if reason else str(identity)
+def _paired(a: Scores, b: Scores, common: bool) -> _Trials:
+    rows_a, rows_b = matching_rows(a, b)
+    if not common:
+        check_same_trials(a, b)
+    scores_a, scores_b = a.scores[rows_a], b.scores[rows_b]
+    _check_finite(a.name, scores_a)
+    _check_finite(b.name, scores_b)
+    pools_a, pools_b = a.columns.get(RANK_GAP_POOL), b.columns.get(RANK_GAP_POOL)
+    return _Trials(
+        ids=a.utterance_ids[rows_a],
+        scores_a=scores_a,
+        scores_b=scores_b,
+        gaps_a=_rank_gaps(a)[rows_a],
+        gaps_b=_rank_gaps(b)[rows_b],
+        pools_a=None if pools_a is None else pools_a[rows_a],
+        pools_b=None if pools_b is None else pools_b[rows_b],
+    )
 
 
-def _gaps(scores: Scores) -> np.ndarray:
+def _check_finite(name: str, scores: np.ndarray) -> None:
+    if bad := int(np.count_nonzero(~np.isfinite(scores))):
+        raise InputError(f"{name}: {count(bad, 'score')} NaN or infinite")
+
+
+def _rank_gaps(scores: Scores) -> np.ndarray:
+    """(n,) float64, NaN where there is none."""
     gaps = scores.rank_gaps
     if gaps is None:
         return np.full(len(scores), np.nan)
@@ -183,16 +375,21 @@ def _gaps(scores: Scores) -> np.ndarray:
     return gaps.astype(np.float64)
 
 
-def _correlations(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
+def _statistics(trials: _Trials, near_tie: np.ndarray) -> DifferenceStatistics:
     from scipy import stats
 
-    # Of a constant there is no correlation.
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return {"pearson": None, "spearman": None}
-    return {
-        "pearson": float(np.corrcoef(one, other)[0, 1]),
-        "spearman": float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1]),
-    }
+    a, b, size = trials.scores_a, trials.scores_b, np.abs(trials.differences)
+    # The correlation with a constant is undefined.
+    constant = len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0
+    return DifferenceStatistics(
+        max_difference=float(size.max()),
+        mean_difference=float(size.mean()),
+        bias=float(trials.differences.mean()),
+        quantiles={f"{quantile:g}": float(np.quantile(size, quantile)) for quantile in _QUANTILES},
+        max_difference_without_near_ties=None if near_tie.all() else float(size[~near_tie].max()),
+        pearson=None if constant else float(np.corrcoef(a, b)[0, 1]),
+        spearman=None if constant else float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]),
+    )
 
 
 def _own_labels(a: Scores, b: Scores) -> Labels | None:
@@ -202,184 +399,63 @@ def _own_labels(a: Scores, b: Scores) -> Labels | None:
     return None
 
 
-def _labelled(
-    ids: np.ndarray, one: np.ndarray, other: np.ndarray, labels: Labels, cluster: str | None, resamples: int, seed: int
-) -> dict[str, Any]:
-    known = dict(zip(labels.utterance_ids, range(len(labels.utterance_ids)), strict=True))
-    if missing := [str(identity) for identity in ids if identity not in known]:
-        hint = mismatch_hint(missing, list(labels.utterance_ids))
-        raise InputError(
-            f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}"
-            + (f"\n{hint}" if hint else "")
-        )
+def _error_rates(trials: _Trials, labels: Labels, resampling: Resampling) -> PairedErrorRates:
+    rows, cluster = label_rows(trials.ids, labels), resampling.cluster
     if cluster is not None and cluster not in labels.columns:
         raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
-    places = np.array([known[identity] for identity in ids])
-    bonafide = labels.bonafide[places]
-    require_both_classes(labels.name, bonafide)
-    # EERs as the Arena has them.
-    one, other = six_decimals(one), six_decimals(other)
-    equal = [metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (one, other)]
-    flips = (one >= equal[0].threshold) != (other >= equal[0].threshold)
-    numbers: dict[str, Any] = {
-        "n_bonafide": int(bonafide.sum()),
-        "n_spoof": int((~bonafide).sum()),
-        "eer_percent": [100 * rate.rate for rate in equal],
-        "threshold": equal[0].threshold,
-        "n_flips": int(flips.sum()),
-        "flips": [str(identity) for identity in ids[flips][:WORST]],
-        "subsets": subset_counts({name: column[places] for name, column in labels.columns.items()}),
-        "eer_difference_percent": 100 * (equal[0].rate - equal[1].rate),
-    }
-    if resamples:
-        drawn: dict[str, Any] = {"resamples": resamples, "seed": seed}
-        drawn["clusters"] = None if cluster is None else labels.columns[cluster][places]
-        each = [metrics.bootstrap(scores, bonafide, ("eer",), **drawn)["eer"] for scores in (one, other)]
-        numbers["eer_percent_interval"] = [interval_of("eer", interval)[1] for interval in each]
-        between = metrics.bootstrap_difference(one, other, bonafide, ("eer",), **drawn)["eer"]
-        numbers["eer_difference_percent_interval"] = interval_of("eer", between)[1]
-        numbers |= {"resamples": resamples, "seed": seed, "cluster": cluster}
-    return numbers
-
-
-def _worst(
-    a: Scores,
-    rows_a: np.ndarray,
-    b: Scores,
-    rows_b: np.ndarray,
-    size: np.ndarray,
-    gaps: np.ndarray,
-    unexplained: np.ndarray,
-) -> list[dict[str, Any]]:
-    """The largest differences, unexplained ones first."""
-    order = np.lexsort((-size, ~unexplained))[:WORST]
-    pools = [scores.columns.get(RANK_GAP_POOL) for scores in (a, b)]
-    worst = []
-    for place in order:
-        if size[place] == 0:
-            break
-        # The pool of the smaller gap.
-        own = [_gaps(scores)[rows[place]] for scores, rows in ((a, rows_a), (b, rows_b))]
-        nearer = 0 if np.isnan(own[1]) or own[0] <= own[1] else 1
-        column = pools[nearer]
-        worst.append(
-            {
-                "utterance_id": str(a.utterance_ids[rows_a[place]]),
-                "a": float(a.scores[rows_a[place]]),
-                "b": float(b.scores[rows_b[place]]),
-                "difference": float(a.scores[rows_a[place]] - b.scores[rows_b[place]]),
-                "smallest_rank_gap": float(gaps[place]) if np.isfinite(gaps[place]) else None,
-                "rank_gap_pool": None if column is None else str(column[(rows_a, rows_b)[nearer][place]]),
-                "unexplained": bool(unexplained[place]),
-            }
-        )
-    return worst
-
-
-def _verdict(numbers: Mapping[str, Any]) -> str:
-    trials, tolerance = count(numbers["n"], "trial"), f"{numbers['tolerance']:g}"
-    beyond, unexplained = numbers["n_beyond_tolerance"], numbers["n_unexplained"]
-    if not beyond:
-        return f"The same: {trials}, none differs by more than {tolerance}."
-    near = f"a near tie (rank gap below {numbers['gap_bound']:g})"
-    if not unexplained:
-        return (
-            f"The same but for near ties: of {trials}, {beyond:,} differ by more than {tolerance}, each with {near}, "
-            "where rounding decides the score."
-        )
-    if not numbers["n_with_gap"]:
-        return (
-            f"Different: {unexplained:,} of {trials} differ by more than {tolerance}. Neither file has rank gaps, "
-            "without which near ties and bugs look alike: score with --diagnostics."
-        )
-    return (
-        f"Different: {unexplained:,} of {trials} differ by more than {tolerance} without {near}"
-        + (f"; {numbers['n_explained']:,} more have one" if numbers["n_explained"] else "")
-        + "."
+    bonafide = labels.bonafide[rows]
+    check_both_classes(labels.name, bonafide)
+    # The EER of the Arena is of scores with six decimals.
+    a, b = six_decimals(trials.scores_a), six_decimals(trials.scores_b)
+    eer_a, eer_b = (metrics.eer(scores[bonafide], scores[~bonafide]) for scores in (a, b))
+    flips = (a >= eer_a.threshold) != (b >= eer_a.threshold)
+    clusters = None if cluster is None else labels.columns[cluster][rows]
+    return PairedErrorRates(
+        n_bonafide=int(bonafide.sum()),
+        n_spoof=int((~bonafide).sum()),
+        eer_percent=(100 * eer_a.rate, 100 * eer_b.rate),
+        eer_difference_percent=100 * (eer_a.rate - eer_b.rate),
+        threshold=eer_a.threshold,
+        flips=[str(identity) for identity in trials.ids[flips]],
+        subsets=subset_counts({name: column[rows] for name, column in labels.columns.items()}),
+        intervals=_paired_intervals(a, b, bonafide, resampling, clusters),
     )
 
 
-def hints(comparison: Comparison) -> list[str]:
-    """What a user should know about the figures: scores that look inverted."""
-    numbers = comparison.numbers
-    if "eer_percent" not in numbers:
-        opposite = numbers["spearman"] is not None and numbers["spearman"] < -0.5
-        both = f"{numbers['a']} and {numbers['b']}"
-        return [f"{both} rank the trials in opposite orders: are the scores of one inverted?"] if opposite else []
-    rates = dict(zip((numbers["a"], numbers["b"]), numbers["eer_percent"], strict=True))
-    return [hint for name, rate in rates.items() for hint in inverted(str(name), rate)]
+def _paired_intervals(
+    a: np.ndarray, b: np.ndarray, bonafide: np.ndarray, resampling: Resampling, clusters: np.ndarray | None
+) -> PairedIntervals | None:
+    if not resampling.resamples:
+        return None
+    eer_a, eer_b = (
+        bootstrap_intervals(scores, bonafide, ("eer",), resampling, clusters)["eer_percent"] for scores in (a, b)
+    )
+    difference = metrics.bootstrap_difference(
+        a,
+        b,
+        bonafide,
+        ("eer",),
+        resamples=resampling.resamples,
+        seed=resampling.seed,
+        clusters=clusters,
+        confidence=CONFIDENCE,
+    )["eer"]
+    return PairedIntervals(eer_a, eer_b, in_percent(difference), resampling)
 
 
-def write(comparison: Comparison, path: Path) -> None:
-    """Write every trial as CSV, whole or not at all: scores, difference, rank gap, and what explains it."""
-    with output_file(path) as binary:
-        file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
-        rows = csv.writer(file)
-        rows.writerow(("utterance_id", "a", "b", "difference", RANK_GAP, "verdict"))
-        columns = (comparison.utterance_ids, comparison.a, comparison.b, comparison.gaps)
-        marks = (comparison.explained, comparison.unexplained)
-        for name, a, b, gap, explained, unexplained in zip(*columns, *marks, strict=True):
-            verdict = "near tie" if explained else "unexplained" if unexplained else ""
-            known = float(gap) if np.isfinite(gap) else None
-            rows.writerow((name, float(a), float(b), float(a - b), known, verdict))
-        file.flush()
-        file.detach()
-
-
-def table(comparison: Comparison, console: Console, worst: int = WORST) -> None:
-    """Print the comparison as tables, in which the systems are A and B."""
-    numbers = comparison.numbers
-    rows = [("largest |difference|", f"{numbers['max_difference']:.3g}")]
-    if numbers["max_difference_without_near_ties"] is not None and numbers["n_near_ties"]:
-        rows.append(("  without near ties", f"{numbers['max_difference_without_near_ties']:.3g}"))
-    rows.append(("mean |difference|", f"{numbers['mean_difference']:.3g}"))
-    for quantile, value in numbers["quantiles"].items():
-        rows.append((f"  {100 * float(quantile):g} % are at most", f"{value:.3g}"))
-    rows.append(("mean difference", f"{numbers['bias']:+.3g}"))
-    correlations = {name.capitalize(): numbers[name] for name in ("pearson", "spearman")}
-    rows += [(name, "-" if value is None else f"{value:.6f}") for name, value in correlations.items()]
-    rows.append((f"beyond {numbers['tolerance']:g}", f"{numbers['n_beyond_tolerance']:,}"))
-    rows.append((f"  explained by a rank gap below {numbers['gap_bound']:g}", f"{numbers['n_explained']:,}"))
-    rows.append(("  unexplained", f"{numbers['n_unexplained']:,}"))
-    if "eer_percent" in numbers:
-        for index, name in enumerate("AB"):
-            interval = numbers.get("eer_percent_interval")
-            rows.append((f"EER of {name}", _eer(numbers["eer_percent"][index], interval and interval[index])))
-        between = numbers.get("eer_difference_percent_interval")
-        rows.append(("EER of A minus EER of B, paired", _eer(numbers["eer_difference_percent"], between)))
-        rows.append((f"decisions that flip at {number(numbers['threshold'], 6)}", f"{numbers['n_flips']:,}"))
-    for name in ("a", "b"):
-        console.print(Text(f"{name.upper()}: {printable(numbers[name])}", overflow="fold"), highlight=False)
-    columns = [Column("", "text"), Column("", "number")]
-    print_table(console, columns, rows, title=f"A minus B, {count(numbers['n'], 'trial')}", header=False)
-    if trials := numbers["worst"][:worst]:
-        _worst_table(trials, console)
-    console.print(Text(printable(comparison.verdict)), highlight=False)
-
-
-def _worst_table(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
-    columns = [
-        Column("id", "text"),
-        *(Column(name, "number", optional=2) for name in ("A", "B")),
-        Column("difference", "number"),
-        Column("rank gap", "number", optional=3),
-        Column("pool", "text", optional=1),
-        Column(""),
-    ]
-    rows = [
-        (
-            *(row["utterance_id"], number(row["a"], 6), number(row["b"], 6), f"{row['difference']:+.2g}"),
-            "-" if row["smallest_rank_gap"] is None else f"{row['smallest_rank_gap']:.2g}",
-            row["rank_gap_pool"] or "",
-            "unexplained" if row["unexplained"] else "",
+def _worst(trials: _Trials, unexplained: np.ndarray) -> list[TrialDifference]:
+    """The largest differences above 0, unexplained ones first."""
+    size, gaps = np.abs(trials.differences), trials.rank_gaps
+    rows = [int(row) for row in np.lexsort((-size, ~unexplained))[:WORST] if size[row] > 0]
+    return [
+        TrialDifference(
+            utterance_id=str(trials.ids[row]),
+            a=float(trials.scores_a[row]),
+            b=float(trials.scores_b[row]),
+            difference=float(trials.differences[row]),
+            smallest_rank_gap=float(gaps[row]) if np.isfinite(gaps[row]) else None,
+            rank_gap_pool=trials.pool(row),
+            unexplained=bool(unexplained[row]),
         )
-        for row in trials
+        for row in rows
     ]
-    kept = [index for index in range(len(columns)) if index < 4 or any(row[index] not in ("", "-") for row in rows)]
-    shown = [[row[index] for index in kept] for row in rows]
-    title = "The largest differences, unexplained ones first"
-    print_table(console, [columns[index] for index in kept], shown, title=title)
-
-
-def _eer(value: float, interval: Sequence[float] | None) -> str:
-    return f"{value:.3f} %" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

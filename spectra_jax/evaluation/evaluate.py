@@ -1,62 +1,198 @@
-"""How good a system's scores are: joined with labels, every figure with its interval.
+"""Evaluate a system's scores: error rates and costs, overall and by group, with bootstrap intervals.
 
     evaluation = evaluate(read_scores("scores.txt"), read_labels("labels.parquet"))
-    evaluation.numbers["eer_percent"]
+    evaluation.eer_percent, evaluation.intervals["eer_percent"]
 
-The EER is the Speech Anti-Spoofing Arena's, computed from scores rounded to six decimals as its score files have them;
-`exact=True` takes them as they are.
+The EER is the Speech Anti-Spoofing Arena's, of scores rounded to six decimals as in its score files; `exact=True` does
+not round them.
 """
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from spectra_jax.data.conventions import NOTHING
 from spectra_jax.data.labels import Labels, labels_of, subset_counts
 from spectra_jax.data.score_files import Scores
-from spectra_jax.data.tables import stem
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, MetricError
 from spectra_jax.evaluation import metrics
-from spectra_jax.evaluation.metrics import ASVSPOOF5, Costs, Interval
-from spectra_jax.messages import count, examples, printable
-from spectra_jax.reporting.console import Column, number, print_table
+from spectra_jax.evaluation.matching import check_all_labelled, matching_rows
+from spectra_jax.evaluation.metrics import ASVSPOOF5, STATISTICS, Costs, Interval
+from spectra_jax.messages import count
 
-# Rates that people read in percent, and their names there.
+CONFIDENCE = 0.95
+"""Of the intervals, here and in `spectra_jax.evaluation.compare`."""
+
+# Rates that are stated in percent, by the name of the metric.
 _PERCENT = {"eer": "eer_percent", "rocch_eer": "rocch_eer_percent"}
-# What a group of one class is evaluated against.
-_ALL_BONAFIDE, _ALL_SPOOF = "all bona fide", "all spoof"
-STATISTICS = ("eer", "rocch_eer", "auc", "min_dcf", "act_dcf", "cllr", "min_cllr")
+
+Opponents = Literal["its own", "all bona fide", "all spoof"]
+"""The trials of the other class that a group's EER is computed against."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A system's labelled trials and the figures they give.
+class Resampling:
+    """How bootstrap intervals are drawn.
 
     Attributes:
-      name: of the system.
-      utterance_ids: (n,) strings.
-      scores: (n,) float64, rounded to six decimals unless asked otherwise.
-      bonafide: (n,) bool.
-      columns: (n,) arrays by name: those of the labels, and of the score file where the labels have none of that name.
-      numbers: plain values for JSON: `eer_percent` with `eer_percent_interval` [low, high], `threshold`, ...
+      resamples: their number; 0 for no intervals.
+      seed: of the random numbers.
+      cluster: the column whose groups are resampled as a unit, such as `speaker`; None resamples trials.
     """
 
+    resamples: int
+    seed: int
+    cluster: str | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The metrics of one system; see `spectra_jax.evaluation.metrics` for each.
+
+    Attributes:
+      threshold, rocch_threshold: the scores at which the EERs are reached.
+      cllr, min_cllr: in bits.
+    """
+
+    eer_percent: float
+    threshold: float
+    rocch_eer_percent: float
+    rocch_threshold: float
+    auc: float
+    min_dcf: float
+    act_dcf: float
+    cllr: float
+    min_cllr: float
+
+
+@dataclass(frozen=True)
+class ThresholdRates:
+    """Both error rates, as fractions, where scores at or above `threshold` are accepted as bona fide."""
+
+    threshold: float
+    false_acceptance: float
+    false_rejection: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trials that share a value of a column.
+
+    Attributes:
+      n_bonafide, n_spoof: numbers of its trials.
+      against: the trials of the other class that its EER is computed with: a group of both classes has its own.
+      eer_percent: of the group.
+      interval: of `eer_percent`, in percent; None without resamples.
+      error_rate_at_threshold: the share of its trials that the threshold of the overall EER decides wrongly.
+    """
+
+    n_bonafide: int
+    n_spoof: int
+    against: Opponents
+    eer_percent: float
+    interval: Interval | None
+    error_rate_at_threshold: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        interval = {} if self.interval is None else {"eer_percent_interval": [self.interval.low, self.interval.high]}
+        return {
+            "n_bonafide": self.n_bonafide,
+            "n_spoof": self.n_spoof,
+            "against": self.against,
+            "eer_percent": self.eer_percent,
+            **interval,
+            "error_rate_at_threshold": self.error_rate_at_threshold,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation(Figures):
+    """A system's labelled trials and their metrics.
+
+    Attributes:
+      intervals: 95 % intervals by the name of the attribute, such as `eer_percent`; empty without resamples.
+      name: of the system.
+      labels_name: of the labels.
+      utterance_ids: (n,) strings.
+      scores: (n,) float64, rounded to six decimals unless `exact`.
+      bonafide: (n,) bool.
+      columns: (n,) arrays by name: those of the labels, and of the score file where the labels have none of that name.
+      exact: whether scores are as read, not rounded.
+      n_skipped: trials that the score file lists without a score.
+      costs: those of `min_dcf` and `act_dcf`.
+      resampling: of the intervals.
+      thresholds: error rates at the thresholds asked for.
+      groups: by column and value.
+    """
+
+    intervals: Mapping[str, Interval]
     name: str
+    labels_name: str
     utterance_ids: np.ndarray
     scores: np.ndarray
     bonafide: np.ndarray
     columns: Mapping[str, np.ndarray]
-    numbers: Mapping[str, Any]
+    exact: bool
+    n_skipped: int
+    costs: Costs
+    resampling: Resampling
+    thresholds: Sequence[ThresholdRates]
+    groups: Mapping[str, Mapping[str, Group]]
+
+    @property
+    def n_bonafide(self) -> int:
+        return int(self.bonafide.sum())
+
+    @property
+    def n_spoof(self) -> int:
+        return len(self.bonafide) - self.n_bonafide
+
+    @property
+    def subsets(self) -> dict[str, int]:
+        """The number of trials of each subset, by the column `subset`; empty without it."""
+        return subset_counts(self.columns)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Deprecated: the attributes, and `to_dict` for all of them."""
+        warn_of_numbers("Evaluation", "eer_percent")
+        return self.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, as `spectra-jax evaluate --json` prints them."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in Figures.__dataclass_fields__}
+        values |= {f"{name}_interval": [interval.low, interval.high] for name, interval in self.intervals.items()}
+        values |= {
+            "scores": self.name,
+            "labels": self.labels_name,
+            "rounded_to_six_decimals": not self.exact,
+            "n_bonafide": self.n_bonafide,
+            "n_spoof": self.n_spoof,
+            "n_skipped": self.n_skipped,
+            "costs": asdict(self.costs),
+            "resamples": self.resampling.resamples,
+            "seed": self.resampling.seed,
+            "confidence": CONFIDENCE,
+            "cluster": self.resampling.cluster,
+            "subsets": self.subsets,
+        }
+        if self.thresholds:
+            values["thresholds"] = [asdict(rates) for rates in self.thresholds]
+        if self.groups:
+            values["groups"] = {
+                column: {name: group.to_dict() for name, group in groups.items()}
+                for column, groups in self.groups.items()
+            }
+        return values
 
 
-# Figures of scores near the limits of float64 may be infinite or NaN, and are given as such.
+# Metrics of scores near the limits of float64 may be infinite or NaN, and are reported as such.
 @np.errstate(over="ignore", invalid="ignore")
 def evaluate(
     scores: Scores,
@@ -75,295 +211,173 @@ def evaluate(
 
     Args:
       scores: of the system.
-      labels: of its trials; the score file's own column `label` otherwise.
-      exact: take scores as they are, not rounded to six decimals.
-      common: evaluate the trials that have both a score and a label; otherwise a trial with one alone is an error.
-        A skipped trial is none.
+      labels: of its trials; None takes the score file's own column `label`.
+      exact: do not round scores to six decimals.
+      common: leave out trials that have only a score or only a label; otherwise they are an error, unless skipped.
       by: columns to evaluate group by group: a group of one class against all trials of the other.
-      cluster: a column, such as `speaker`, whose groups the intervals draw as wholes.
+      cluster: a column, such as `speaker`, whose groups the intervals resample as a unit.
       resamples: of the bootstrap; 0 for no intervals.
       seed: of the bootstrap.
       costs: of the detection cost functions.
-      thresholds: give error rates where scores at or above each are taken for bona fide.
+      thresholds: also compute both error rates at each, scores at or above it being accepted as bona fide.
 
     Raises:
-      InputError: ids that do not match, an unknown column: with counts and examples.
+      InputError: ids that do not match, with counts and examples; an unknown column.
       MetricError: no bona fide or no spoofed trial.
     """
     labels = labels_of(scores) if labels is None else labels
-    rows, places = _joined(scores, labels, common)
-    values = scores.scores[rows] if exact else six_decimals(scores.scores[rows])
-    bonafide = labels.bonafide[places]
-    require_both_classes(labels.name, bonafide)
-    columns = {name: column[rows] for name, column in scores.columns.items()}
-    columns |= {name: column[places] for name, column in labels.columns.items()}
-    for name in (*by, *([cluster] if cluster else ())):
-        if name not in columns:
-            raise InputError(f"no column {name!r} in {scores.name} or {labels.name}: {', '.join(columns) or 'none'}")
-    drawn = {
-        "resamples": resamples,
-        "seed": seed,
-        "clusters": None if cluster is None else columns[cluster],
-    }
-    numbers = _figures(values, bonafide, costs, drawn)
-    numbers |= {
-        "scores": scores.name,
-        "labels": labels.name,
-        "rounded_to_six_decimals": not exact,
-        "n_bonafide": int(bonafide.sum()),
-        "n_spoof": int((~bonafide).sum()),
-        "n_skipped": len(scores.skipped),
-        "costs": {"spoof_prior": costs.spoof_prior, "miss": costs.miss, "false_alarm": costs.false_alarm},
-        "resamples": resamples,
-        "seed": seed,
-        "confidence": 0.95,
-        "cluster": cluster,
-        "subsets": subset_counts(columns),
-    }
-    if thresholds:
-        rates = metrics.error_rates(values[bonafide], values[~bonafide], np.asarray(thresholds, np.float64))
-        numbers["thresholds"] = [
-            {"threshold": float(at), "false_acceptance": float(far), "false_rejection": float(frr)}
-            for at, far, frr in zip(rates.thresholds, rates.false_acceptance, rates.false_rejection, strict=True)
-        ]
-    if by:
-        at = numbers["threshold"]
-        numbers["groups"] = {name: _groups(values, bonafide, columns[name], drawn, at) for name in by}
-    return Evaluation(scores.name, scores.utterance_ids[rows], values, bonafide, columns, numbers)
+    if not common:
+        check_all_labelled(scores, labels)
+    score_rows, label_rows = matching_rows(scores, labels)
+    values = scores.scores[score_rows] if exact else six_decimals(scores.scores[score_rows])
+    bonafide = labels.bonafide[label_rows]
+    check_both_classes(labels.name, bonafide)
+    columns = {name: column[score_rows] for name, column in scores.columns.items()}
+    columns |= {name: column[label_rows] for name, column in labels.columns.items()}
+    _check_columns([*by, *([cluster] if cluster else [])], columns, f"{scores.name} or {labels.name}")
+    resampling = Resampling(resamples, seed, cluster)
+    clusters = None if cluster is None else columns[cluster]
+    figures = _figures(values, bonafide, costs)
+    return Evaluation(
+        **asdict(figures),
+        intervals=bootstrap_intervals(values, bonafide, tuple(STATISTICS), resampling, clusters, costs),
+        name=scores.name,
+        labels_name=labels.name,
+        utterance_ids=scores.utterance_ids[score_rows],
+        scores=values,
+        bonafide=bonafide,
+        columns=columns,
+        exact=exact,
+        n_skipped=len(scores.skipped),
+        costs=costs,
+        resampling=resampling,
+        thresholds=_rates_at(thresholds, values, bonafide),
+        groups={name: _groups(values, bonafide, columns[name], figures.threshold, resampling, clusters) for name in by},
+    )
+
+
+def _check_columns(names: Sequence[str], columns: Mapping[str, np.ndarray], files: str) -> None:
+    if unknown := [name for name in names if name not in columns]:
+        raise InputError(f"no column {unknown[0]!r} in {files}: {', '.join(columns) or 'none'}")
 
 
 def six_decimals(scores: np.ndarray) -> np.ndarray:
-    """Scores as the Arena's score file holds them. Through text, since multiplying rounds some of them otherwise."""
+    """Scores as in the Arena's score files. Through text, since rounding by multiplication gives others at times."""
     return np.array([f"{score:.6f}" for score in scores]).astype(np.float64)
 
 
-def _joined(scores: Scores, labels: Labels, common: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the scores and of the labels that belong together, in the scores' order."""
-    place = dict(zip(labels.utterance_ids, range(len(labels.utterance_ids)), strict=True))
-    found = np.array([place.get(identity, -1) for identity in scores.utterance_ids])
-    rows = np.flatnonzero(found >= 0)
-    if not common:
-        known = {*scores.utterance_ids, *scores.skipped}
-        without_label = [str(scores.utterance_ids[row]) for row in np.flatnonzero(found < 0)]
-        without_score = [str(identity) for identity in labels.utterance_ids if identity not in known]
-        if without_label or without_score:
-            raise InputError(
-                _unmatched(scores.name, without_label, labels.name, "label")
-                + _unmatched(labels.name, without_score, scores.name, "score")
-                + (
-                    mismatch_hint([*without_label], [*without_score])
-                    or "Give the files that belong together, or take the trials that both have with --common."
-                )
-            )
-    if not len(rows):
-        raise InputError(no_trial_in_common(scores, labels))
-    return rows, found[rows]
+def check_both_classes(name: str, bonafide: np.ndarray) -> None:
+    """Check that there are trials of both classes.
 
-
-def no_trial_in_common(one: Scores, other: Scores | Labels) -> str:
-    """The message about two files none of whose ids are the same."""
-    if not len(one.utterance_ids) or not len(other.utterance_ids):
-        empty = one if not len(one.utterance_ids) else other
-        return f"{empty.name} has no trials left, so it has none in common with {(other if empty is one else one).name}"
-    first, second = str(one.utterance_ids[0]), str(other.utterance_ids[0])
-    hint = mismatch_hint(list(one.utterance_ids), list(other.utterance_ids))
-    return f"{one.name} and {other.name} have no trial in common: {first!r} in one, {second!r} in the other" + (
-        f"\n{hint}" if hint else ""
-    )
-
-
-def require_both_classes(name: str, bonafide: np.ndarray) -> None:
-    """See that there are trials of both classes.
+    Args:
+      name: of the labels, for the message.
+      bonafide: (n,) bool.
 
     Raises:
-      MetricError: there are not; `name` is what the message calls the labels.
+      MetricError: all trials are of one class.
     """
     if bonafide.all() or not bonafide.any():
         only, other = ("bona fide", "spoofed") if bonafide.all() else ("spoofed", "bona fide")
-        raise metrics.MetricError(
-            f"{name}: {count(len(bonafide), 'trial')}, all {only}; error rates need {other} trials too"
-        )
+        raise MetricError(f"{name}: {count(len(bonafide), 'trial')}, all {only}; error rates need {other} trials too")
 
 
-def mismatch_hint(one: Sequence[str], other: Sequence[str]) -> str:
-    """What to do about ids that differ by folder or extension only; empty where most differ by more."""
-    stems = {stem(identity): str(identity) for identity in other}
-    pairs = [(str(identity), stems[stem(identity)]) for identity in one if stem(identity) in stems]
-    if 2 * len(pairs) <= max(1, min(len(one), len(other))):
-        return ""
-    folders = any(re.split(r"[\\/]", a)[:-1] != re.split(r"[\\/]", b)[:-1] for a, b in pairs)
-    ends = sorted(
-        {_extension(identity) for pair in pairs if _extension(pair[0]) != _extension(pair[1]) for identity in pair}
-        - {""}
+def bootstrap_intervals(
+    scores: np.ndarray,
+    bonafide: np.ndarray,
+    statistics: Sequence[str],
+    resampling: Resampling,
+    clusters: np.ndarray | None,
+    costs: Costs = ASVSPOOF5,
+) -> dict[str, Interval]:
+    """Intervals by the name of the attribute, rates in percent; empty without resamples."""
+    if not resampling.resamples:
+        return {}
+    found = metrics.bootstrap(
+        scores,
+        bonafide,
+        statistics,
+        resamples=resampling.resamples,
+        seed=resampling.seed,
+        clusters=clusters,
+        confidence=CONFIDENCE,
+        costs=costs,
     )
-    parts = ["the folder"] * folders + [f"the extension {', '.join(ends)}"] * bool(ends)
-    return (
-        f"{count(len(pairs), 'trial')} would match: their ids differ by {' and '.join(parts)} only. "
-        "--match stem compares ids without folder and extension."
-    )
-
-
-def _extension(identity: str) -> str:
-    name = re.split(r"[\\/]", identity)[-1]
-    return name.removeprefix(stem(identity))
-
-
-def hints(evaluation: Evaluation) -> list[str]:
-    """What a user should know about the figures: scores that look inverted."""
-    return inverted(evaluation.name, evaluation.numbers["eer_percent"])
-
-
-def inverted(name: str, eer_percent: float) -> list[str]:
-    """The hint that scores look inverted, where their EER is above 50 %."""
-    if eer_percent <= 50:
-        return []
-    return [
-        f"{printable(name)}: an EER of {eer_percent:.3f} %, above 50 %: these scores look inverted. Here higher = more "
-        "bona fide; negate the scores if theirs is the opposite."
-    ]
-
-
-def _unmatched(one: str, ids: Sequence[str], other: str, what: str) -> str:
-    return f"{count(len(ids), 'trial')} of {one} without a {what} in {other}:{examples(ids)}\n" if ids else ""
-
-
-def _figures(scores: np.ndarray, bonafide: np.ndarray, costs: Costs, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    people, machines = scores[bonafide], scores[~bonafide]
-    equal, hull = metrics.eer(people, machines), metrics.rocch_eer(people, machines)
-    numbers: dict[str, Any] = {
-        "eer_percent": 100 * equal.rate,
-        "threshold": equal.threshold,
-        "rocch_eer_percent": 100 * hull.rate,
-        "rocch_threshold": hull.threshold,
-        "auc": metrics.auc(people, machines),
-        "min_dcf": metrics.min_dcf(people, machines, costs),
-        "act_dcf": metrics.act_dcf(people, machines, costs),
-        "cllr": metrics.cllr(people, machines),
-        "min_cllr": metrics.min_cllr(people, machines),
+    return {
+        _PERCENT.get(name, name): in_percent(interval) if name in _PERCENT else interval
+        for name, interval in found.items()
     }
-    if drawn["resamples"]:
-        found = metrics.bootstrap(scores, bonafide, STATISTICS, costs=costs, **drawn)
-        numbers |= dict(interval_of(name, interval) for name, interval in found.items())
-    return numbers
 
 
-def interval_of(name: str, interval: Interval) -> tuple[str, list[float]]:
-    """The JSON's name and value of a statistic's interval."""
-    scale = 100 if name in _PERCENT else 1
-    return f"{_PERCENT.get(name, name)}_interval", [scale * interval.low, scale * interval.high]
+def in_percent(interval: Interval) -> Interval:
+    return Interval(100 * interval.low, 100 * interval.high)
+
+
+def warn_of_numbers(name: str, attribute: str) -> None:
+    """Warn the caller of a `numbers` property that it is deprecated; `attribute` is an example of what replaces it."""
+    warnings.warn(
+        f"{name}.numbers is deprecated and goes with the next release: read an attribute, such as {name}.{attribute}, "
+        f"or {name}.to_dict()",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
+def _figures(scores: np.ndarray, bonafide: np.ndarray, costs: Costs) -> Figures:
+    classes = scores[bonafide], scores[~bonafide]
+    equal, hull = metrics.eer(*classes), metrics.rocch_eer(*classes)
+    return Figures(
+        eer_percent=100 * equal.rate,
+        threshold=equal.threshold,
+        rocch_eer_percent=100 * hull.rate,
+        rocch_threshold=hull.threshold,
+        auc=metrics.auc(*classes),
+        min_dcf=metrics.min_dcf(*classes, costs),
+        act_dcf=metrics.act_dcf(*classes, costs),
+        cllr=metrics.cllr(*classes),
+        min_cllr=metrics.min_cllr(*classes),
+    )
+
+
+def _rates_at(thresholds: Sequence[float], scores: np.ndarray, bonafide: np.ndarray) -> list[ThresholdRates]:
+    if not thresholds:
+        return []
+    rates = metrics.error_rates(scores[bonafide], scores[~bonafide], np.asarray(thresholds, np.float64))
+    rows = zip(rates.thresholds, rates.false_acceptance, rates.false_rejection, strict=True)
+    return [ThresholdRates(*map(float, row)) for row in rows]
 
 
 def _groups(
-    scores: np.ndarray, bonafide: np.ndarray, column: np.ndarray, drawn: Mapping[str, Any], threshold: float
-) -> dict[str, dict[str, Any]]:
-    groups: dict[str, dict[str, Any]] = {}
-    names = np.array([str(value) for value in column], object)
-    for name in sorted(set(names) - NOTHING - {"nan"}):
-        members = names == name
-        classes = {bool(value) for value in np.unique(bonafide[members])}
-        # A group of one class, such as an attack, is told apart from everything of the other.
-        taken = members if len(classes) == 2 else members | (bonafide != classes.copy().pop())
-        people, machines = scores[taken & bonafide], scores[taken & ~bonafide]
-        row: dict[str, Any] = {
-            "n_bonafide": int((members & bonafide).sum()),
-            "n_spoof": int((members & ~bonafide).sum()),
-            "against": {2: "its own", 1: _ALL_BONAFIDE if False in classes else _ALL_SPOOF}[len(classes)],
-        }
-        if len(people) and len(machines):
-            row["eer_percent"] = 100 * metrics.eer(people, machines).rate
-            if drawn["resamples"]:
-                clusters = drawn["clusters"]
-                within = {**drawn, "clusters": None if clusters is None else clusters[taken]}
-                found = metrics.bootstrap(scores[taken], bonafide[taken], ("eer",), **within)
-                row |= dict(interval_of(statistic, interval) for statistic, interval in found.items())
-        wrong = (scores[members] >= threshold) != bonafide[members]
-        row["error_rate_at_threshold"] = float(wrong.mean())
-        groups[name] = row
+    scores: np.ndarray,
+    bonafide: np.ndarray,
+    column: np.ndarray,
+    threshold: float,
+    resampling: Resampling,
+    clusters: np.ndarray | None,
+) -> dict[str, Group]:
+    """The groups of a column by value, those of trials without a value left out."""
+    values = np.array([str(value) for value in column], object)
+    groups = {}
+    for value in sorted(set(values) - NOTHING - {"nan"}):
+        members = values == value
+        against = _opponents(bonafide[members])
+        # A group of one class, such as an attack, is evaluated with all trials of the other class.
+        taken = members if against == "its own" else members | (bonafide == (against == "all bona fide"))
+        within = None if clusters is None else clusters[taken]
+        groups[value] = Group(
+            n_bonafide=int((members & bonafide).sum()),
+            n_spoof=int((members & ~bonafide).sum()),
+            against=against,
+            eer_percent=100 * metrics.eer(scores[taken & bonafide], scores[taken & ~bonafide]).rate,
+            interval=bootstrap_intervals(scores[taken], bonafide[taken], ("eer",), resampling, within).get(
+                "eer_percent"
+            ),
+            error_rate_at_threshold=float(((scores[members] >= threshold) != bonafide[members]).mean()),
+        )
     return groups
 
 
-_SHOWN = {
-    "eer_percent": ("EER", "%"),
-    "rocch_eer_percent": ("EER of the ROC's convex hull", "%"),
-    "auc": ("AUC", ""),
-    "min_dcf": ("minDCF", ""),
-    "act_dcf": ("actDCF, scores as log-likelihood ratios", ""),
-    "cllr": ("Cllr, scores as log-likelihood ratios", "bits"),
-    "min_cllr": ("minCllr", "bits"),
-}
-
-
-def table(evaluation: Evaluation, console: Console) -> None:
-    """Print the figures as tables."""
-    numbers = evaluation.numbers
-    interval = numbers["resamples"] > 0
-    columns = [Column("", "text"), Column(str(numbers["scores"]), "number")]
-    rows = []
-    for name, (shown, unit) in _SHOWN.items():
-        rows.append([shown, _value(numbers[name], unit), _range(numbers.get(f"{name}_interval"), unit)])
-        if name == "eer_percent":
-            rows.append(["threshold of the EER", number(numbers["threshold"], 6), ""])
-    if interval:
-        columns.append(Column("95 % interval", "number"))
-    else:
-        rows = [row[:2] for row in rows]
-    title = f"{numbers['n_bonafide']:,} bona fide and {numbers['n_spoof']:,} spoofed trials"
-    print_table(console, columns, rows, title=title)
-    for row in numbers.get("thresholds", ()):
-        console.print(
-            f"At the threshold {row['threshold']:g}, {100 * row['false_acceptance']:.3f} % of the spoofed trials are "
-            f"accepted as bona fide, and {100 * row['false_rejection']:.3f} % of the bona fide trials are rejected.",
-            highlight=False,
-        )
-    for column, groups in numbers.get("groups", {}).items():
-        _group_table(column, groups, interval, console)
-    costs, notes = numbers["costs"], []
-    notes.append(
-        f"DCF: prior of a spoof {costs['spoof_prior']:g}, cost of a miss {costs['miss']:g}, of a false alarm "
-        f"{costs['false_alarm']:g}."
-    )
-    if interval:
-        drawn = f"whole groups by {printable(numbers['cluster'])}" if numbers["cluster"] else "trials"
-        notes.append(f"Intervals: {numbers['resamples']:,} resamples of {drawn}, seed {numbers['seed']}.")
-    if numbers["rounded_to_six_decimals"]:
-        notes.append("Scores are rounded to six decimals, as in the Arena's files.")
-    if numbers["n_skipped"]:
-        notes.append(f"{count(numbers['n_skipped'], 'trial')} without a score left out.")
-    # As Text: a column's name is no markup.
-    console.print(Text(" ".join(notes)), highlight=False)
-
-
-def _group_table(column: str, groups: Mapping[str, Mapping[str, Any]], interval: bool, console: Console) -> None:
-    against = {row["against"] for row in groups.values()}
-    # In the title where it is the same for all, such as for attacks.
-    title = f"by {column}"
-    if against in ({_ALL_BONAFIDE}, {_ALL_SPOOF}):
-        title += f", each against {next(iter(against))}"
-    columns = [
-        Column(column, "text"),
-        Column("bona fide", "number", optional=2),
-        Column("spoof", "number", optional=2),
-        *([Column("against", "word", optional=1)] if len(against) > 1 else []),
-        Column("EER", "number"),
-        *([Column("95 % interval", "number")] if interval else []),
-        Column("wrong at the threshold", "number", optional=3),
-    ]
-    rows = []
-    for name, row in groups.items():
-        cells = [name, f"{row['n_bonafide']:,}", f"{row['n_spoof']:,}"]
-        cells += [row["against"]] if len(against) > 1 else []
-        cells.append(_value(row["eer_percent"], "%") if "eer_percent" in row else "-")
-        cells += [_range(row.get("eer_percent_interval"), "%")] if interval else []
-        rows.append([*cells, _value(100 * row["error_rate_at_threshold"], "%")])
-    print_table(console, columns, rows, title=title)
-
-
-def _value(value: float, unit: str) -> str:
-    return f"{value:.3f} {unit}" if unit == "%" else f"{number(value, 4)} {unit}".rstrip()
-
-
-def _range(bounds: Sequence[float] | None, unit: str) -> str:
-    if bounds is None:
-        return "-"
-    digits = 3 if unit == "%" else 4
-    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
+def _opponents(bonafide: np.ndarray) -> Opponents:
+    """The trials to evaluate a group with whose own classes are `bonafide`."""
+    if bonafide.any() and not bonafide.all():
+        return "its own"
+    return "all spoof" if bonafide.all() else "all bona fide"

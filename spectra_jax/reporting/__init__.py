@@ -1,13 +1,19 @@
-"""One HTML page of everything that a score file says, with nothing to fetch: for a colleague, a phone, or paper.
+"""Results for readers: tables on a terminal, a page that fetches nothing, and figures for papers.
 
     write_report([Path("scores.csv")], Path("report.html"), labels=read_labels("labels.parquet"))
 
-    systems.py   score files with their labels, evaluated
-    curves.py    numbers to draw: error rates with bands, histograms, reliability
-    charts.py    those as Vega-Lite charts, each with a sentence and a table for who cannot see it
-    clips.py     the trials worth hearing, their sound and spectrogram
-    page.py      all of it on one page
-    papers.py    DET and ROC curves as figures (matplotlib)
+    console.py             tables that fit a terminal
+    evaluation_table.py    an evaluation as such tables
+    comparison_table.py    a comparison as such tables, and as CSV
+    hints.py               hints about scores that look inverted
+    page.py                the page: reads, evaluates, compares, writes
+    systems.py             score files with their labels, evaluated
+    sections.py            the sections of the page
+    review.py, clips.py    the trials to review, and their audio
+    curves.py              the numbers that charts draw
+    charts/                charts in Vega-Lite, each with a caption and a table
+    rendering.py           the template, filled
+    papers.py              DET and ROC curves as figures
 
-Needs the extra `report`.
+The page and the figures need the extra `report`.
 """

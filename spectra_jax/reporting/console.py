@@ -1,4 +1,4 @@
-"""Tables on a terminal: as narrow as it is, and nothing in them cut off."""
+"""Tables that fit the width of a terminal without truncating a cell, and a console that escapes control characters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.text import Text
 
 from spectra_jax.messages import printable
 
-# A text column gets at least the first width while optional columns are there, and at least the second in any case.
+# A text column gets at least the first width while optional columns are shown, and at least the second in any case.
 _COMFORTABLE, _LEAST_TEXT = 16, 8
-# Words of a header over numbers stay whole up to this width; longer ones, such as a file's name, are folded.
+# Words of a header over numbers are kept in one piece up to this width; longer ones, such as file names, are folded.
 _HEADER_WORD = 12
 
 
@@ -25,9 +25,10 @@ class Column:
 
     Attributes:
       name: its header.
-      kind: `number` is on the right and in one line; `word` is on the left and in one line; `text` is on the left and
+      kind: `number` is right-aligned and not folded; `word` is left-aligned and not folded; `text` is left-aligned and
         folded where the terminal is narrow.
-      optional: may be left out where the terminal is too narrow for all columns: 1 before 2; 0 is never left out.
+      optional: 0 for a column that is always shown; columns of 1, then those of 2 and more, are left out where the
+        terminal is too narrow for all.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Column:
 
 
 def number(value: float, digits: int) -> str:
-    """A number to so many decimals; in scientific notation where that would fill a line."""
+    """A number with `digits` decimals; from 1e12 on, in scientific notation."""
     return f"{value:.{digits}f}" if abs(value) < 1e12 else f"{value:.{digits}e}"
 
 
@@ -48,17 +49,17 @@ def print_table(
     title: str = "",
     header: bool = True,
 ) -> None:
-    """Print a table in which every id, name and number is whole.
+    """Print a table in which no id, name or number is truncated.
 
-    On a narrow terminal text is folded, then optional columns are left out, and a line says which. What is too narrow
-    even so gets lines longer than it is, which terminals wrap.
+    On a narrow terminal text is folded, then optional columns are left out and named below the table. Where that does
+    not suffice, lines are longer than the terminal is wide, and it wraps them.
 
     Args:
-      console: where to print; its width counts.
+      console: to print on; its width is that of the terminal.
       columns: of the table.
-      rows: a cell for each column; control characters in them are escaped.
+      rows: of one cell for each column; control characters in them are escaped.
       title: a line above the table.
-      header: whether the columns' names are shown.
+      header: whether to show the columns' names.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     names = [printable(column.name) if header else "" for column in columns]
@@ -73,11 +74,11 @@ def print_table(
     least = [_least(columns[index], names[index], contents[index], _LEAST_TEXT) for index in shown]
     longest = [max(map(cell_len, [names[index], *contents[index]])) for index in shown]
     widths = _widths(least, longest, console.width)
-    # Its own width, since rich would shrink the columns to the console's where their least widths do not fit.
+    # An explicit width, since rich would shrink columns to the console's width and truncate their cells.
     grid = Table(show_header=header, width=sum(widths) + 3 * len(widths) + 1)
     for index, width in zip(shown, widths, strict=True):
         grid.add_column(
-            # As Text: brackets in a file name are no markup.
+            # As Text: brackets in a file name are not markup.
             Text(names[index], overflow="fold"),
             justify="right" if columns[index].kind == "number" else "left",
             overflow="fold",
@@ -98,17 +99,17 @@ def _fits(widths: Sequence[int], width: int) -> bool:
 
 
 def _least(column: Column, name: str, cells: Sequence[str], text: int) -> int:
-    """The width below which a column is not shown; `text` is that of a text column."""
+    """The least width of a column; `text` is that of a text column."""
     longest = max(map(cell_len, cells), default=0)
     word = max(map(cell_len, name.split()), default=0)
     if column.kind == "text":
         return max(1, min(max(longest, word), text))
-    # A header's words may go below one another; numbers and label words stay whole.
+    # A header's words may be on lines of their own; numbers and label words are not folded.
     return max(1, longest, min(word, _HEADER_WORD))
 
 
 def _widths(least: Sequence[int], longest: Sequence[int], width: int) -> list[int]:
-    """Widths of columns: what is left of a terminal's width goes to those that need most lines."""
+    """Widths of columns: the width that is left goes to the columns that need most lines."""
     if _fits(longest, width):
         return [max(1, one) for one in longest]
     widths = list(least)
@@ -119,7 +120,7 @@ def _widths(least: Sequence[int], longest: Sequence[int], width: int) -> list[in
 
 
 class SafeConsole(Console):
-    """A rich console that escapes what `printable` does, line feeds and tabs apart, in all that is printed on it."""
+    """A rich console that escapes the characters that `printable` does, but line feeds and tabs, in all output."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -1,28 +1,30 @@
-"""DET and ROC curves as figures for papers: .png, .pdf or .svg by extension."""
+"""DET and ROC curves as figures for papers: .png, .pdf or .svg by extension, 3.5 inches (89 mm) wide and high."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.evaluate import Evaluation
 from spectra_jax.files.outputs import output_file, require_writable
-from spectra_jax.reporting.curves import curve, probit
+from spectra_jax.reporting.curves import Curve, curve
+from spectra_jax.reporting.extra import require_report_extra
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import altair as alt
+
+    from spectra_jax.reporting.charts.chart import CurveStyle, Key
 
 FORMATS = (".png", ".pdf", ".svg")
-# Okabe and Ito's palette, which the colour-blind tell apart; line styles for those who print in grey.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; dash patterns for print in grey.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-# More than print shows, and few enough for a vector file.
+_DASHES = ((1, 0), (6, 2), (6, 2, 1, 2), (1, 2))
+# More points than print resolves, and few enough for a vector file.
 _POINTS = 3000
-_STYLES = ("-", "--", "-.", ":")
-_TICKS = np.array([0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99])
+# In units of 1/72 inch, and of a .png the dots per inch.
+_SIDE, _RESOLUTION = 252, 300
 
 
 def plot_det(evaluations: Sequence[Evaluation], path: str | Path) -> None:
@@ -30,62 +32,37 @@ def plot_det(evaluations: Sequence[Evaluation], path: str | Path) -> None:
 
     Args:
       evaluations: at least one; a curve each.
-      path: ends in .png, .pdf or .svg; replaced whole or not at all.
+      path: ends in .png, .pdf or .svg; written atomically.
 
     Raises:
-      InputError: another extension, or a folder in which nothing can be written.
+      InputError: another extension, a folder in which nothing can be written, or the extra `report` is not installed.
     """
     _check(evaluations, path)
-    worst = max(one.numbers["eer_percent"] for one in evaluations) / 100
-    fewest = max(min(one.numbers["n_bonafide"], one.numbers["n_spoof"]) for one in evaluations)
-    low, high = float(np.clip(0.5 / fewest, 1e-4, 0.05)), float(np.clip(3 * worst, 0.5, 0.97))
+    from spectra_jax.reporting.charts.det import det_layers
 
-    def draw(axes: Axes) -> None:
-        ends = probit([low, high])
-        axes.plot(ends, ends, color="0.7", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
-        for style, one in zip(_looks(len(evaluations)), evaluations, strict=True):
-            rates = curve(one.scores[one.bonafide], one.scores[~one.bonafide], resamples=0, points=_POINTS)
-            equal = one.numbers["eer_percent"]
-            far, frr = probit(rates.false_acceptance), probit(rates.false_rejection)
-            axes.plot(far, frr, **style, label=_label(f"{one.name}: EER {equal:.2f} %"))
-            axes.plot(*probit([equal / 100, equal / 100])[:, None], "o", color=style["color"], markersize=4)
-        ticks = _TICKS[np.clip(_TICKS, low, high) == _TICKS]
-        names = [f"{100 * tick:g}" for tick in ticks]
-        axes.set(xlim=ends, ylim=ends, aspect="equal")
-        axes.set_xticks(probit(ticks), names)
-        axes.set_yticks(probit(ticks), names)
-        axes.set(xlabel="false acceptance (%)", ylabel="false rejection (%)")
-
-    _figure(draw, Path(path))
+    keys = _keys([f"{one.name}: EER {one.eer_percent:.2f} %" for one in evaluations])
+    _write(det_layers(evaluations, keys, _curves(evaluations), _style("top-right")), Path(path))
 
 
 def plot_roc(evaluations: Sequence[Evaluation], path: str | Path) -> None:
     """Draw ROC curves, the EERs marked; arguments and errors are those of `plot_det`."""
     _check(evaluations, path)
+    from spectra_jax.reporting.charts.roc import roc_layers
 
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 100], [0, 100], color="0.7", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
-        for style, one in zip(_looks(len(evaluations)), evaluations, strict=True):
-            rates = curve(one.scores[one.bonafide], one.scores[~one.bonafide], resamples=0, points=_POINTS)
-            x, y = 100 * rates.false_acceptance, 100 * (1 - rates.false_rejection)
-            axes.plot(x, y, **style, label=_label(f"{one.name}: AUC {one.numbers['auc']:.4f}"))
-            equal = one.numbers["eer_percent"]
-            axes.plot([equal], [100 - equal], "o", color=style["color"], markersize=4)
-        axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-        axes.set(xlabel="false acceptance (%)", ylabel="bona fide accepted (%)")
-
-    _figure(draw, Path(path))
+    keys = _keys([f"{one.name}: AUC {one.auc:.4f}" for one in evaluations])
+    _write(roc_layers(evaluations, keys, _curves(evaluations), _style("bottom-right")), Path(path))
 
 
 def require_figure(path: str | Path) -> None:
-    """See that a figure can be written to `path`.
+    """Check that a figure can be drawn and written to `path`.
 
     Raises:
-      InputError: another extension, or a folder in which nothing can be written.
+      InputError: another extension, a folder in which nothing can be written, or the extra `report` is not installed.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"{path}: not a known format of figures; its name must end in one of {', '.join(FORMATS)}")
     require_writable(path)
+    require_report_extra()
 
 
 def _check(evaluations: Sequence[Evaluation], path: str | Path) -> None:
@@ -94,33 +71,77 @@ def _check(evaluations: Sequence[Evaluation], path: str | Path) -> None:
         raise InputError("no evaluation to draw")
 
 
-def _looks(number: int) -> list[dict[str, Any]]:
+def _keys(names: Sequence[str]) -> list[Key]:
+    from spectra_jax.reporting.charts.chart import Key
+
+    # Curves are coloured by name: the second of two equal names gets a number.
+    distinct = [
+        name if name not in names[:index] else f"{name} ({names[: index + 1].count(name)})"
+        for index, name in enumerate(names)
+    ]
     return [
-        {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _STYLES[i % len(_STYLES)], "linewidth": 1.5}
-        for i in range(number)
+        Key(name, _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]) for index, name in enumerate(distinct)
     ]
 
 
-def _label(text: str) -> str:
-    # A file's name is no formula, and matplotlib leaves labels that begin with _ out of the legend.
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+def _curves(evaluations: Sequence[Evaluation]) -> list[Curve]:
+    return [
+        curve(one.scores[one.bonafide], one.scores[~one.bonafide], resamples=0, points=_POINTS) for one in evaluations
+    ]
 
 
-def _figure(draw: Callable[[Axes], None], path: Path) -> None:
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("figures need matplotlib: pip install 'spectra-jax[report]'") from error
-    # Text stays text, which a paper's authors can search and set in their own font.
-    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}):
-        figure = Figure(figsize=(3.5, 3.5), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.tick_params(labelsize=7.5)
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-        with output_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:].lower(), dpi=300)
+def _style(corner: Literal["top-right", "bottom-right"]) -> CurveStyle:
+    import altair as alt
+
+    from spectra_jax.reporting.charts.chart import CurveStyle
+
+    legend = alt.Legend(orient=corner, title=None, symbolType="stroke", symbolSize=400, symbolStrokeWidth=1.5)
+    return CurveStyle(line=1.5, dot=16, faint="#b3b3b3", legend=legend)
+
+
+def _write(layers: Sequence[alt.Chart], path: Path) -> None:
+    import altair as alt
+    import vl_convert
+
+    from spectra_jax.reporting.charts.chart import VEGA_LITE
+
+    figure = alt.layer(*layers).properties(
+        width=_SIDE,
+        height=_SIDE,
+        padding=4,
+        background="white",
+        # The plot and all around it together have the given size.
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        config=_config(),
+    )
+    spec, kind = figure.to_dict(), path.suffix.lower()
+    if kind == ".png":
+        content = vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1, ppi=_RESOLUTION)
+    elif kind == ".pdf":
+        content = vl_convert.vegalite_to_pdf(spec, vl_version=VEGA_LITE)
+    else:
+        svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+        # A length without a unit is in pixels of 1/96 inch.
+        content = svg.replace(f'width="{_SIDE}" height="{_SIDE}"', f'width="{_SIDE}pt" height="{_SIDE}pt"', 1).encode()
+    with output_file(path) as file:
+        file.write(content)
+
+
+def _config() -> dict[str, Any]:
+    """Vega-Lite's configuration for print; equal extents of both axes make the plot square."""
+    axis = {"labelFontSize": 7.5, "titleFontSize": 9, "titleFontWeight": "normal", "titlePadding": 2}
+    lines = {"domainColor": "black", "tickColor": "black", "tickSize": 3.5, "gridColor": "#e5e5e5", "gridWidth": 0.6}
+    legend = {
+        "labelFontSize": 8,
+        "labelLimit": 0,
+        "rowPadding": 1,
+        "offset": 2,
+        "fillColor": "rgba(255, 255, 255, 0.8)",
+        "padding": 2,
+    }
+    return {
+        "font": "sans-serif",
+        "view": {"stroke": None},
+        "axis": {**axis, **lines, "minExtent": 20, "maxExtent": 20},
+        "legend": legend,
+    }

@@ -1,4 +1,4 @@
-"""Score files as systems: named apart, joined with their labels, evaluated where both classes are there."""
+"""Score files as systems: read under distinct names, joined with their labels, and evaluated where they can be."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ATTACK = "attack"
 
 @dataclass(frozen=True)
 class System:
-    """A score file, and what is known of its trials.
+    """A score file with the labels, attacks and metrics of its trials.
 
     Attributes:
       path: of the score file.
       sha256: of its bytes.
-      scores: as read; the labelled trials alone where there are labels.
-      bonafide: (n,) bool; None where no label is known.
+      scores: of the labelled trials where there are labels, otherwise of all.
+      bonafide: (n,) bool; None without labels.
       attacks: (n,) strings, empty for bona fide trials; None where no trial has one.
       evaluation: None without trials of both classes.
     """
@@ -61,8 +61,8 @@ def read_systems(
       paths: of score files.
       labels: of their trials; else each file's own column `label`, where it has one that is not empty.
       match: how ids are compared.
-      subset: take this subset of the trials alone.
-      common: take the trials that have both a score and a label; otherwise a trial with one alone is an error.
+      subset: take the trials of this subset only.
+      common: take the trials that have both a score and a label; otherwise a trial with only one of them is an error.
       resamples: of the bootstrap.
       seed: of the bootstrap.
 
@@ -73,7 +73,7 @@ def read_systems(
     if not files:
         raise InputError("no score file: give at least one")
     resolved = [file.resolve() for file in files]
-    if repeated := [str(file) for place, file in enumerate(files) if resolved[place] in resolved[:place]]:
+    if repeated := [str(file) for index, file in enumerate(files) if resolved[index] in resolved[:index]]:
         raise InputError(f"{count(len(repeated), 'score file')} given twice:{examples(repeated)}")
     return [
         _system(file, read_scores(file, name, match=match), labels, subset, common, resamples, seed)
@@ -82,7 +82,7 @@ def read_systems(
 
 
 def _distinct_names(files: Sequence[Path]) -> list[str]:
-    """The files' names without extension, as much more of them as it takes to tell them apart."""
+    """The files' names without extension; with it, or entire paths, where those are not distinct."""
     for names in ([file.stem for file in files], [file.name for file in files]):
         if len(set(names)) == len(names):
             return names
@@ -101,8 +101,8 @@ def _system(
     if subset is not None:
         (scores,), labels = take_subset([scores], labels, subset)
     known = dict(zip(labels.utterance_ids, labels.bonafide, strict=True))
-    there = np.array([identity in known for identity in scores.utterance_ids], bool)
-    kept = scores if there.all() or not common else _rows(scores, there)
+    labelled = np.array([identity in known for identity in scores.utterance_ids], bool)
+    kept = scores if labelled.all() or not common else _rows(scores, labelled)
     bonafide = np.array([known.get(identity, False) for identity in kept.utterance_ids], bool)
     columns = {**kept.columns}
     if ATTACK in labels.columns:
@@ -110,25 +110,25 @@ def _system(
         columns[ATTACK] = np.array([attack.get(identity, "") for identity in kept.utterance_ids], object)
     attacks = _attacks(columns.get(ATTACK))
     evaluation = None
-    # Where ids do not match, `evaluate` says which; of one class alone it makes an error, and a report does not.
-    if (not there.all() and not common) or len(np.unique(bonafide)) == 2:
+    # `evaluate` reports ids that do not match. It refuses trials of one class, which a report shows without metrics.
+    if (not labelled.all() and not common) or len(np.unique(bonafide)) == 2:
         by = () if attacks is None else (ATTACK,)
         evaluation = evaluate(scores, labels, common=common, by=by, resamples=resamples, seed=seed)
     return System(file, digest, kept, bonafide, attacks, evaluation)
 
 
-def _rows(scores: Scores, there: np.ndarray) -> Scores:
-    if not there.any():
+def _rows(scores: Scores, kept: np.ndarray) -> Scores:
+    if not kept.any():
         raise InputError(f"{scores.name}: none of its {count(len(scores), 'trial')} has a label")
-    columns = {name: column[there] for name, column in scores.columns.items()}
-    return Scores(scores.name, scores.utterance_ids[there], scores.scores[there], columns, scores.skipped)
+    columns = {name: column[kept] for name, column in scores.columns.items()}
+    return Scores(scores.name, scores.utterance_ids[kept], scores.scores[kept], columns, scores.skipped)
 
 
 def _attacks(column: np.ndarray | None) -> np.ndarray | None:
     if column is None:
         return None
     names = np.array([str(value) for value in column], object)
-    # What protocols and half-filled tables have for trials without one.
+    # Protocols and incomplete tables have such words for trials without an attack.
     names[[name in {*NOTHING, "nan"} or is_bonafide(name) is True for name in names]] = ""
     return names if any(names) else None
 
@@ -137,12 +137,12 @@ def model_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
     """sha256 of the weights in a model's folder, or of a weight file, by file name.
 
     Raises:
-      InputError: nothing of the kind there.
+      InputError: no such file, or a folder without one.
     """
-    place = Path(folder)
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    path = Path(folder)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise InputError(f"{folder}: no .safetensors file, and no folder with one")
+        raise InputError(f"{folder}: neither a .safetensors file nor a folder with one")
     found = {}
     for file in files:
         with file.open("rb") as data:

@@ -148,7 +148,7 @@ def verify(
     )
     divergence = None
     if not comparison.agrees:
-        worst = np.argsort(-np.abs(comparison.a - comparison.b) * comparison.unexplained)[:_LOCATED_IN]
+        worst = np.argsort(-np.abs(comparison.differences) * comparison.unexplained)[:_LOCATED_IN]
         suspects = list(ids[worst[comparison.unexplained[worst]]])
         # Heard again, since windows of all trials would not fit.
         found = {trial.utterance_id: decode_trial(trial, config).window for trial in _chosen(trials, set(suspects))}

@@ -1,4 +1,4 @@
-"""Comparison: numbers against plain ones, near ties told from bugs, verdicts and exit statuses."""
+"""Comparison: statistics against plain ones, near ties versus bugs, verdicts, and exit statuses of the command."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def systems(jumps: dict[int, float], gaps: dict[int, float] | None = None) -> tu
     random = np.random.default_rng(0)
     one = random.normal(size=N)
     other = one + random.uniform(-1e-6, 1e-6, N)
-    for place, jump in jumps.items():
-        other[place] += jump
+    for index, jump in jumps.items():
+        other[index] += jump
     columns = {}
     if gaps is not None:
         column = np.full(N, 1e-3)
@@ -39,26 +39,25 @@ def systems(jumps: dict[int, float], gaps: dict[int, float] | None = None) -> tu
 def test_the_same_by_rounding() -> None:
     one, other = systems({})
     found = compare(one, other)
-    numbers = found.numbers
     size = np.abs(one.scores - other.scores[::-1])
     assert found.agrees and "none differs by more than 0.0001" in found.verdict
-    assert numbers["max_difference"] == size.max() and numbers["mean_difference"] == size.mean()
-    assert numbers["quantiles"]["0.9"] == np.quantile(size, 0.9)
-    assert numbers["spearman"] == pytest.approx(stats.spearmanr(one.scores, other.scores[::-1]).statistic, abs=1e-12)
-    assert numbers["pearson"] == pytest.approx(stats.pearsonr(one.scores, other.scores[::-1]).statistic, abs=1e-12)
+    assert found.max_difference == size.max() and found.mean_difference == size.mean()
+    assert found.quantiles["0.9"] == np.quantile(size, 0.9)
+    assert found.spearman == pytest.approx(stats.spearmanr(one.scores, other.scores[::-1]).statistic, abs=1e-12)
+    assert found.pearson == pytest.approx(stats.pearsonr(one.scores, other.scores[::-1]).statistic, abs=1e-12)
 
 
 def test_a_near_tie_explains_and_a_bug_of_the_same_size_does_not() -> None:
     jumps = {3: 0.02, 50: -0.001, 120: 0.006}
     near = compare(*systems(jumps, dict.fromkeys(jumps, 1e-6)))
-    assert near.agrees and near.numbers["n_explained"] == 3
-    assert near.numbers["max_difference_without_near_ties"] < 1e-5
+    assert near.agrees and near.n_explained == 3
+    assert near.max_difference_without_near_ties is not None and near.max_difference_without_near_ties < 1e-5
     # The same jumps, one of them where nothing nearly ties.
     bug = compare(*systems(jumps, {3: 1e-6, 50: 1e-6}))
     assert not bug.agrees and list(IDS[bug.unexplained]) == ["t120"] and list(IDS[bug.explained]) == ["t3", "t50"]
-    worst = bug.numbers["worst"][0]
-    assert (worst["utterance_id"], worst["unexplained"]) == ("t120", True), "before larger ones that are explained"
-    assert bug.numbers["worst"][1]["rank_gap_pool"] == "branch2.pool_t"
+    worst = bug.worst[0]
+    assert (worst.utterance_id, worst.unexplained) == ("t120", True), "before larger ones that are explained"
+    assert bug.worst[1].rank_gap_pool == "branch2.pool_t"
     unknown = compare(*systems(jumps))
     assert not unknown.agrees and "--diagnostics" in unknown.verdict
     assert compare(*systems(jumps), tolerance=0.03).agrees
@@ -73,24 +72,59 @@ def test_the_smaller_gap_of_both_counts() -> None:
     assert not compare(one, other, gap_bound=1e-7).agrees
 
 
+def test_the_pool_is_that_of_the_smaller_gap() -> None:
+    ids = IDS[:2]
+    one, two = (
+        Scores(name, ids, scores, {"smallest_rank_gap": np.array(gaps), "rank_gap_pool": np.array(pools, object)})
+        for name, scores, gaps, pools in (
+            ("a", np.zeros(2), [1e-3, 1e-6], ["a0", "a1"]),
+            ("b", np.ones(2), [1e-5, np.nan], ["b0", "b1"]),
+        )
+    )
+    pool_of = {trial.utterance_id: trial.rank_gap_pool for trial in compare(one, two).worst}
+    assert pool_of == {"t0": "b0", "t1": "a1"}
+
+
 def test_eers_flips_and_paired_intervals() -> None:
     random = np.random.default_rng(1)
     bonafide = np.arange(N) < 80
     base = random.normal(size=N) + 1.5 * bonafide
     one, other = Scores("one", IDS, base), Scores("other", IDS, base + random.normal(scale=0.3, size=N))
-    numbers = compare(one, other, Labels("l", IDS, bonafide), resamples=300).numbers
+    rates = compare(one, other, Labels("l", IDS, bonafide), resamples=300).error_rates
+    assert rates is not None and rates.intervals is not None
     equal = [metrics.eer(s[bonafide], s[~bonafide]) for s in map(six_decimals, (one.scores, other.scores))]
-    assert numbers["eer_percent"] == [100 * equal[0].rate, 100 * equal[1].rate]
+    assert rates.eer_percent == (100 * equal[0].rate, 100 * equal[1].rate)
     at = equal[0].threshold
-    assert numbers["n_flips"] == np.sum((one.scores >= at) != (other.scores >= at)) > 0
-    low, high = numbers["eer_difference_percent_interval"]
-    assert low <= numbers["eer_difference_percent"] <= high
-    # What both have in common cancels, since they are drawn together.
-    (low_a, high_a), _ = numbers["eer_percent_interval"]
-    assert high - low < high_a - low_a
+    assert rates.flips == list(IDS[(one.scores >= at) != (other.scores >= at)]) != []
+    difference, own = rates.intervals.difference, rates.intervals.eer_a
+    assert difference.low <= rates.eer_difference_percent <= difference.high
+    # What both have in common cancels, since they are resampled together.
+    assert difference.high - difference.low < own.high - own.low
 
 
-def test_clusters_are_drawn_whole() -> None:
+def test_json_states_what_the_attributes_do() -> None:
+    one, other = systems({3: 0.02, 50: 0.5}, {3: 1e-6})
+    found = compare(one, other, Labels("l", IDS, np.arange(N) < 80), resamples=20, seed=4)
+    values = json.loads(json.dumps(found.to_dict()))
+    assert (values["a"], values["b"], values["n"]) == ("one", "other", N)
+    assert values["max_difference"] == found.max_difference and values["verdict"] == found.verdict
+    assert values["n_unexplained"] == 1 and values["n_explained"] == 1 and values["agrees"] is False
+    assert values["worst"][0]["utterance_id"] == "t50" and values["worst"][0]["unexplained"] is True
+    rates = found.error_rates
+    assert rates is not None and rates.intervals is not None and values["eer_percent"] == list(rates.eer_percent)
+    assert values["eer_percent_interval"][1] == [rates.intervals.eer_b.low, rates.intervals.eer_b.high]
+    assert (values["resamples"], values["seed"], values["cluster"]) == (20, 4, None)
+    assert "eer_percent" not in compare(one, other).to_dict(), "without labels"
+
+
+def test_numbers_still_work_with_a_warning() -> None:
+    found = compare(*systems({}))
+    with pytest.warns(DeprecationWarning, match=r"Comparison.numbers is deprecated .* Comparison.max_difference"):
+        numbers = found.numbers
+    assert numbers == found.to_dict()
+
+
+def test_clusters_are_resampled_as_a_unit() -> None:
     random = np.random.default_rng(2)
     speaker = np.arange(N) % 20
     bonafide = np.arange(N) < 100
@@ -98,10 +132,12 @@ def test_clusters_are_drawn_whole() -> None:
     # The second system is better for half of the speakers, and worse for the others.
     other = Scores("other", IDS, one.scores + np.where(bonafide, 1, -1) * np.where(speaker < 10, 1.5, -1.5))
     labels = Labels("l", IDS, bonafide, {"speaker": np.array([f"s{name}" for name in speaker], object)})
-    by_trial = compare(one, other, labels, resamples=300).numbers["eer_difference_percent_interval"]
-    by_speaker = compare(one, other, labels, cluster="speaker", resamples=300).numbers
-    low, high = by_speaker["eer_difference_percent_interval"]
-    assert high - low > 1.2 * (by_trial[1] - by_trial[0]) and by_speaker["cluster"] == "speaker"
+    widths = []
+    for cluster in (None, "speaker"):
+        rates = compare(one, other, labels, cluster=cluster, resamples=300).error_rates
+        assert rates is not None and rates.intervals is not None and rates.intervals.resampling.cluster == cluster
+        widths.append(rates.intervals.difference.high - rates.intervals.difference.low)
+    assert widths[1] > 1.2 * widths[0]
     with pytest.raises(InputError, match="no column 'sex' in l: speaker"):
         compare(one, other, labels, cluster="sex")
     with pytest.raises(InputError, match="need labels"):
@@ -111,9 +147,11 @@ def test_clusters_are_drawn_whole() -> None:
 def test_ids_that_do_not_match_and_impossible_bounds() -> None:
     one, other = systems({})
     fewer = Scores("fewer", other.utterance_ids[:-2], other.scores[:-2], skipped={"t0": "cut.flac: cut"})
-    with pytest.raises(InputError, match=r"2 trials of one not in fewer:\n  t0 \(skipped there: cut.flac: cut\)\n  t1"):
+    with pytest.raises(
+        InputError, match=r"2 trials of one not in fewer:\n  t0 \(skipped in fewer: cut.flac: cut\)\n  t1"
+    ):
         compare(one, fewer)
-    assert compare(one, fewer, common=True).numbers["n_only_a"] == 2
+    assert compare(one, fewer, common=True).n_only_a == 2
     with pytest.raises(InputError, match="no trial in common"):
         compare(one, Scores("x", np.array(["x"], object), np.ones(1)), common=True)
     with pytest.raises(InputError, match="a tolerance of nan"):
@@ -124,10 +162,10 @@ def test_ids_that_do_not_match_and_impossible_bounds() -> None:
 
 def test_a_single_trial_and_constant_scores() -> None:
     one = Scores("one", IDS[:1], np.ones(1))
-    assert compare(one, one).numbers["pearson"] is None
+    assert compare(one, one).pearson is None
     flat = Scores("flat", IDS[:3], np.ones(3))
     found = compare(flat, flat)
-    assert found.agrees and found.numbers["worst"] == [] and found.numbers["spearman"] is None
+    assert found.agrees and found.worst == [] and found.spearman is None
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +183,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "d.txt") == 2
 
 
-def test_a_column_of_rank_gaps_may_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_column_of_rank_gaps_may_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     header = "utterance_id,score,smallest_rank_gap,rank_gap_pool\n"
     (tmp_path / "with.csv").write_text(header + "t0,1.5,1e-6,branch1.pool_t\nt1,-0.5,0.1,branch1.pool_t\n")
     (tmp_path / "without.csv").write_text(header + "t0,1.6,,\nt1,-0.5,,\n")

@@ -1,4 +1,4 @@
-"""Evaluation: the join with labels, groups, and the commands; the metrics themselves have tests of their own."""
+"""Evaluation: matching with labels, groups, JSON, and the command; the metrics have tests of their own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
-from spectra_jax.evaluation.evaluate import evaluate, six_decimals
+from spectra_jax.evaluation.evaluate import ThresholdRates, evaluate, six_decimals
 from tests.conftest import spectra
 
 
-def system(seed: int, people: int = 60, machines: int = 90) -> tuple[Scores, Labels]:
+def system(seed: int, n_bonafide: int = 60, n_spoof: int = 90) -> tuple[Scores, Labels]:
     """A system that is right more often than not, and its labels in another order."""
     random = np.random.default_rng(seed)
-    bonafide = np.arange(people + machines) < people
+    bonafide = np.arange(n_bonafide + n_spoof) < n_bonafide
     values = random.normal(np.where(bonafide, 1.0, -1.0), 1.0)
     ids = np.array([f"trial_{index:04d}" for index in range(len(values))], object)
     order = random.permutation(len(values))
@@ -31,56 +31,84 @@ def system(seed: int, people: int = 60, machines: int = 90) -> tuple[Scores, Lab
 
 def test_figures_are_the_metrics_of_the_joined_trials() -> None:
     scores, labels = system(0)
-    numbers = evaluate(scores, labels, exact=True, resamples=50).numbers
-    people, machines = scores.scores[:60], scores.scores[60:]
-    assert numbers["eer_percent"] == 100 * metrics.eer(people, machines).rate
-    assert numbers["threshold"] == metrics.eer(people, machines).threshold
-    assert numbers["min_dcf"] == metrics.min_dcf(people, machines)
-    assert (numbers["n_bonafide"], numbers["n_spoof"]) == (60, 90)
-    low, high = numbers["eer_percent_interval"]
-    assert low < numbers["eer_percent"] < high and high - low > 1
-    assert numbers == evaluate(scores, labels, exact=True, resamples=50).numbers, "seeded"
+    found = evaluate(scores, labels, exact=True, resamples=50)
+    classes = scores.scores[:60], scores.scores[60:]
+    assert found.eer_percent == 100 * metrics.eer(*classes).rate and found.threshold == metrics.eer(*classes).threshold
+    assert found.rocch_eer_percent == 100 * metrics.rocch_eer(*classes).rate
+    for name in ("auc", "min_dcf", "act_dcf", "cllr", "min_cllr"):
+        assert getattr(found, name) == getattr(metrics, name)(*classes), name
+    assert (found.n_bonafide, found.n_spoof) == (60, 90)
+    interval = found.intervals["eer_percent"]
+    assert interval.low < found.eer_percent < interval.high and interval.high - interval.low > 1, "in percent"
+    assert found.to_dict() == evaluate(scores, labels, exact=True, resamples=50).to_dict(), "seeded"
+
+
+def test_json_states_what_the_attributes_do() -> None:
+    scores, labels = system(0)
+    found = evaluate(scores, labels, by=["attack"], cluster="speaker", thresholds=[0.5], resamples=20, seed=3)
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["eer_percent"] == found.eer_percent and values["scores"] == found.name == "scores"
+    interval = found.intervals["min_cllr"]
+    assert values["min_cllr_interval"] == [interval.low, interval.high]
+    assert (values["resamples"], values["seed"], values["cluster"]) == (20, 3, "speaker")
+    group = found.groups["attack"]["A01"]
+    assert values["groups"]["attack"]["A01"]["eer_percent"] == group.eer_percent and group.interval is not None
+    assert values["groups"]["attack"]["A01"]["eer_percent_interval"] == [group.interval.low, group.interval.high]
+    without = evaluate(scores, labels, resamples=0).to_dict()
+    assert not {name for name in without if name.endswith("_interval")} and "groups" not in without
+
+
+def test_numbers_still_work_with_a_warning() -> None:
+    found = evaluate(*system(0), resamples=0)
+    with pytest.warns(DeprecationWarning, match=r"Evaluation.numbers is deprecated .* Evaluation.eer_percent"):
+        numbers = found.numbers
+    assert numbers == found.to_dict()
 
 
 def test_six_decimals_are_those_of_the_file() -> None:
     values = np.array([0.1234565, -2.0000005, 1e-7, 12345.6789015])
     assert six_decimals(values).tolist() == [float(f"{value:.6f}") for value in values]
-    # A tie that six decimals make.
+    # Six decimals make two of these scores equal.
     ids = np.array(["a", "b", "c", "d"], object)
     scores = Scores("s", ids, np.array([0.5, 0.0000004, 0.0000001, -1.0]))
     labels = Labels("l", ids, np.array([True, False, True, False]))
-    assert evaluate(scores, labels, resamples=0).numbers["auc"] == 0.875
-    assert evaluate(scores, labels, resamples=0, exact=True).numbers["auc"] == 0.75
+    assert evaluate(scores, labels, resamples=0).auc == 0.875
+    assert evaluate(scores, labels, resamples=0, exact=True).auc == 0.75
 
 
 def test_groups() -> None:
     scores, labels = system(1)
-    groups = evaluate(scores, labels, exact=True, by=["attack", "speaker"], resamples=20).numbers["groups"]
+    groups = evaluate(scores, labels, exact=True, by=["attack", "speaker"], resamples=20).groups
     assert list(groups["attack"]) == ["A01", "A02", "A03"], "not the dash of bona fide trials"
-    people, machines = scores.scores[:60], scores.scores[60:]
-    row = groups["attack"]["A02"]
-    assert row["eer_percent"] == 100 * metrics.eer(people, machines[(np.arange(60, 150) % 3) == 1]).rate
-    assert (row["n_bonafide"], row["n_spoof"], row["against"]) == (0, 30, "all bona fide")
-    assert groups["speaker"]["s3"]["against"] == "its own"
+    bonafide, spoof = scores.scores[:60], scores.scores[60:]
+    group = groups["attack"]["A02"]
+    assert group.eer_percent == 100 * metrics.eer(bonafide, spoof[(np.arange(60, 150) % 3) == 1]).rate
+    assert (group.n_bonafide, group.n_spoof, group.against) == (0, 30, "all bona fide")
+    assert groups["speaker"]["s3"].against == "its own"
     members = np.arange(150) % 12 == 3
-    threshold = metrics.eer(people, machines).threshold
+    threshold = metrics.eer(bonafide, spoof).threshold
     wrong = (scores.scores >= threshold) != (np.arange(150) < 60)
-    assert groups["speaker"]["s3"]["error_rate_at_threshold"] == wrong[members].mean()
+    assert groups["speaker"]["s3"].error_rate_at_threshold == wrong[members].mean()
+
+
+def test_a_group_of_bona_fide_trials_is_evaluated_with_all_spoofed_ones() -> None:
+    scores, labels = system(1)
+    codec = np.where(labels.bonafide, "clean", "opus").astype(object)
+    labels = Labels(labels.name, labels.utterance_ids, labels.bonafide, {"codec": codec})
+    groups = evaluate(scores, labels, by=["codec"], resamples=0).groups["codec"]
+    assert (groups["clean"].against, groups["opus"].against) == ("all spoof", "all bona fide")
+    assert groups["clean"].eer_percent == groups["opus"].eer_percent == evaluate(scores, labels).eer_percent
 
 
 def test_thresholds_and_clusters() -> None:
     scores, labels = system(2)
-    by_trial = evaluate(scores, labels, thresholds=[0.0], resamples=200).numbers
-    by_speaker = evaluate(scores, labels, cluster="speaker", resamples=200).numbers
+    by_trial = evaluate(scores, labels, thresholds=[0.0], resamples=200)
+    by_speaker = evaluate(scores, labels, cluster="speaker", resamples=200)
     values = six_decimals(scores.scores)
-    expected = {
-        "threshold": 0.0,
-        "false_acceptance": (values[60:] >= 0).mean(),
-        "false_rejection": (values[:60] < 0).mean(),
-    }
-    assert by_trial["thresholds"] == [expected]
-    assert by_speaker["eer_percent"] == by_trial["eer_percent"]
-    assert by_speaker["eer_percent_interval"] != by_trial["eer_percent_interval"]
+    expected = ThresholdRates(0.0, (values[60:] >= 0).mean(), (values[:60] < 0).mean())
+    assert by_trial.thresholds == [expected]
+    assert by_speaker.eer_percent == by_trial.eer_percent
+    assert by_speaker.intervals["eer_percent"] != by_trial.intervals["eer_percent"]
 
 
 def test_ids_that_do_not_match() -> None:
@@ -93,9 +121,9 @@ def test_ids_that_do_not_match() -> None:
     short = Scores("short", scores.utterance_ids[1:], scores.scores[1:])
     with pytest.raises(InputError, match=r"1 trial of labels without a score in short:\n  trial_0000"):
         evaluate(short, labels)
-    assert evaluate(short, labels, common=True, resamples=0).numbers["n_bonafide"] == 59
+    assert evaluate(short, labels, common=True, resamples=0).n_bonafide == 59
     skipped = Scores("short", scores.utterance_ids[1:], scores.scores[1:], skipped={"trial_0000": "NaN"})
-    assert evaluate(skipped, labels, resamples=0).numbers["n_skipped"] == 1, "a skipped trial is no missing one"
+    assert evaluate(skipped, labels, resamples=0).n_skipped == 1, "a skipped trial is not missing"
     with pytest.raises(InputError, match="no trial in common: 'x' in one, 'trial_"):
         evaluate(Scores("x", np.array(["x"], object), np.ones(1)), labels, common=True)
     with pytest.raises(InputError, match="no column 'sex' in scores or labels: attack, speaker"):
@@ -202,7 +230,7 @@ def test_ids_that_differ_by_their_folder(
 def test_json_of_figures_that_are_not_finite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Their Cllr overflows; an id brings a control character that JSON lets stand.
+    # Their Cllr overflows, and an id has a control character, which JSON permits.
     (tmp_path / "s.csv").write_text("id,score,label,x\na\x9b2J,-1e308,real,n\x9b2J\nb,1e308,fake,m\n")
     asked = ["evaluate", tmp_path / "s.csv", "--by", "x", "--json", "--exact", "--resamples", 0]
     assert spectra(monkeypatch, *asked) == 0
@@ -212,7 +240,7 @@ def test_json_of_figures_that_are_not_finite(
     assert "n\x9b2J" in numbers["groups"]["x"] and "\x9b" not in printed
 
 
-def test_a_result_states_a_whole_score_file(
+def test_a_result_is_of_the_complete_score_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["--result", tmp_path / "r.yaml", "--dataset", "a/b", "--system", "s", "--slug", "s"]

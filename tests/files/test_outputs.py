@@ -35,7 +35,7 @@ def test_folders_are_made_and_a_replaced_file_is_named(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if name == "report" or "plot" in name:
-        pytest.importorskip("matplotlib", reason="needs the extra `report`")
+        pytest.importorskip("altair", reason="needs the extra `report`")
         pytest.importorskip("vl_convert", reason="needs the extra `report`")
     words, file = COMMANDS[name]
     output = tmp_path / "new" / "deeper" / file

@@ -83,7 +83,7 @@ def test_plain_float32_jumps_at_near_ties_alone(found: Mapping[str, np.ndarray])
     for name in (name for name in found if name.startswith("float32")):
         comparison = compare(as_scores(name, found[name]), true, resamples=0)
         assert comparison.agrees, comparison.verdict
-        jumped += comparison.numbers["n_explained"]
+        jumped += comparison.n_explained
     assert jumped > 0, "or nothing here says that near ties matter"
 
 

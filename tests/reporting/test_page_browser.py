@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import soundfile
+import soundfile  # type: ignore[import-untyped]
 
 from spectra_jax.reporting.page import write_report
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
+
+    OpenReport = Callable[..., Page]
+
 pytest.importorskip("vl_convert", reason="needs the extra `report`")
-pytest.importorskip("matplotlib", reason="needs the extra `report`")
+pytest.importorskip("altair", reason="needs the extra `report`")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -32,16 +38,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems with attacks, rank gaps, a hostile id and a clip."""
     folder = tmp_path_factory.mktemp("browser")
     random = np.random.default_rng(0)
-    people = np.arange(N) < N // 3
+    bonafide = np.arange(N) < N // 3
     ids = [HOSTILE, *(f"trial_{index:04d}" for index in range(1, N))]
-    attack = np.where(people, "-", np.array(["A07", "A19"])[np.arange(N) % 2])
-    first = random.normal(np.where(people, 1.0, -1.0), 1.0)
+    attack = np.where(bonafide, "-", np.array(["A07", "A19"])[np.arange(N) % 2])
+    first = random.normal(np.where(bonafide, 1.0, -1.0), 1.0)
     first[0] = -9.0
     gaps = 10 ** random.uniform(-8, -3, N)
     soundfile.write(folder / "clip.wav", random.normal(0, 0.1, 16_000), 16_000)
     for name, scores in (("first", first), ("second", first + np.where(gaps < 1e-6, 0.01, 1e-6))):
         lines = ["utterance_id,score,label,attack,smallest_rank_gap,path"]
-        for identity, score, own, a, gap in zip(ids, scores, people, attack, gaps, strict=True):
+        for identity, score, own, a, gap in zip(ids, scores, bonafide, attack, gaps, strict=True):
             label, path = ("bonafide", "clip.wav") if own else ("spoof", "")
             lines.append(f"{identity},{float(score)!r},{label},{a},{float(gap)!r},{path}")
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -50,7 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
+def browser() -> Iterator[Browser]:
     with playwright.sync_playwright() as engines:
         started = engines.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         yield started
@@ -58,17 +64,23 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture
-def open_report(browser, report: Path) -> Iterator[object]:
-    """Opens the report, with keywords of a browser context; sees to it that nothing was fetched or went wrong."""
-    heard, fetched, contexts = [], [], []
+def open_report(browser: Browser, report: Path) -> Iterator[OpenReport]:
+    """Opens the report, with keywords of a browser context; at the end checks that nothing was fetched or logged."""
+    logged: list[str] = []
+    fetched: list[str] = []
+    contexts: list[BrowserContext] = []
 
-    def opened(**settings):
+    def dismiss(dialog: Dialog) -> None:
+        logged.append("a dialog")
+        dialog.dismiss()
+
+    def opened(**settings: Any) -> Page:
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: (heard.append("a dialog"), dialog.dismiss()))
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.on("dialog", dismiss)
         page.on("request", lambda request: fetched.append(request.url))
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]")
@@ -77,15 +89,15 @@ def open_report(browser, report: Path) -> Iterator[object]:
     yield opened
     for context in contexts:
         context.close()
-    assert heard == []
+    assert logged == []
     assert {url for url in fetched if not url.startswith("data:")} == {report.as_uri()}
 
 
-def overflow(page) -> int:
+def overflow(page: Page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
-def test_loads_whole(open_report) -> None:
+def test_every_section_and_chart_loads(open_report: OpenReport) -> None:
     page = open_report()
     charts = page.locator(".plot")
     assert charts.count() >= 10 and page.locator(".plot svg").count() == charts.count()
@@ -93,15 +105,15 @@ def test_loads_whole(open_report) -> None:
     sections = page.locator("main section h2").all_text_contents()
     wanted = ["Metrics", "Error rates", "Scores", "Attacks", "Calibration", "Comparison", "Near ties", "Trials"]
     assert sections == [*wanted, "Provenance"]
-    assert page.locator("#metrics tbody tr").first.locator("td").first.text_content().count("to") == 1
+    assert page.locator("#metrics tbody tr").first.locator("td").first.inner_text().count("to") == 1
     assert page.locator("#trials-table tbody th", has_text=HOSTILE).count() == 1, "as text"
     assert page.locator(".clips img").first.evaluate("image => image.naturalWidth") == 360
 
 
-def test_clip_plays(open_report) -> None:
+def test_clip_plays(open_report: OpenReport) -> None:
     page = open_report()
     audio = page.locator("audio").first
-    # StageTimer for by an event: what polls a page does so by `eval`, which the page's policy refuses.
+    # Waited for with an event: polling a page needs `eval`, which its policy refuses.
     duration = audio.evaluate(
         """audio => new Promise((resolve, reject) => {
             audio.addEventListener("loadedmetadata", () => resolve(audio.duration));
@@ -113,7 +125,7 @@ def test_clip_plays(open_report) -> None:
     assert abs(duration - 1.0) < 0.01
 
 
-def test_filter_and_sort_from_the_keyboard(open_report) -> None:
+def test_filter_and_sort_from_the_keyboard(open_report: OpenReport) -> None:
     page = open_report()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -127,7 +139,7 @@ def test_filter_and_sort_from_the_keyboard(open_report) -> None:
         pytest.fail("the filter cannot be reached")
     page.keyboard.type("A07 ACCEPTED")
     rows = page.locator("#trials-table tbody tr")
-    shown = [row.text_content() for row in rows.all() if row.is_visible()]
+    shown = [row.inner_text() for row in rows.all() if row.is_visible()]
     assert 0 < len(shown) < rows.count() and all("A07" in row and "accepted" in row for row in shown)
     assert page.locator("#shown").text_content() == f"{len(shown)} of {rows.count()}"
     assert page.locator(".clips li:visible").count() == 0, "the clips are bona fide"
@@ -149,11 +161,11 @@ def test_filter_and_sort_from_the_keyboard(open_report) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_light_dark_and_the_button(open_report) -> None:
-    def paper(page) -> str:
+def test_light_dark_and_the_button(open_report: OpenReport) -> None:
+    def paper(page: Page) -> str:
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
-    def line(page) -> str:
+    def line(page: Page) -> str:
         return page.evaluate("getComputedStyle(document.querySelector('.plot .mark-line path')).stroke")
 
     light, dark = open_report(color_scheme="light"), open_report(color_scheme="dark")
@@ -171,7 +183,7 @@ def test_light_dark_and_the_button(open_report) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 820, 1280])
-def test_no_sideways_scrolling(open_report, width: int) -> None:
+def test_no_sideways_scrolling(open_report: OpenReport, width: int) -> None:
     page = open_report(viewport={"width": width, "height": 740})
     assert overflow(page) <= 0
     for summary in page.locator("summary").all():
@@ -179,7 +191,7 @@ def test_no_sideways_scrolling(open_report, width: int) -> None:
     assert overflow(page) <= 0, "with every table open"
 
 
-def test_print(open_report) -> None:
+def test_print(open_report: OpenReport) -> None:
     page = open_report(viewport={"width": 700, "height": 990}, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -188,6 +200,6 @@ def test_print(open_report) -> None:
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_reduced_motion(open_report) -> None:
+def test_reduced_motion(open_report: OpenReport) -> None:
     page = open_report(reduced_motion="reduce")
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"

@@ -89,7 +89,7 @@ def test_a_right_torch_module_agrees_in_float64(clips: list[Trial], right: Path)
     found = verify(TINY, reference, clips, precision="float64", tolerance=1e-9, gap_bound=0.0, resamples=50)
     assert found.comparison.agrees and found.divergence is None, found.comparison.verdict
     assert list(found.skipped) == ["empty"] and len(found.ours) == 10
-    numbers = found.comparison.numbers
+    numbers = found.comparison.to_dict()
     assert numbers["max_difference"] < 1e-9 and numbers["eer_percent"][0] == numbers["eer_percent"][1]
 
 
@@ -195,7 +195,7 @@ def test_a_near_tie_is_no_bug(clips: list[Trial]) -> None:
     near, far = int(gaps.argmin()), int(gaps.argmax())
     bound = float(np.sort(gaps)[:2].mean())
     tie = verify(TINY, Jumping({near: 0.01}), clips, gap_bound=bound, resamples=0)
-    assert tie.comparison.agrees and tie.comparison.numbers["n_explained"] == 1
+    assert tie.comparison.agrees and tie.comparison.n_explained == 1
     bug = verify(TINY, Jumping({far: 0.01}), clips, gap_bound=bound, resamples=0)
     assert not bug.comparison.agrees and bug.divergence is not None and bug.divergence.first is None
 

@@ -1,4 +1,4 @@
-"""Metrics of detection scores: pure functions of numbers, without files or printing."""
+"""Metrics of detection scores: pure functions of arrays, without files or printing."""
 
 from spectra_jax.errors import MetricError
 from spectra_jax.evaluation.metrics.bootstrap import STATISTICS, Interval, bootstrap, bootstrap_difference

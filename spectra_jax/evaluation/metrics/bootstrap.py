@@ -1,10 +1,10 @@
-"""Intervals by the bootstrap: how far the metrics move when the trials, or the speakers, are drawn again.
+"""Bootstrap intervals of metrics, resampled by trial or by cluster, such as the speaker.
 
     bootstrap(scores, bonafide, ("eer", "auc"))["eer"]
 
-By trial, as many of each class are drawn, with replacement, as there are. By cluster, as many whole clusters are drawn
-as there are: trials of one speaker are alike, and intervals that ignore it are too narrow.
-With fewer than some twenty clusters, intervals by cluster are too narrow still. Intervals are percentiles: Efron and
+By trial, each class is resampled with replacement to its own size. By cluster, entire clusters are resampled, to their
+number: trials of one speaker are alike, and intervals that ignore it are too narrow. With fewer than some twenty
+clusters, intervals by cluster are still too narrow. Intervals are percentiles: Efron and
 Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 """
 
@@ -30,9 +30,9 @@ STATISTICS: Mapping[str, Callable[[Counts, Costs], float]] = {
     "cllr": lambda counts, _: counts.cllr(),
     "min_cllr": lambda counts, _: counts.min_cllr(),
 }
-"""The metrics that intervals are given for."""
+"""The metrics that have intervals: name -> function of counts and costs."""
 
-# Clusters of one class can leave a resample without the other: so many are drawn in its place at most.
+# Clusters of one class can leave a resample without the other class: it is drawn again, at most so many times.
 _REDRAWS = 100
 
 
@@ -61,15 +61,15 @@ def bootstrap(
       scores: (n,), higher = more bona fide.
       bonafide: (n,) bool.
       statistics: names among `STATISTICS`.
-      resamples: at least 1; 1,000 place the ends of a 95 % interval well enough.
+      resamples: at least 1; 1,000 suffice for a 95 % interval.
       seed: the same seed gives the same intervals, on any number of cores.
-      clusters: (n,) what each trial belongs to, such as its speaker; by trial otherwise.
+      clusters: (n,) the cluster of each trial, such as its speaker; None resamples by trial.
       confidence: between 0 and 1.
-      costs: of `min_dcf` and `act_dcf`.
+      costs: those of `min_dcf` and `act_dcf`.
 
     Raises:
-      MetricError: scores that no metric can be computed from; or clusters so few that a resample keeps lacking a class.
-      ValueError: an argument that cannot be.
+      MetricError: scores that no metric can be computed from; or so few clusters that resamples keep lacking a class.
+      ValueError: an unknown statistic, or an argument of the wrong shape, type or range.
     """
     drawn = _statistics([_System.of(scores, bonafide)], bonafide, statistics, resamples, seed, clusters, costs)
     return _intervals(drawn[:, 0], statistics, confidence)
@@ -87,7 +87,7 @@ def bootstrap_difference(
     confidence: float = 0.95,
     costs: Costs = ASVSPOOF5,
 ) -> dict[str, Interval]:
-    """Intervals of metric(a) - metric(b), both on the same resample: what both systems find hard cancels.
+    """Intervals of metric(a) - metric(b), both on the same resamples, so that what both systems find hard cancels.
 
     Args and errors are those of `bootstrap`, with two systems' scores of the same n trials.
     """
@@ -98,7 +98,7 @@ def bootstrap_difference(
 
 @dataclass(frozen=True)
 class _System:
-    """Scores in ascending order, so that a resample is no more than how often each of them occurs."""
+    """Scores in ascending order: a resample is then how often each of them occurs."""
 
     levels: Levels
     order: Array
@@ -119,11 +119,11 @@ class _System:
         return cls(Levels(ranked[starts]), order, starts, labels[order].astype(np.int64))
 
     def counts(self, times: Array) -> Counts:
-        """The trials of a resample that has each trial so many times, (n,) int64."""
+        """Counts of a resample in which trial i occurs `times[i]` times, (n,) int64."""
         ranked = times[self.order]
         total = np.add.reduceat(ranked, self.starts)
-        people = np.add.reduceat(ranked * self.bonafide, self.starts)
-        return Counts(self.levels, people, total - people)
+        bonafide = np.add.reduceat(ranked * self.bonafide, self.starts)
+        return Counts(self.levels, bonafide, total - bonafide)
 
 
 def _statistics(
@@ -137,9 +137,9 @@ def _statistics(
 ) -> Array:
     """(resamples, systems, statistics)."""
     if unknown := [name for name in statistics if name not in STATISTICS]:
-        raise ValueError(f"no statistic {', '.join(map(repr, unknown))}; there are {', '.join(STATISTICS)}")
+        raise ValueError(f"no statistic {', '.join(map(repr, unknown))}; known are {', '.join(STATISTICS)}")
     if resamples < 1:
-        raise ValueError(f"resamples = {resamples}, but at least 1 is needed")
+        raise ValueError(f"resamples = {resamples}, but it must be at least 1")
     draw = _by_trial(np.asarray(bonafide)) if clusters is None else _by_cluster(np.asarray(bonafide), clusters)
 
     def one(own: np.random.SeedSequence) -> list[list[float]]:
@@ -147,7 +147,7 @@ def _statistics(
         resampled = [system.counts(times) for system in systems]
         return [[STATISTICS[name](counts, costs) for name in statistics] for counts in resampled]
 
-    # A stream of its own for each resample: the same on any number of threads. numpy works without Python's lock.
+    # A random stream for each resample: the same on any number of threads. NumPy releases the GIL.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         return np.array(list(pool.map(one, np.random.SeedSequence(seed).spawn(resamples))))
 

@@ -1,12 +1,12 @@
-"""Calibration: what a score says, as a log-likelihood ratio, learnt from a development set.
+"""Calibration: maps from scores to log-likelihood ratios, fitted on a development set.
 
     calibration = fit_logistic(bonafide, spoof)
     calibration.log_likelihood_ratio(scores)              # natural logarithm of p(score | bona fide) / p(score | spoof)
     calibration.spoof_probability(scores, spoof_prior=0.05)
 
-Either kind weighs both classes alike, so that a development set's share of spoofed trials does not enter; the prior is
-stated where probabilities are asked for. Source: Brummer and du Preez (2006); Platt, "Probabilistic outputs for support
-vector machines" (1999), for what keeps separable classes finite.
+Both kinds weigh the two classes equally, so that the development set's share of spoofed trials has no influence; the
+prior is an argument where probabilities are computed. Sources: Brummer and du Preez (2006); Platt, "Probabilistic
+outputs for support vector machines" (1999), for targets that keep the fit to separable classes finite.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ class Calibration:
     """A rising, piecewise linear map from scores to log-likelihood ratios.
 
     Attributes:
-      kind: how it was learnt.
-      scores: (k,) the knots, ascending. A logistic one has two and goes on beyond them; an isotonic one stays level.
-      ratios: (k,) natural log-likelihood ratios there.
-      n_bonafide, n_spoof: trials that it was learnt from.
+      kind: how it was fitted.
+      scores: (k,) the knots, ascending. A logistic map has two and is linear beyond them; an isotonic one is constant
+        beyond its ends.
+      ratios: (k,) natural log-likelihood ratios at the knots.
+      n_bonafide, n_spoof: numbers of trials that it was fitted on.
     """
 
     kind: Kind
@@ -43,7 +44,7 @@ class Calibration:
     n_spoof: int
 
     def log_likelihood_ratio(self, scores: ArrayLike) -> Array:
-        """Natural log-likelihood ratios of scores, in their shape: above 0 speaks for bona fide."""
+        """Natural log-likelihood ratios of scores, in their shape; a ratio above 0 favours bona fide."""
         values = np.asarray(scores, np.float64)
         if self.kind == "isotonic":
             return np.interp(values, self.scores, self.ratios)
@@ -51,7 +52,7 @@ class Calibration:
         return low + (values - first) * ((high - low) / (second - first))
 
     def spoof_probability(self, scores: ArrayLike, spoof_prior: float) -> Array:
-        """P(spoof | score) where a trial is a spoof with probability `spoof_prior` before it is heard.
+        """P(spoof | score) where a trial is a spoof with the prior probability `spoof_prior`.
 
         Raises:
           MetricError: a prior that is not between 0 and 1.
@@ -62,7 +63,7 @@ class Calibration:
         return np.exp(-np.logaddexp(0, against))
 
     def to_json(self) -> str:
-        """As text that `from_json` reads back to the bit."""
+        """JSON text; `from_json` restores the same bits."""
         return json.dumps({"format": "spectra-jax calibration", "version": FORMAT_VERSION, **asdict(self)}) + "\n"
 
     @classmethod
@@ -70,13 +71,13 @@ class Calibration:
         """Read what `to_json` wrote.
 
         Raises:
-          MetricError: it is something else, or was changed by hand to what no calibration can be.
+          MetricError: not a calibration file, or one with invalid values.
         """
         try:
             given = json.loads(text)
         except RecursionError as error:
             raise MetricError("not a calibration: JSON nested too deeply") from error
-        # An integer of thousands of digits, too.
+        # JSON that is not valid, and an integer of thousands of digits.
         except ValueError as error:
             raise MetricError(f"not a calibration: not valid JSON: {error}") from error
         if not isinstance(given, dict) or given.get("format") != "spectra-jax calibration":
@@ -102,28 +103,28 @@ class Calibration:
         if self.kind not in get_args(Kind) or few or not np.isfinite(knots).all():
             raise MetricError(f"a damaged calibration: kind {self.kind!r} with {len(self.scores)} scores")
         if (np.diff(knots[0]) <= 0).any() or (np.diff(knots[1]) < 0).any():
-            raise MetricError("a damaged calibration: it does not rise")
+            raise MetricError("a damaged calibration: its ratios do not rise with the scores")
 
 
 def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
-    """The line `a * score + b` under which log-likelihood ratios cost least (Cllr).
+    """The line `a * score + b` whose log-likelihood ratios have the lowest Cllr.
 
-    Targets are (n + 1) / (n + 2) rather than 1, after Platt, so that classes which no score confuses give a finite line
-    too. A line that falls would contradict what a score means.
+    Targets are (n + 1) / (n + 2) rather than 1, after Platt, so that the line is finite for perfectly separated classes
+    too.
 
     Raises:
       MetricError: see `metrics.eer`; all scores equal; or spoofed trials score higher than bona fide ones.
     """
     from scipy.optimize import minimize
 
-    people, machines = checked(bonafide, spoof)
-    pooled = np.concatenate([people, machines])
+    bonafide_scores, spoof_scores = checked(bonafide, spoof)
+    pooled = np.concatenate([bonafide_scores, spoof_scores])
     centre, width = float(pooled.mean()), float(pooled.std())
     if width == 0:
-        raise MetricError(f"all {len(pooled):,} scores are {centre}: nothing can be learnt from them")
+        raise MetricError(f"all {len(pooled):,} scores are {centre}: no calibration can be fitted to them")
     classes = [
         ((scores - centre) / width, (len(scores) + 1) / (len(scores) + 2), sign)
-        for scores, sign in ((people, 1.0), (machines, -1.0))
+        for scores, sign in ((bonafide_scores, 1.0), (spoof_scores, -1.0))
     ]
 
     def cost(line: Array) -> tuple[float, Array]:
@@ -141,12 +142,12 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
         raise MetricError(f"the logistic calibration did not converge: {found.message}")
     if slope <= 0:
         raise MetricError("spoofed trials score higher than bona fide ones: are the labels, or the scores, reversed?")
-    ratios = tuple(float(slope * place + offset) for place in (-1.0, 1.0))
-    return Calibration("logistic", (centre - width, centre + width), ratios, len(people), len(machines))
+    ratios = tuple(float(slope * end + offset) for end in (-1.0, 1.0))
+    return Calibration("logistic", (centre - width, centre + width), ratios, len(bonafide_scores), len(spoof_scores))
 
 
 def fit_isotonic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
-    """The best rising curve (pool adjacent violators), level within each bin and linear between neighbouring ones.
+    """The best rising curve (pool adjacent violators), constant within each bin and linear between neighbouring bins.
 
     Half a trial of each class is added to each bin's counts, so that bins of one class stay finite.
 
@@ -154,10 +155,10 @@ def fit_isotonic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
       MetricError: see `metrics.eer`.
     """
     counts = Counts.of(bonafide, spoof)
-    people, machines, first = counts.bins
-    total_people, total_machines = people.sum(), machines.sum()
-    ratios = np.log((people + 0.5) / (total_people + 1)) - np.log((machines + 0.5) / (total_machines + 1))
-    # Small bins between larger ones can leave the order by that half.
+    in_bin_bonafide, in_bin_spoof, first = counts.bins
+    n_bonafide, n_spoof = in_bin_bonafide.sum(), in_bin_spoof.sum()
+    ratios = np.log((in_bin_bonafide + 0.5) / (n_bonafide + 1)) - np.log((in_bin_spoof + 0.5) / (n_spoof + 1))
+    # The half trial can put small bins between larger ones out of order.
     ratios = np.maximum.accumulate(ratios)
     thresholds = counts.levels.thresholds
     ends = np.concatenate([thresholds[first[1:] - 1], thresholds[-1:]])
@@ -165,6 +166,4 @@ def fit_isotonic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
     # A bin of one score has one knot.
     kept = np.concatenate([[True], np.diff(knots) > 0])
     scores, levels = knots[kept], np.repeat(ratios, 2)[kept]
-    return Calibration(
-        "isotonic", tuple(scores.tolist()), tuple(levels.tolist()), int(total_people), int(total_machines)
-    )
+    return Calibration("isotonic", tuple(scores.tolist()), tuple(levels.tolist()), int(n_bonafide), int(n_spoof))

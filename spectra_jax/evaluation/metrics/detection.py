@@ -1,4 +1,4 @@
-"""How well scores tell bona fide from spoofed trials: error rates, and what they cost.
+"""Detection metrics: how well scores separate bona fide from spoofed trials.
 
 Everywhere `bonafide` and `spoof` are 1-D arrays of scores, higher = more bona fide; a trial is accepted, that is, taken
 for bona fide, where its score is at or above the threshold. Rates are fractions, 0 to 1.
@@ -25,7 +25,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class EqualErrorRate:
-    """Where false acceptances and false rejections are as frequent.
+    """Where false acceptances and false rejections are equally frequent.
 
     Attributes:
       rate: 0 to 1.
@@ -53,12 +53,12 @@ class ErrorRates:
 
 @dataclass(frozen=True)
 class Costs:
-    """What decisions cost, and how often a spoof comes; by default as in ASVspoof 5, track 1.
+    """Costs of wrong decisions and the prior of a spoof; by default those of ASVspoof 5, track 1.
 
     Attributes:
       spoof_prior: P(spoof), between 0 and 1.
-      miss: of rejecting a bona fide trial, above 0.
-      false_alarm: of accepting a spoofed one, above 0.
+      miss: the cost of rejecting a bona fide trial, above 0.
+      false_alarm: the cost of accepting a spoofed trial, above 0.
     """
 
     spoof_prior: float = 0.05
@@ -73,7 +73,7 @@ class Costs:
             )
 
     def of(self, false_acceptance: Any, false_rejection: Any) -> Any:
-        """The normalised detection cost: 1 is what accepting all or rejecting all costs, whichever is cheaper."""
+        """The normalised detection cost; accepting all or rejecting all trials, whichever is cheaper, costs 1."""
         miss, false_alarm = self.miss * (1 - self.spoof_prior), self.false_alarm * self.spoof_prior
         return (miss * false_rejection + false_alarm * false_acceptance) / min(miss, false_alarm)
 
@@ -114,17 +114,17 @@ class Levels:
 
     @cached_property
     def losses(self) -> tuple[Array, Array]:
-        """What a bona fide and a spoofed trial cost at each, in nats, where scores are log-likelihood ratios."""
+        """The cost of a bona fide and of a spoofed trial at each, in nats, scores taken for log-likelihood ratios."""
         return np.logaddexp(0, -self.thresholds), np.logaddexp(0, self.thresholds)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Trials at each distinct score: all that these metrics depend on, whether of the trials or of a resample.
+    """How many trials have each distinct score, in the data or in a resample: all that these metrics depend on.
 
     Attributes:
-      levels: the distinct scores; a resample may have none at some of them.
-      bonafide, spoof: (k,) trials at each.
+      levels: the distinct scores; a resample may have no trial at some of them.
+      bonafide, spoof: (k,) numbers of trials at each.
     """
 
     levels: Levels
@@ -133,43 +133,42 @@ class Counts:
 
     @classmethod
     def of(cls, bonafide: ArrayLike, spoof: ArrayLike) -> Counts:
-        people, machines = checked(bonafide, spoof)
-        thresholds, place = np.unique(np.concatenate([people, machines]), return_inverse=True)
+        bonafide_scores, spoof_scores = checked(bonafide, spoof)
+        thresholds, level = np.unique(np.concatenate([bonafide_scores, spoof_scores]), return_inverse=True)
         k = len(thresholds)
-        first, second = place[: len(people)], place[len(people) :]
-        return cls(Levels(thresholds), np.bincount(first, minlength=k), np.bincount(second, minlength=k))
+        of_bonafide, of_spoof = level[: len(bonafide_scores)], level[len(bonafide_scores) :]
+        return cls(Levels(thresholds), np.bincount(of_bonafide, minlength=k), np.bincount(of_spoof, minlength=k))
 
     @cached_property
     def below(self) -> tuple[Array, Array]:
-        """Bona fide and spoofed trials below each level, and in all, (k + 1,)."""
-        people, machines = (np.concatenate([[0], np.cumsum(counts)]) for counts in (self.bonafide, self.spoof))
-        return people, machines
+        """Bona fide and spoofed trials below each level, and their totals last, (k + 1,)."""
+        bonafide, spoof = (np.concatenate([[0], np.cumsum(counts)]) for counts in (self.bonafide, self.spoof))
+        return bonafide, spoof
 
     @cached_property
     def rates(self) -> tuple[Array, Array]:
-        """False acceptance and false rejection at each level, and above all of them, (k + 1,)."""
-        people, machines = self.below
-        return (machines[-1] - machines) / machines[-1], people / people[-1]
+        """False acceptance and false rejection at each level, and above the highest, (k + 1,)."""
+        bonafide, spoof = self.below
+        return (spoof[-1] - spoof) / spoof[-1], bonafide / bonafide[-1]
 
     @cached_property
     def bins(self) -> tuple[Array, Array, Array]:
-        """Bins of the best rising posterior (pool adjacent violators): bona fide, spoofed, and first level of each."""
+        """Bins of the best rising posterior (pool adjacent violators): bona fide, spoofed and first level of each."""
         from scipy.optimize import isotonic_regression
 
         total = self.bonafide + self.spoof
-        there = np.flatnonzero(total)
-        total = total[there]
-        fit = isotonic_regression(self.bonafide[there] / total, weights=total)
-        first = there[fit.blocks[:-1]]
+        occupied = np.flatnonzero(total)
+        total = total[occupied]
+        fit = isotonic_regression(self.bonafide[occupied] / total, weights=total)
+        first = occupied[fit.blocks[:-1]]
         return np.add.reduceat(self.bonafide, first), np.add.reduceat(self.spoof, first), first
 
     def eer(self) -> EqualErrorRate:
-        people, machines = self.below
-        total_people, total_machines = people[-1], machines[-1]
+        bonafide, spoof = self.below
 
         def rates(level: int) -> tuple[float, float]:
-            far = (total_machines - machines[level]) / total_machines
-            return float(far), float(people[level] / total_people)
+            far = (spoof[-1] - spoof[level]) / spoof[-1]
+            return float(far), float(bonafide[level] / bonafide[-1])
 
         def rejects_more(level: int) -> bool:
             far, frr = rates(level)
@@ -190,10 +189,10 @@ class Counts:
         return EqualErrorRate((far + frr) / 2, float(thresholds[after - 1]) + alpha * step)
 
     def rocch_eer(self) -> EqualErrorRate:
-        people, machines, first = self.bins
+        bonafide, spoof, first = self.bins
         # The hull's vertices, from accepting all to rejecting all: false acceptance falls and false rejection rises.
-        far = 1 - np.concatenate([[0], np.cumsum(machines)]) / machines.sum()
-        frr = np.concatenate([[0], np.cumsum(people)]) / people.sum()
+        far = 1 - np.concatenate([[0], np.cumsum(spoof)]) / spoof.sum()
+        frr = np.concatenate([[0], np.cumsum(bonafide)]) / bonafide.sum()
         thresholds = np.append(self.levels.thresholds[first], self.levels.thresholds[-1])
         gap = far - frr
         i = int(np.flatnonzero(gap >= 0)[-1])
@@ -204,10 +203,10 @@ class Counts:
         return EqualErrorRate(float(rate), float(threshold))
 
     def auc(self) -> float:
-        people, machines = self.below
-        # Twice the number of pairs in order, ties counting half: whole numbers, so that nothing is rounded.
-        ordered = int(np.dot(self.bonafide, machines[:-1] + machines[1:]))
-        return ordered / (2 * int(people[-1]) * int(machines[-1]))
+        bonafide, spoof = self.below
+        # Twice the number of pairs in order, ties counting half: integers, so that nothing is rounded.
+        ordered = int(np.dot(self.bonafide, spoof[:-1] + spoof[1:]))
+        return ordered / (2 * int(bonafide[-1]) * int(spoof[-1]))
 
     def min_dcf(self, costs: Costs) -> float:
         return float(costs.of(*self.rates).min())
@@ -218,20 +217,20 @@ class Counts:
         return float(costs.of(far[at], frr[at]))
 
     def cllr(self) -> float:
-        people, machines = (
+        bonafide, spoof = (
             np.dot(counts, losses) / counts.sum()
             for counts, losses in zip((self.bonafide, self.spoof), self.levels.losses, strict=True)
         )
-        return float(people + machines) / (2 * np.log(2))
+        return float(bonafide + spoof) / (2 * np.log(2))
 
     def min_cllr(self) -> float:
-        people, machines, _ = self.bins
-        # A bin's log-likelihood ratio is infinite where it has one class alone, and costs that class nothing.
+        bonafide, spoof, _ = self.bins
+        # The log-likelihood ratio of a bin of one class is infinite, and costs that class nothing.
         with np.errstate(divide="ignore"):
-            ratio = np.log(people / people.sum()) - np.log(machines / machines.sum())
-        cost_people = np.logaddexp(0, -ratio, where=people > 0, out=np.zeros_like(ratio))
-        cost_machines = np.logaddexp(0, ratio, where=machines > 0, out=np.zeros_like(ratio))
-        cost = np.dot(people, cost_people) / people.sum() + np.dot(machines, cost_machines) / machines.sum()
+            ratio = np.log(bonafide / bonafide.sum()) - np.log(spoof / spoof.sum())
+        bonafide_cost = np.logaddexp(0, -ratio, where=bonafide > 0, out=np.zeros_like(ratio))
+        spoof_cost = np.logaddexp(0, ratio, where=spoof > 0, out=np.zeros_like(ratio))
+        cost = np.dot(bonafide, bonafide_cost) / bonafide.sum() + np.dot(spoof, spoof_cost) / spoof.sum()
         return float(cost) / (2 * np.log(2))
 
 
@@ -249,7 +248,7 @@ def eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
 
 
 def rocch_eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
-    """The equal error rate on the ROC's convex hull: the best that thresholds and coins together reach.
+    """The equal error rate on the ROC's convex hull: the lowest that randomised thresholds reach.
 
     The threshold is interpolated between the hull's vertices.
 
@@ -287,7 +286,7 @@ def act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: Costs = ASVSPOOF5) -> 
 
 
 def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
-    """The cost of the log-likelihood ratios, in bits: 0 is perfect, 1 what saying nothing (0 everywhere) costs.
+    """The cost of the log-likelihood ratios, in bits: 0 is perfect, and a ratio of 0 for every trial costs 1.
 
     Raises:
       MetricError: see `checked`.
@@ -310,16 +309,16 @@ def error_rates(bonafide: ArrayLike, spoof: ArrayLike, thresholds: ArrayLike) ->
     Raises:
       MetricError: see `checked`; or a threshold that is NaN.
     """
-    people, machines = (np.sort(scores) for scores in checked(bonafide, spoof))
+    bonafide_scores, spoof_scores = (np.sort(scores) for scores in checked(bonafide, spoof))
     at = np.atleast_1d(np.asarray(thresholds, np.float64))
     if np.isnan(at).any():
         raise MetricError("a threshold is NaN")
-    far = (len(machines) - np.searchsorted(machines, at, side="left")) / len(machines)
-    return ErrorRates(at, far, np.searchsorted(people, at, side="left") / len(people))
+    far = (len(spoof_scores) - np.searchsorted(spoof_scores, at, side="left")) / len(spoof_scores)
+    return ErrorRates(at, far, np.searchsorted(bonafide_scores, at, side="left") / len(bonafide_scores))
 
 
 def roc(bonafide: ArrayLike, spoof: ArrayLike) -> ErrorRates:
-    """Both error rates at every distinct score, ascending, and above all of them (threshold infinity).
+    """Both error rates at every distinct score, ascending, and above the highest (threshold infinity).
 
     Raises:
       MetricError: see `checked`.

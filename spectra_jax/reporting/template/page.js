@@ -1,6 +1,6 @@
 "use strict";
 
-// The theme: the reader's own until the button says otherwise.
+// The theme: the reader's setting until the button changes it.
 {
   const root = document.documentElement;
   const button = document.getElementById("theme");
@@ -18,7 +18,7 @@
   show();
 }
 
-// The charts. Their colours are CSS variables, so that a change of theme needs no drawing.
+// The charts. Their colours are CSS variables, so that a change of theme needs no redrawing.
 {
   const specs = JSON.parse(document.getElementById("specs").textContent);
   const font = getComputedStyle(document.body).fontFamily;
@@ -43,7 +43,7 @@
   );
 }
 
-// The trials: filtered by every word typed, sorted by a column's button.
+// The trials: filtered by all words of the input, sorted by the button of a column.
 const table = document.getElementById("trials-table");
 if (table) {
   const body = table.tBodies[0];

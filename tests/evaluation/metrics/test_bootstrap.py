@@ -1,6 +1,8 @@
-"""The bootstrap: each resample's figures are the plain metrics of its trials, and intervals cover what they should."""
+"""The bootstrap: each resample's figures are the plain metrics of its trials, and intervals have their coverage."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from spectra_jax.evaluation.metrics.bootstrap import STATISTICS, _by_cluster, _b
 from spectra_jax.evaluation.metrics.detection import ASVSPOOF5
 
 
-def system(people: int, machines: int, seed: int = 0, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def system(n_bonafide: int, n_spoof: int, seed: int = 0, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Scores with ties, and which of them are bona fide, in no order."""
     random = np.random.default_rng(seed)
-    bonafide = random.permutation(np.arange(people + machines) < people)
+    bonafide = random.permutation(np.arange(n_bonafide + n_spoof) < n_bonafide)
     return np.round(random.normal(np.where(bonafide, 0.8, -0.8), 1), decimals), bonafide
 
 
@@ -28,16 +30,16 @@ def test_a_resample_is_the_plain_metric_of_its_trials(sizes: tuple[int, int]) ->
         times = draw(np.random.default_rng(seed))
         assert times[bonafide].sum() == sizes[0] and times[~bonafide].sum() == sizes[1]
         counts = _System.of(scores, bonafide).counts(times)
-        people = np.repeat(scores[bonafide], times[bonafide])
-        machines = np.repeat(scores[~bonafide], times[~bonafide])
+        bonafide_scores = np.repeat(scores[bonafide], times[bonafide])
+        spoof_scores = np.repeat(scores[~bonafide], times[~bonafide])
         for name, statistic in STATISTICS.items():
-            plain = getattr(metrics, name)(people, machines)
+            plain = getattr(metrics, name)(bonafide_scores, spoof_scores)
             plain = getattr(plain, "rate", plain)
-            # Zeros stand between the same terms of the sums.
+            # The sums have the same terms, with zeros between them.
             assert statistic(counts, ASVSPOOF5) == pytest.approx(plain, abs=1e-12), name
 
 
-def test_clusters_are_drawn_whole() -> None:
+def test_clusters_are_resampled_as_a_unit() -> None:
     _, bonafide = system(30, 30)
     speaker = np.arange(60) % 6
     times = _by_cluster(bonafide, speaker)(np.random.default_rng(3))
@@ -56,7 +58,7 @@ def test_intervals_agree_with_scipy() -> None:
         vectorized=False,
         rng=np.random.default_rng(1),
     ).confidence_interval
-    # Two draws of 4,000 place a 2.5 % quantile to a few hundredths of the interval's length.
+    # Two draws of 4,000 agree on a 2.5 % quantile to a few hundredths of the interval's length.
     assert ours.low == pytest.approx(theirs.low, abs=0.1 * (theirs.high - theirs.low))
     assert ours.high == pytest.approx(theirs.high, abs=0.1 * (theirs.high - theirs.low))
 
@@ -73,7 +75,7 @@ def test_intervals_cover_the_truth() -> None:
     assert 85 <= covered <= 100, "95 of 100 are expected, give or take five"
 
 
-def test_seeded_and_apart_from_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeded_and_independent_of_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, bonafide = system(50, 50)
     first = bootstrap(scores, bonafide, tuple(STATISTICS), resamples=50)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
@@ -103,17 +105,19 @@ def test_a_difference_is_paired() -> None:
 
 def test_refuses() -> None:
     scores, bonafide = system(20, 20)
-    for wrong, message in (
-        ({"statistics": ("err",)}, "no statistic 'err'; there are eer"),
+    given: dict[str, Any] = {"scores": scores, "bonafide": bonafide, "statistics": ("eer",)}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"statistics": ("err",)}, "no statistic 'err'; known are eer"),
         ({"resamples": 0}, "resamples = 0"),
         ({"confidence": 1.0}, "confidence = 1.0"),
         ({"clusters": ["a"]}, "1 clusters for 40 trials"),
         ({"bonafide": bonafide.astype(int)}, "bonafide must be bool"),
         ({"scores": scores[1:]}, "bonafide must be bool and have the scores' shape"),
-    ):
+    ]
+    for wrong, message in cases:
         with pytest.raises(ValueError, match=message):
-            bootstrap(**({"scores": scores, "bonafide": bonafide, "statistics": ("eer",)} | wrong))
+            bootstrap(**given | wrong)
     with pytest.raises(MetricError, match="no bona fide"):
         bootstrap(scores, np.zeros(40, bool), ("eer",))
-    # One cluster a class: half of the resamples have one class alone, and are drawn again.
+    # One cluster for each class: half of the resamples have one class only, and are drawn again.
     bootstrap(scores, bonafide, ("eer",), clusters=bonafide, resamples=20)

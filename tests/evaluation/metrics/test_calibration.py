@@ -1,13 +1,15 @@
-"""Calibration: against scikit-learn, against the truth, and against files that are none."""
+"""Calibration: against scikit-learn, against the truth, and files that are not calibrations."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from spectra_jax.errors import MetricError
 from spectra_jax.evaluation import metrics
@@ -31,32 +33,32 @@ def test_logistic_against_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("fit", [fit_logistic, fit_isotonic])
-def test_finds_the_true_ratio(fit) -> None:
+def test_finds_the_true_ratio(fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
     """Two normal classes of the same width: the true log-likelihood ratio is 2 (s - 2)."""
     calibration = fit(BONAFIDE, SPOOF)
-    places = np.linspace(1, 3, 9)
-    np.testing.assert_allclose(calibration.log_likelihood_ratio(places), 2 * (places - 2), atol=0.45)
+    positions = np.linspace(1, 3, 9)
+    np.testing.assert_allclose(calibration.log_likelihood_ratio(positions), 2 * (positions - 2), atol=0.45)
     ratios = [calibration.log_likelihood_ratio(scores) for scores in (BONAFIDE, SPOOF)]
-    # Pooling adjacent violators learns these very trials by heart, and a line does not.
+    # Pooling adjacent violators overfits these very trials, and a line does not.
     assert metrics.cllr(*ratios) < metrics.min_cllr(BONAFIDE, SPOOF) + 0.02
     assert metrics.cllr(*ratios) < metrics.cllr(BONAFIDE, SPOOF)
 
 
 @pytest.mark.parametrize("fit", [fit_logistic, fit_isotonic])
-def test_rises_stays_finite_and_reads_back_to_the_bit(fit) -> None:
-    for people, machines in (
+def test_rises_stays_finite_and_reads_back_to_the_bit(fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
+    for bonafide, spoof in (
         (BONAFIDE, SPOOF),
         ([1.0, 2.0], [-2.0, -1.0]),
         ([1.0, 1.0, 3.0], [0.0, 1.0]),
         ([2.0], [1.0]),
     ):
-        calibration = fit(people, machines)
-        places = np.linspace(-50, 50, 1001)
-        ratios = calibration.log_likelihood_ratio(places)
+        calibration = fit(bonafide, spoof)
+        positions = np.linspace(-50, 50, 1001)
+        ratios = calibration.log_likelihood_ratio(positions)
         assert np.isfinite(ratios).all() and (np.diff(ratios) >= 0).all() and ratios[-1] > ratios[0]
         again = Calibration.from_json(calibration.to_json())
         assert again == calibration
-        np.testing.assert_array_equal(again.log_likelihood_ratio(places), ratios)
+        np.testing.assert_array_equal(again.log_likelihood_ratio(positions), ratios)
 
 
 def test_probability_is_bayes_rule() -> None:
@@ -77,7 +79,7 @@ def test_the_share_of_classes_does_not_matter() -> None:
     np.testing.assert_allclose(once.ratios, thrice.log_likelihood_ratio(once.scores), atol=0.02)
 
 
-def test_refuses_to_learn() -> None:
+def test_refuses_to_fit() -> None:
     with pytest.raises(MetricError, match=r"all 3 scores are 1[.]0"):
         fit_logistic([1.0, 1.0], [1.0])
     with pytest.raises(MetricError, match=r"reversed"):
@@ -99,11 +101,11 @@ def test_refuses_to_learn() -> None:
         ({"scores": None}, "damaged"),
         ({"scores": [1.0, 10**400]}, "damaged"),
         ({"ratios": [1.0, float("nan")]}, "damaged"),
-        ({"ratios": [2.0, 1.0]}, "does not rise"),
-        ({"scores": [1.0, 1.0]}, "does not rise"),
+        ({"ratios": [2.0, 1.0]}, "do not rise"),
+        ({"scores": [1.0, 1.0]}, "do not rise"),
     ],
 )
-def test_refuses_what_is_no_calibration(change: str | dict, message: str) -> None:
+def test_refuses_what_is_not_a_calibration(change: str | dict[str, object], message: str) -> None:
     text = (
         change if isinstance(change, str) else json.dumps(json.loads(fit_logistic(BONAFIDE, SPOOF).to_json()) | change)
     )
@@ -126,7 +128,7 @@ def test_calibrates_one_subset(
     assert "reversed" in capsys.readouterr().err and not (tmp_path / "inv.json").exists()
 
 
-def test_says_what_is_not_a_calibration_file(
+def test_reports_what_is_not_a_calibration_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip = Path(__file__).parents[3] / "examples" / "corpus" / "eval" / "june_00.flac"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from spectra_jax.errors import MetricError
 from spectra_jax.evaluation import metrics
@@ -138,7 +140,9 @@ def test_perfect_useless_and_reversed() -> None:
         ([[1.0]], [1.0], r"must be 1-D, found shape \(1, 1\)"),
     ],
 )
-def test_refuses(statistic, bonafide: list, spoof: list, message: str) -> None:
+def test_refuses(
+    statistic: Callable[[ArrayLike, ArrayLike], object], bonafide: ArrayLike, spoof: ArrayLike, message: str
+) -> None:
     with pytest.raises(MetricError, match=message):
         statistic(bonafide, spoof)
 
