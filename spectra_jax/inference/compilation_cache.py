@@ -38,6 +38,7 @@ import jaxlib.version
 import numpy as np
 from jax.experimental import serialize_executable
 
+from spectra_jax.errors import CompilationCacheError
 from spectra_jax.files.untrusted import open_regular, read_bounded
 
 # Of what JAX keeps. The least recently used go first.
@@ -72,10 +73,6 @@ def default_directory() -> Path:
     if not caches.is_absolute():
         raise RuntimeError(f"the home directory, {os.environ.get('HOME')!r}, is not an absolute path")
     return caches / "spectra-jax" / "compiled"
-
-
-class DamagedError(Exception):
-    """A cached network could not be loaded. The user was informed, and the entry is removed where that is possible."""
 
 
 class CompilationCache:
@@ -116,7 +113,7 @@ class CompilationCache:
           arguments: trees of the form that it takes; it returns one array.
 
         Returns:
-          What loads it, or raises DamagedError; None where nothing is kept.
+          What loads it, or raises CompilationCacheError; None where nothing is kept.
         """
         file = self._file(key)
         try:
@@ -143,7 +140,7 @@ class CompilationCache:
                 return serialize_executable.deserialize_and_load(content, taken, returned, devices[0].client, devices)
             except Exception as error:
                 self._discard(file, error)
-                raise DamagedError from error
+                raise CompilationCacheError from error
 
         return load
 

@@ -27,9 +27,9 @@ from spectra_jax.checkpoints.native import abstract_loaded_model, with_weights
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.data.trial import Trial
 from spectra_jax.devices import local_devices
-from spectra_jax.errors import InputError
+from spectra_jax.errors import CompilationCacheError, InputError
 from spectra_jax.inference.batch_size import clips_per_device
-from spectra_jax.inference.compilation_cache import CompilationCache, DamagedError, xla_flags
+from spectra_jax.inference.compilation_cache import CompilationCache, xla_flags
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.inference.results import CERTIFIED, Result
 from spectra_jax.model.config import SpectraConfig
@@ -223,7 +223,7 @@ class Scorer:
                 params = jax.device_put(jax.tree.leaves(split(scoring)[1]), NamedSharding(mesh, _WHOLE))
                 try:
                     compiled = compiling.result()
-                except DamagedError:
+                except CompilationCacheError:
                     compiled = traced()()
             _give_back_freed_memory()
             return _Network(model, params, compiled, batch_size, NamedSharding(mesh, _BY_CLIP))

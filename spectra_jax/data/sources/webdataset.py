@@ -29,7 +29,7 @@ from spectra_jax.data.sources.files import AUDIO_SUFFIXES, KNOWN, IdRule, matchi
 from spectra_jax.data.sources.source import LeftOut, Source
 from spectra_jax.data.text import json_object, parse_label
 from spectra_jax.data.trial import MAX_CLIP_BYTES, Trial
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, SpectraError
 from spectra_jax.messages import printable
 
 _NAME = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
@@ -222,7 +222,7 @@ def _kind(member: tarfile.TarInfo) -> str | None:
     return "clip" if suffix in AUDIO_SUFFIXES else "json" if suffix == ".json" else None
 
 
-class _DamagedError(Exception):
+class _DamagedTarError(SpectraError):
     """What is wrong with a tar file, where tarfile itself would end without a word or read on without a limit."""
 
 
@@ -249,11 +249,11 @@ class _Member(tarfile.TarInfo):
             reason = f"the header at byte {tar.offset:,} is damaged ({error})"
             if isinstance(error, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
                 reason = "no blocks of zeros at its end, which a complete tar file has: cut short"
-            raise _DamagedError(reason) from error
+            raise _DamagedTarError(reason) from error
 
     def _proc_member(self, tar: tarfile.TarFile) -> _Member:
         if self.size < 0 or (self.type in _LONG_HEADERS and self.size > _LARGEST_TEXT):
-            raise _DamagedError(f"the header at byte {self.offset:,} states a size of {self.size:,} bytes")
+            raise _DamagedTarError(f"the header at byte {self.offset:,} states a size of {self.size:,} bytes")
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
@@ -264,9 +264,9 @@ def _require_end(tar: tarfile.TarFile) -> None:
     while block := file.read(_READ):
         passed += len(block)
         if passed > _LONGEST_END:
-            raise _DamagedError(f"more than {_LONGEST_END:,} bytes of zeros after its last member")
+            raise _DamagedTarError(f"more than {_LONGEST_END:,} bytes of zeros after its last member")
         if block.count(0) < len(block):
-            raise _DamagedError(
+            raise _DamagedTarError(
                 "more follows after its end: several tar files in one? Join them with `tar --concatenate`, or give "
                 "them one by one"
             )
@@ -287,7 +287,7 @@ class _Archive:
             # tarfile keeps every member that it has seen.
             self.tar.members.clear()  # type: ignore[attr-defined]
             if member.size < 0 or self.tar.offset <= before:
-                raise _DamagedError(f"{printable(member.name)} states a size of {member.size:,} bytes")
+                raise _DamagedTarError(f"{printable(member.name)} states a size of {member.size:,} bytes")
             before = self.tar.offset
             if self.compressed and member.size > self.max_clip_bytes:
                 # To pass over it is to decompress it.
@@ -337,7 +337,7 @@ def _archive(shard: str, max_clip_bytes: int) -> Iterator[_Archive]:
         # Of the latter two, the store's, `opened` makes a sentence.
         except (InputError, TimeoutError, ConnectionError):
             raise
-        except _DamagedError as error:
+        except _DamagedTarError as error:
             raise InputError(f"{shard}: damaged tar file: {error}") from error
         # EOFError and the errors of zlib and lzma: compressed shards that were cut short or damaged. ValueError: no
         # number in a header where one belongs.
