@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.text import Text
 
 from spectra_jax.data.conventions import NOTHING
+from spectra_jax.data.ids import stem
 from spectra_jax.data.labels import Labels, labels_of, subset_counts
 from spectra_jax.data.score_files import Scores
-from spectra_jax.data.tables import stem
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
 from spectra_jax.evaluation.metrics import ASVSPOOF5, Costs, Interval

@@ -336,7 +336,7 @@ def test_an_index_that_does_not_fit(weight_map: object, said: str, tmp_path: Pat
     [
         ("{", "not an index of safetensors files"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}', '"a" stands twice in one object'),
+        ('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}', '"a" occurs twice in one object'),
         (LFS, "not an index of safetensors files"),
     ],
 )
