@@ -19,7 +19,7 @@ INPUTS = Path(__file__).parents[2] / "inputs" / "sources"
 
 def test_a_folder_gives_its_audio_files_sorted(corpus: Path) -> None:
     trials = collect([corpus])
-    relative = [trial.path.relative_to(corpus).as_posix() for trial in trials]
+    relative = [Path(trial.path).relative_to(corpus).as_posix() for trial in trials]
     assert relative == ["a.flac", "b.wav", "sub/c.OGG", "sub/deep/d.mp3", "sub.d/e.opus"]
     assert [trial.utterance_id for trial in trials] == list("abcde")
     assert {trial.label for trial in trials} == {None}
@@ -33,7 +33,9 @@ def test_linked_folders_are_entered_once(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*", "**", "**/*.mp3", "*/deep/*"])
-def test_a_folder_that_cannot_be_listed_is_reported(corpus: Path, monkeypatch, pattern: str) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
     scandir = os.scandir
 
     def refuse(path: str) -> object:
@@ -54,7 +56,7 @@ def test_a_folder_that_cannot_be_listed_is_reported(corpus: Path, monkeypatch, p
     assert "1 input not read, and clips in there are not scored:" in trials.warnings()[-1]
 
 
-def test_a_given_folder_that_cannot_be_listed_is_refused(corpus: Path, monkeypatch) -> None:
+def test_a_given_folder_that_cannot_be_listed_is_refused(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> object:
         raise PermissionError(13, "Permission denied", path)
 
@@ -66,7 +68,9 @@ def test_a_given_folder_that_cannot_be_listed_is_refused(corpus: Path, monkeypat
     ("pattern", "expected"),
     [("*", "ab"), ("**/*", "abcde"), ("**/*.mp3", "d"), ("[b-z]*.wav", "b"), ("sub*/?.[oO]*", "ce"), ("**", "abcde")],
 )
-def test_a_pattern_gives_the_audio_files_it_matches(corpus: Path, monkeypatch, pattern: str, expected: str) -> None:
+def test_a_pattern_gives_the_audio_files_it_matches(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, expected: str
+) -> None:
     assert ids_of(corpus / pattern) == list(expected)
     monkeypatch.chdir(corpus)
     assert ids_of(pattern) == list(expected)

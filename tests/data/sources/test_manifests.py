@@ -98,7 +98,7 @@ def test_a_broken_manifest_names_the_line(tmp_path: Path, text: bytes, complaint
     assert refusal(path).startswith(f"{path}{complaint}")
 
 
-def test_a_manifest_without_permission_is_refused(tmp_path: Path, monkeypatch) -> None:
+def test_a_manifest_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = manifest(tmp_path, "path\na.wav\n")
 
     def refuse(*_: object) -> None:
@@ -138,7 +138,9 @@ def test_jsonl_and_parquet_give_the_same_trials_as_csv(tmp_path: Path, suffix: s
         ([{"path": "a.wav", "utterance_id": "A"}, {"path": "b.wav", "utterance_id": "A"}], "shared by several"),
     ],
 )
-def test_rows_without_a_valid_trial_are_refused(tmp_path: Path, suffix: str, rows: list[dict], complaint: str) -> None:
+def test_rows_without_a_valid_trial_are_refused(
+    tmp_path: Path, suffix: str, rows: Sequence[Mapping[str, object]], complaint: str
+) -> None:
     with pytest.raises(InputError, match=complaint):
         collect([write_rows(tmp_path / f"m{suffix}", rows)])
 

@@ -14,54 +14,88 @@ from spectra_jax.data.sources import collect
 from spectra_jax.errors import InputError
 from tests.data.sources.writing import write_tar
 
+SIZE = 700
 
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("long", [False, True])
-def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path: Path, form: int, long: bool) -> None:
+
+@pytest.fixture(params=[tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"])
+def form(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=["", "a-folder/" * 12], ids=["short names", "long names"])
+def shard(request: pytest.FixtureRequest, tmp_path: Path, form: int) -> Path:
+    """An intact tar file of three clips, which is read."""
     file = tmp_path / "s.tar"
-    folder = ("a-folder/" * 12) if long else ""
     with tarfile.open(file, "w", format=form) as tar:
         for number in range(3):
-            known = tarfile.TarInfo(f"{folder}{number}.wav")
-            known.size = 700
-            tar.addfile(known, io.BytesIO(bytes([number + 1]) * 700))
-    whole = file.read_bytes()
-    names = [trial.utterance_id for trial in collect([file])]
-    assert names == ["0", "1", "2"]
-    headers = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"]
+            member = tarfile.TarInfo(f"{request.param}{number}.wav")
+            member.size = SIZE
+            tar.addfile(member, io.BytesIO(bytes([number + 1]) * SIZE))
+    assert_read(file)
+    return file
+
+
+def assert_read(file: Path) -> None:
+    expected = [(str(number), bytes([number + 1]) * SIZE) for number in range(3)]
+    assert [(trial.utterance_id, trial.content) for trial in collect([file])] == expected
+
+
+def headers_of(content: bytes) -> list[int]:
+    """Where the headers are."""
+    return [start for start in range(0, len(content), 512) if content[start + 257 : start + 262] == b"ustar"]
+
+
+def test_a_flipped_bit_of_a_header_is_an_error_and_not_the_end(shard: Path) -> None:
+    content = shard.read_bytes()
     randomness = random.Random(0)
-    for at in headers:
-        for byte in randomness.sample(range(512), 12):
-            damaged = bytearray(whole)
-            damaged[at + byte] ^= 1 << randomness.randrange(8)
-            file.write_bytes(damaged)
-            try:
-                # One of the two bytes after the checksum changes nothing.
-                assert [trial.utterance_id for trial in collect([file])] == names
-                assert byte in (154, 155)
-            except InputError as error:
-                assert str(error).startswith(f"{file}: ")
-    last = headers[-1] + 512 + 1024
+    # The byte after the NUL that ends the checksum is not used: flipping one of its bits changes nothing.
+    unused = 155
+    for header in headers_of(content):
+        for byte in {*randomness.sample(range(512), 12), unused}:
+            damaged = bytearray(content)
+            damaged[header + byte] ^= 1 << randomness.randrange(8)
+            shard.write_bytes(damaged)
+            if byte == unused:
+                assert_read(shard)
+                continue
+            with pytest.raises(InputError) as caught:
+                collect([shard])
+            assert str(caught.value).startswith(f"{shard}: ")
+    shard.write_bytes(content)
+    assert_read(shard)
+
+
+def test_a_shard_that_is_cut_short_is_an_error(shard: Path) -> None:
+    content = shard.read_bytes()
+    last = headers_of(content)[-1] + 512 + 1024
     for end in range(512, last + 1, 512):
-        file.write_bytes(whole[:end])
+        shard.write_bytes(content[:end])
         with pytest.raises(InputError, match=r"not a tar file|cut short"):
-            collect([file])
-    # Between members: garbage, zeros, another archive.
-    for content in (
-        whole[: headers[-1]] + b"x" * 512 + whole[headers[-1] :],
-        whole[: headers[-1]] + bytes(1024) + whole[headers[-1] :],
-        whole + whole,
+            collect([shard])
+    # The two blocks of zeros that end a tar file are enough; more is padding.
+    shard.write_bytes(content[: last + 1024])
+    assert_read(shard)
+
+
+def test_anything_but_members_between_headers_is_an_error(shard: Path) -> None:
+    content = shard.read_bytes()
+    last = headers_of(content)[-1]
+    for inserted in (
+        content[:last] + b"x" * 512 + content[last:],
+        content[:last] + bytes(1024) + content[last:],
+        content + content,
     ):
-        file.write_bytes(content)
+        shard.write_bytes(inserted)
         with pytest.raises(InputError, match=r"damaged tar file: (the header at byte|more follows after its end)"):
-            collect([file])
+            collect([shard])
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_a_damaged_compressed_shard_is_an_error(tmp_path: Path, mode: str) -> None:
     file = write_tar(tmp_path / "s.tar.gz", {f"{n}.wav": random.Random(n).randbytes(3000) for n in range(4)}, mode)
     whole = file.read_bytes()
-    assert len(collect([file])) == 4
+    contents = [random.Random(n).randbytes(3000) for n in range(4)]
+    assert [trial.content for trial in collect([file])] == contents
     for content in (whole[:-1], whole[:-9], whole[: len(whole) // 2], whole[:-7] + b"\x55" + whole[-6:]):
         file.write_bytes(content)
         with pytest.raises(InputError, match=r"s\.tar\.gz: "):

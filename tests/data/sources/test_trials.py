@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -17,7 +18,7 @@ from spectra_jax.errors import InputError
 from tests.data.sources.writing import ids_of, in_memory, manifest, refusal, write_rows, write_tar
 
 
-def test_ids_are_stems_or_paths_as_given(corpus: Path, monkeypatch) -> None:
+def test_ids_are_stems_or_paths_as_given(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(corpus)
     given_paths = ["a.flac", "sub/deep", "sub*/*.opus"]
     assert [trial.utterance_id for trial in collect(given_paths)] == ["a", "d", "e"]
@@ -26,7 +27,7 @@ def test_ids_are_stems_or_paths_as_given(corpus: Path, monkeypatch) -> None:
     assert [trial.path for trial in as_paths] == [Path(trial.utterance_id) for trial in as_paths]
 
 
-def test_files_of_one_name_have_their_paths_as_ids(tmp_path: Path, monkeypatch) -> None:
+def test_files_of_one_name_have_their_paths_as_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("real/0.wav", "real/1.wav", "fake/0.wav", "fake/0.flac", "fake/2.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -132,15 +133,16 @@ def test_a_file_that_changes_has_another_stamp(corpus: Path) -> None:
 def test_trials_of_a_shard_or_store_have_a_stamp(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "s.tar", {"1.wav": b"one", "2.wav": b"two"})
     memory.pipe({"/b/1.wav": b"x", "/b/2.wav": b"x"})
-    for given, change in {
+    changes: dict[str, Callable[[], object]] = {
         str(shard): lambda: write_tar(shard, {"1.wav": b"on", "2.wav": b"two"}),
         "memory://b": lambda: memory.pipe("/b/2.wav", b"xy"),
-    }.items():
-        before = collect([given])
+    }
+    for name, change in changes.items():
+        before = collect([name])
         assert [trial.stamp for trial in before.without_content()] == [trial.stamp for trial in before]
         assert None not in [trial.stamp for trial in before]
         change()
-        after = collect([given])
+        after = collect([name])
         assert after.stamps_digest != before.stamps_digest
         assert after.digest == before.digest
 

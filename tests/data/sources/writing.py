@@ -1,11 +1,11 @@
-"""Writing inputs of every kind, and what `collect` makes of them."""
+"""Functions that write inputs of every kind, and that call `collect`."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ def manifest(folder: Path, text: str | bytes, name: str = "trials.csv") -> Path:
 
 
 def refusal(*inputs: str | Path, ids: str = "stem") -> str:
+    """The message of `collect` for inputs that it refuses."""
     with pytest.raises(InputError) as caught:
         collect(inputs, ids=ids)  # type: ignore[arg-type]
     return str(caught.value)
@@ -37,7 +38,7 @@ def ids_of(*inputs: str | Path) -> list[str]:
     return [trial.utterance_id for trial in collect(inputs)]
 
 
-ROWS = [
+ROWS: list[dict[str, object]] = [
     {"path": "a.flac", "utterance_id": "A", "label": "spoof", "speaker": 3},
     {"path": "/data/b.flac", "utterance_id": None, "label": "bona fide", "speaker": 4},
     {"path": "s3://bucket/c.flac", "utterance_id": "C", "label": None, "speaker": 5},
@@ -48,7 +49,7 @@ def summaries(trials: Trials) -> list[tuple[str, str, str | None]]:
     return [(trial.utterance_id, str(trial.path), trial.label) for trial in trials]
 
 
-def write_rows(file: Path, rows: list[dict]) -> Path:
+def write_rows(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     if file.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2)
     else:
@@ -59,7 +60,7 @@ def write_rows(file: Path, rows: list[dict]) -> Path:
 def write_tar(file: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     with tarfile.open(file, mode) as tar:  # type: ignore[call-overload]
         for name, content in members.items():
-            known = tarfile.TarInfo(name)
-            known.size = len(content)
-            tar.addfile(known, io.BytesIO(content))
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     return file
