@@ -139,7 +139,7 @@ def test_jsonl_and_parquet_give_the_same_trials_as_csv(tmp_path: Path, suffix: s
     ],
 )
 def test_rows_without_a_valid_trial_are_refused(
-    tmp_path: Path, suffix: str, rows: Sequence[Mapping[str, object]], complaint: str
+    tmp_path: Path, suffix: str, rows: list[dict[str, object]], complaint: str
 ) -> None:
     with pytest.raises(InputError, match=complaint):
         collect([write_rows(tmp_path / f"m{suffix}", rows)])
