@@ -66,7 +66,7 @@ def normal_path(text: str) -> str:
 
 
 def require_ids(path: Path | str, ids: Sequence[str], note: str = "") -> None:
-    """Check that there are ids, that none is empty and that each occurs once.
+    """Check that there is an id for each trial, and that each occurs once.
 
     Args:
       path: of the table, for messages.

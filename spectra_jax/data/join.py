@@ -1,8 +1,10 @@
 """Joining two sets of trials by utterance id.
 
-joined = join(scores.utterance_ids, labels.utterance_ids)
-scores.scores[joined.left], labels.bonafide[joined.right]     # of the trials that both have, in the scores' order
-joined.only_left                                              # ids that have a score and no label
+    joined = join(scores.utterance_ids, labels.utterance_ids)
+    scores.scores[joined.left], labels.bonafide[joined.right]     # of the trials that both have, in the scores' order
+    joined.only_left                                              # ids that have a score and no label
+
+Each id occurs once in its set.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Join:
 
 
 def join(left: Ids, right: Ids) -> Join:
-    """Join two sets of trials by their ids, each of which occurs once in its set.
+    """Join two sets of trials by their ids.
 
     Args:
       left: (n,) ids.
@@ -51,7 +53,7 @@ def join(left: Ids, right: Ids) -> Join:
     )
 
 
-def rows_of(ids: Ids, of: Ids) -> np.ndarray:
-    """(n,) int64, for each of the n `ids` its row in `of`, where each id occurs once; -1 where it is not in there."""
-    row = dict(zip(of, range(len(of)), strict=True))
+def rows_of(ids: Ids, table: Ids) -> np.ndarray:
+    """(n,) int64, for each of the n `ids` its row among the ids of a table; -1 if it has none."""
+    row = dict(zip(table, range(len(table)), strict=True))
     return np.array([row.get(identity, -1) for identity in ids], np.int64)

@@ -79,7 +79,7 @@ def checked_responses(repo: str, revision: str) -> Iterator[None]:
     from huggingface_hub.utils import _http
 
     with _installing:
-        # The client makes a new session after each failed connection, so the hook belongs into its session factory.
+        # The client makes a new session after each failed connection, so the hook belongs to its session factory.
         factory = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
         if not isinstance(factory, _CheckingSessions):
             huggingface_hub.set_client_factory(_CheckingSessions(factory))

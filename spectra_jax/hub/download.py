@@ -1,4 +1,4 @@
-"""One file of a repository: from the cache if that will do, otherwise from the Hub."""
+"""One file of a repository: from the cache if possible, otherwise from the Hub."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def download(repo: str, revision: str, filename: str, kind: Kind = "model") -> HubFile | None:
     """Get one file into the client's cache; None where the repository does not have it.
 
-    A commit that is in the cache is taken from there without any request. For a branch or tag the Hub is asked, and if
-    it cannot be reached, the last cached commit is used.
+    A commit that is in the cache is taken from there without any request. For a branch or tag the Hub is queried, and
+    if it cannot be reached, the last cached commit is used.
 
     Raises:
         HubError: the file cannot be had.

@@ -37,10 +37,10 @@ def test_the_next_writer_removes_the_unfinished_file_of_a_killed_one(tmp_path: P
     leave_partial(tmp_path / "a[1]*.bin", kind)
     if kind == "file":
         with atomic_file(tmp_path / "a[1]*.bin") as file:
-            file.write(b"whole")
+            file.write(b"complete")
     else:
         with atomic_directory(tmp_path / "a[1]*.bin") as directory:
-            (directory / "a").write_bytes(b"whole")
+            (directory / "a").write_bytes(b"complete")
     assert [path.name for path in tmp_path.iterdir()] == ["a[1]*.bin"]
 
 
@@ -108,8 +108,8 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with atomic_file(tmp_path / "a.txt") as file:
-        file.write(b"whole")
-    assert (tmp_path / "a.txt").read_bytes() == b"whole"
+        file.write(b"complete")
+    assert (tmp_path / "a.txt").read_bytes() == b"complete"
     assert set(tmp_path.iterdir()) == {tmp_path / "a.txt", left}
 
 

@@ -232,7 +232,7 @@ def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
             )
         kind = file.schema_arrow.field("audio").type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-            raise InputError(f"{shard}: column audio is {kind}; a dataset has a struct of bytes and path there")
+            raise InputError(f"{shard}: column audio is {kind}; in a dataset it is a struct of bytes and path")
         # Row groups that end before `start` are not read at all.
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
         groups = [group for group, end in enumerate(ends) if end > start]

@@ -221,7 +221,7 @@ class RemoteFiles(Source):
                 else:
                     skipped.add(one)
         if not audio:
-            raise InputError(f"{self.name}: no audio files there{skipped.details()} ({KNOWN})")
+            raise InputError(f"{self.name}: no audio files found{skipped.details()} ({KNOWN})")
         for one in audio:
             yield str(fs.unstrip_protocol(one)), _stamp_in(infos[one])
 

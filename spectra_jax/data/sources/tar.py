@@ -17,7 +17,7 @@ from spectra_jax.messages import printable
 # In bytes: of a sample's JSON, and of a header with a long name, which tarfile reads at once.
 _LARGEST_TEXT = 1 << 20
 _READ = 1 << 20
-# In bytes: of the zeros at the end. tar pads to ten kilobytes unless it is told to write larger records.
+# In bytes: of the zeros at the end. tar pads to ten kilobytes, or more where larger records are requested.
 _LONGEST_PADDING = 1 << 26
 
 
@@ -95,8 +95,8 @@ def open_tar(shard: str, max_clip_bytes: int) -> Iterator[TarShard]:
             raise
         except _DamagedTarError as error:
             raise InputError(f"{shard}: damaged tar file: {error}") from error
-        # EOFError and the errors of zlib and lzma: compressed shards, cut short or damaged. ValueError: a header with
-        # something else in place of a number.
+        # EOFError and the errors of zlib and lzma: compressed shards, cut short or damaged. ValueError: a header in
+        # which a number is expected and is none.
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError) as error:
             raise InputError(f"{shard}: damaged tar file, or cut short: {error}") from error
 

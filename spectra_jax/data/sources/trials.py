@@ -162,7 +162,7 @@ class Trials(Collection[Trial]):
                 yield trial
             start = 0
         if missing := len(seen.hashes) - skipped - seen.number:
-            # Those before `start` were not read, so the missing ones cannot be told from them.
+            # Those before `start` were not read, so their ids cannot be distinguished from the missing ones.
             names = "" if skipped else examples([trial.utterance_id for trial in self._unseen(seen)])
             raise InputError(f"{count(missing, 'trial')} listed before and not found any more{names or '.'}")
 

@@ -48,7 +48,7 @@ def test_a_large_row_group_is_not_in_memory_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "kind", "value", "message"),
     [
-        ("audio", pa.binary(), b"fLaC", "column audio is binary; a dataset has a struct"),
+        ("audio", pa.binary(), b"fLaC", "column audio is binary; in a dataset it is a struct of bytes and path"),
         ("audio", pa.struct({"array": pa.list_(pa.float32())}), {"array": [0.5]}, "column audio is struct<array"),
         ("label", pa.list_(pa.int8()), [1], r"label \[1\] of 'trial_0'"),
         ("notes", pa.string(), '{"utterance_id": null}', "without an utterance_id"),

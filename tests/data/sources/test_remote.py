@@ -1,4 +1,4 @@
-"""URLs: stores in memory, web servers that refuse, say nothing or never end."""
+"""URLs: stores in memory, web servers that refuse, do not respond or never end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_urls_of_files_folders_patterns_manifests_and_shards(memory: fsspec.Abst
     ("url", "complaint"),
     [
         ("nowhere://x", "nowhere"),
-        ("memory://none", "no audio files there"),
+        ("memory://none", "no audio files found"),
         ("memory://none.csv", "cannot be read"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_clip_that_a_web_server_refuses_is_one_error(web: str) -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("none", "no audio files there"),
+        ("none", "no audio files found"),
         ("none.csv", "cannot be read: 404"),
         ("none-*.tar", "no such shard"),
         # Refused, which is not the same as missing.

@@ -93,10 +93,15 @@ def test_anything_but_members_between_headers_is_an_error(shard: Path) -> None:
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_a_damaged_compressed_shard_is_an_error(tmp_path: Path, mode: str) -> None:
     file = write_tar(tmp_path / "s.tar.gz", {f"{n}.wav": random.Random(n).randbytes(3000) for n in range(4)}, mode)
-    whole = file.read_bytes()
+    complete = file.read_bytes()
     contents = [random.Random(n).randbytes(3000) for n in range(4)]
     assert [trial.content for trial in collect([file])] == contents
-    for content in (whole[:-1], whole[:-9], whole[: len(whole) // 2], whole[:-7] + b"\x55" + whole[-6:]):
+    for content in (
+        complete[:-1],
+        complete[:-9],
+        complete[: len(complete) // 2],
+        complete[:-7] + b"\x55" + complete[-6:],
+    ):
         file.write_bytes(content)
         with pytest.raises(InputError, match=r"s\.tar\.gz: "):
             collect([file])

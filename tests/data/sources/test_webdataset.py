@@ -44,10 +44,10 @@ def test_samples_with_the_metadata_of_their_json(tmp_path: Path, mode: str) -> N
 
 
 def test_a_cut_or_missing_shard_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
-    whole = write_tar(tmp_path / "s-0.tar", {"1.wav": bytes(4000), "2.wav": bytes(4000)})
+    complete = write_tar(tmp_path / "s-0.tar", {"1.wav": bytes(4000), "2.wav": bytes(4000)})
     with pytest.raises(InputError, match=r"s-1\.tar: cannot be read"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
-    (tmp_path / "s-1.tar").write_bytes(whole.read_bytes()[:3000])
+    (tmp_path / "s-1.tar").write_bytes(complete.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"s-1\.tar: damaged tar file, or cut short"):
         collect([f"{tmp_path}/s-{{0..1}}.tar"])
     write_tar(tmp_path / "s-1.tar", {"3.wav": b"", "3.flac": b""})
