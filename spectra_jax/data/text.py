@@ -34,7 +34,7 @@ def open_plain_file(path: Path | str) -> Iterator[IO[bytes]]:
         with Path(path).open("rb") as file:
             yield file
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_text(path: Path) -> str:

@@ -42,7 +42,7 @@ def test_the_file_stays_open() -> None:
     assert not file.closed
 
 
-def test_a_whole_file_of_text(tmp_path: Path) -> None:
+def test_the_text_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "text.json"
     path.write_bytes("\ufeffдa\n".encode())
     assert read_text(path) == "дa\n"
