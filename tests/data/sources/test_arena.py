@@ -16,9 +16,8 @@ import pytest
 from spectra_jax import hub
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import HubError, InputError
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
 from tests.arena.test_arena import COMMIT, NAME, SCHEMA, row, shard
+from tests.data.sources.writing import decoding_error
 from tests.hub_stand_in import HubStandIn
 
 INPUTS = Path(__file__).parents[2] / "inputs" / "sources"
@@ -114,7 +113,7 @@ def test_a_hub_that_does_not_respond_is_an_error(hub_cache: Path, monkeypatch: p
 
 def test_rows_with_a_path_instead_of_bytes(tmp_path: Path) -> None:
     (trial, *_) = collect([INPUTS / "q06_pathonly.parquet"])
-    error = decode_trial(trial, SpectraConfig()).error
+    error = decoding_error(trial)
     assert error is not None and "no bytes in the column audio but the path '/tmp/h1/a/base.wav'" in error
     assert "which does not exist" in error
     clip = tmp_path / "clips" / "a.flac"
@@ -128,11 +127,11 @@ def test_rows_with_a_path_instead_of_bytes(tmp_path: Path) -> None:
         row(4, audio={"bytes": b"", "path": None}),
     ]
     (tmp_path / "test-0.parquet").write_bytes(shard(rows))
-    decoded = [decode_trial(trial, SpectraConfig()) for trial in collect([tmp_path / "test-0.parquet"])]
-    assert [clip.error for clip in decoded[:2]] == [None, None]
-    for missing in decoded[2:4]:
-        assert str(missing.error).endswith(": neither bytes nor a path in the column audio")
-    assert str(decoded[4].error).endswith(": empty (0 bytes)")
+    errors = [decoding_error(trial) for trial in collect([tmp_path / "test-0.parquet"])]
+    assert errors[:2] == [None, None]
+    for error in errors[2:4]:
+        assert str(error).endswith(": neither bytes nor a path in the column audio")
+    assert str(errors[4]).endswith(": empty (0 bytes)")
 
 
 @pytest.mark.parametrize("notes", ["[" * 100_000, '{"utterance_id":' + "1" * 5000 + "}", "[1]", '"text"', None])

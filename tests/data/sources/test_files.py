@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from spectra_jax.data.sources import collect
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
-from tests.data.sources.writing import ids_of, refusal
+from tests.data.sources.writing import decoding_error, ids_of, refusal
 
 INPUTS = Path(__file__).parents[2] / "inputs" / "sources"
 
@@ -141,9 +139,7 @@ def test_broken_links_and_pipes_are_errors_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.wav")
     trials = collect([tmp_path])
-    errors = {
-        trial.utterance_id: decode_trial(trial, SpectraConfig()).error for trial in trials if trial.utterance_id != "1"
-    }
+    errors = {trial.utterance_id: decoding_error(trial) for trial in trials if trial.utterance_id != "1"}
     assert errors == {
         "gone": f"{tmp_path}/gone.wav: no such file",
         "loop": f"{tmp_path}/loop.wav: cannot be opened: Too many levels of symbolic links",

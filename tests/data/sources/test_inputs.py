@@ -11,9 +11,7 @@ import pytest
 
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
-from tests.data.sources.writing import ids_of, refusal
+from tests.data.sources.writing import decoding_error, ids_of, refusal
 
 
 def test_inputs_keep_their_order(corpus: Path) -> None:
@@ -65,7 +63,7 @@ def test_files_that_do_not_have_the_format_of_their_name_are_refused(
 def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "m.csv").write_text(f"path\nfile:///dev/zero\nfile://{tmp_path}/pipe.wav\n/dev/zero\n")
-    errors = [str(decode_trial(trial, SpectraConfig()).error) for trial in collect([tmp_path / "m.csv"], ids="path")]
+    errors = [str(decoding_error(trial)) for trial in collect([tmp_path / "m.csv"], ids="path")]
     assert errors == [
         "file:///dev/zero: not a plain file but a pipe or a device; save its content to a file first",
         f"file://{tmp_path}/pipe.wav: not a plain file but a pipe or a device; save its content to a file first",
@@ -77,7 +75,7 @@ def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
             if name.endswith((".csv", ".jsonl")) and not given.startswith("file"):
                 # Not a file, so not a manifest: it is refused as a clip when it is decoded.
                 (trial,) = collect([given])
-                assert "a pipe or a device" in str(decode_trial(trial, SpectraConfig()).error)
+                assert "a pipe or a device" in str(decoding_error(trial))
                 continue
             with pytest.raises(InputError, match="not a plain file but a pipe or a device"):
                 collect([given])

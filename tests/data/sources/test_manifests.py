@@ -12,9 +12,7 @@ import pytest
 from spectra_jax.data.sources import collect
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
-from tests.data.sources.writing import ROWS, manifest, refusal, summaries, write_rows, write_tar
+from tests.data.sources.writing import ROWS, decoding_error, manifest, refusal, summaries, write_rows, write_tar
 
 
 def test_a_manifest_gives_paths_ids_and_labels(tmp_path: Path) -> None:
@@ -175,7 +173,7 @@ def test_an_endless_line_of_a_manifest_is_refused(endless: str, name: str) -> No
 def test_a_nul_in_a_path_is_an_error_of_its_trial(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text('{"path": "a\\u0000b.wav", "utterance_id": "x"}\n')
     (trial,) = collect([tmp_path / "m.jsonl"])
-    assert "null" in str(decode_trial(trial, SpectraConfig()).error)
+    assert "null" in str(decoding_error(trial))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ import pytest
 
 from spectra_jax.data.sources import collect, remote
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
-from tests.data.sources.writing import write_tar
+from tests.data.sources.writing import decoding_error, write_tar
 
 
 def test_urls_of_files_folders_patterns_manifests_and_shards(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
@@ -61,11 +59,11 @@ def test_web_addresses(web: str, given: str, expected: dict[str, str]) -> None:
     assert {trial.utterance_id: str(trial.path) for trial in found} == {
         name: f"{web}/{path}" for name, path in expected.items()
     }
-    assert all(decode_trial(trial, SpectraConfig()).error is None for trial in found)
+    assert all(decoding_error(trial) is None for trial in found)
 
 
 def test_a_clip_that_a_web_server_refuses_is_one_error(web: str) -> None:
-    errors = [decode_trial(trial, SpectraConfig()).error for trial in collect([f"{web}/m.csv"])]
+    errors = [decoding_error(trial) for trial in collect([f"{web}/m.csv"])]
     assert errors[0] is None
     assert errors[1] is not None and errors[1].startswith(f"{web}/clips/none.wav: cannot be read: it does not exist")
     assert errors[2] is not None and errors[2].startswith(f"{web}/secret/x.wav: cannot be read: 403")
@@ -113,12 +111,12 @@ def test_endless_and_silent_responses_are_errors_of_their_trials(
     monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
     (tmp_path / "m.csv").write_text("path\n" + "".join(f"{endless}/{name}.wav\n" for name in ("endless", "silent")))
     trials = collect([tmp_path / "m.csv"], max_clip_bytes=200_000)
-    errors = [str(decode_trial(trial, SpectraConfig()).error) for trial in trials]
+    errors = [str(decoding_error(trial)) for trial in trials]
     assert errors[0].startswith(f"{endless}/endless.wav: more than the 200,000 bytes that are read into memory")
     assert errors[1] == f"{endless}/silent.wav: cannot be read: no response for 0.2 s"
     (tmp_path / "m.csv").write_text(f"path\n{endless}/drip.wav\n")
     (trial,) = collect([tmp_path / "m.csv"])
-    assert decode_trial(trial, SpectraConfig()).error == f"{endless}/drip.wav: cannot be read: not complete after 0.5 s"
+    assert decoding_error(trial) == f"{endless}/drip.wav: cannot be read: not complete after 0.5 s"
 
 
 @pytest.mark.parametrize("name", ["silent.csv", "silent.tar", "silent/"])

@@ -11,9 +11,7 @@ import pytest
 
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import InputError
-from spectra_jax.inference.scorer import decode_trial
-from spectra_jax.model.config import SpectraConfig
-from tests.data.sources.writing import summaries, write_tar
+from tests.data.sources.writing import decoding_error, summaries, write_tar
 
 INPUTS = Path(__file__).parents[2] / "inputs" / "sources"
 
@@ -129,7 +127,7 @@ def test_members_larger_than_the_limit_are_refused_without_being_read(tmp_path: 
     first, second, third = trials
     assert (first.content, third.content) == (bytes(10), bytes(11))
     assert second.content is None
-    error = decode_trial(second, SpectraConfig()).error
+    error = decoding_error(second)
     assert error is not None and error.startswith(f"{file}/2.wav: 5,000 bytes, more than the 4,000")
     assert "--max-clip-bytes" in error
     packed = tmp_path / "s.tar.gz"

@@ -15,6 +15,8 @@ import pytest
 from spectra_jax.data.sources import InMemory, Trials, collect
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
+from spectra_jax.inference.scorer import decode_trial
+from spectra_jax.model.config import SpectraConfig
 
 
 def manifest(folder: Path, text: str | bytes, name: str = "trials.csv") -> Path:
@@ -28,6 +30,11 @@ def refusal(*inputs: str | Path, ids: str = "stem") -> str:
     with pytest.raises(InputError) as caught:
         collect(inputs, ids=ids)  # type: ignore[arg-type]
     return str(caught.value)
+
+
+def decoding_error(trial: Trial) -> str | None:
+    """Why a trial's clip cannot be decoded; None if it can."""
+    return decode_trial(trial, SpectraConfig()).error
 
 
 def in_memory(trials: Iterable[Trial]) -> Trials:
