@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose, under one root.
+"""The errors of this package, under one root.
 
     SpectraError
     ├── InputError (ValueError)              arguments, files or tables that have to change; nothing was scored
@@ -10,13 +10,16 @@
     ├── TensorFileError (ValueError)         a file that is not a complete safetensors file
     ├── MetricError (ValueError)             scores from which no metric can be computed
     ├── DevicesError (ValueError)            devices that JAX cannot start
+    ├── CompilationCacheError                a cached executable that could not be loaded; it is compiled instead
     ├── HubError                             a file that the Hugging Face Hub cannot give
     │   └── UnreachableError                 no connection to the Hub, and the file is not in the cache
     └── StoppedError (RuntimeError)          work that stopped early; what was completed is kept
         ├── SkipLimitError                   more trials were skipped than `--max-errors` allows
         └── TrainingError                    training that cannot continue
 
-`except SpectraError` catches them all. Each message states what was wrong, with the value, and what to do.
+`except SpectraError` catches them all, and each can be pickled, so that it survives the way from another process. Each
+message states what was wrong, with the value, and what to do. Two kinds of errors stay Python's own: a `ValueError` or
+`TypeError` for a wrong argument of a Python call, and an `OSError` from the operating system.
 """
 
 from __future__ import annotations
@@ -39,19 +42,19 @@ class UnusableFileError(InputError):
 
 
 class AudioError(SpectraError, ValueError):
-    """A clip that cannot be scored. States what was wrong with the file or the values."""
+    """A clip that cannot be decoded or scored. States what was wrong with the file or the values."""
 
 
 class UnsupportedCodecError(AudioError):
-    """A file that is intact as far as a decoder can tell, in a codec that this decoder lacks."""
+    """A file without visible damage, in a codec that no decoder here has."""
 
 
 class ConfigError(SpectraError, ValueError):
-    """A configuration that this package cannot use. Names the field, the value and the rule."""
+    """A configuration that describes no network or training run. States the field, the value and the rule."""
 
 
 class CheckpointError(SpectraError, ValueError):
-    """Weights that are not those of the network. `problems` holds each problem found, one sentence each."""
+    """Weights that are not those of the network. `problems` lists every problem found, a sentence each."""
 
     def __init__(self, summary: str, problems: Iterable[str] = ()):
         self.problems = list(problems)
@@ -62,7 +65,7 @@ class CheckpointError(SpectraError, ValueError):
 
 
 class TensorFileError(SpectraError, ValueError):
-    """A file that is not a complete safetensors file. States what it is instead, and what to do."""
+    """A file that is not a complete safetensors file. States what the file is instead, and what to do."""
 
 
 class MetricError(SpectraError, ValueError):
@@ -70,17 +73,27 @@ class MetricError(SpectraError, ValueError):
 
 
 class DevicesError(SpectraError, ValueError):
-    """JAX cannot start the devices that it was asked for."""
+    """Devices that JAX cannot start."""
+
+
+class CompilationCacheError(SpectraError):
+    """A cached executable that could not be loaded. Scoring compiles the network instead, so callers never see it."""
 
 
 class HubError(SpectraError):
-    """A file that the Hub cannot give: one sentence on what happened, then what to do about it."""
+    """A file that the Hugging Face Hub cannot give. States what happened, then what to do about it."""
 
 
 class UnreachableError(HubError):
-    """The Hub cannot be reached, and the cache lacks the file. `reason` holds for every other file as well."""
+    """The Hub cannot be reached, and the cache lacks the file.
 
-    def __init__(self, message: str, reason: str):
+    Args:
+      message: about this file.
+      reason: why, in words that hold for every other file as well.
+    """
+
+    # Unpickling passes the message alone, and sets the attribute afterwards.
+    def __init__(self, message: str, reason: str = ""):
         super().__init__(message)
         self.reason = reason
 
@@ -90,8 +103,8 @@ class StoppedError(SpectraError, RuntimeError):
 
 
 class SkipLimitError(StoppedError):
-    """More trials could not be scored than was allowed. What was completed is kept."""
+    """More trials were skipped than `--max-errors` allows. What was completed is kept."""
 
 
 class TrainingError(StoppedError):
-    """Training that cannot continue. What was saved is left as it was."""
+    """Training that cannot continue. The checkpoints saved so far are kept."""

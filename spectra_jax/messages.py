@@ -1,26 +1,26 @@
-"""Words for messages: counts, examples, and text from outside made safe for a terminal."""
+"""Text for messages: counts with their nouns, examples, and untrusted text escaped for a terminal."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# C0, DEL and C1 control characters, what reverses or breaks a line (bidirectional controls, line separators), and
-# surrogates, which stand for bytes of a file name that are not UTF-8.
+# C0, DEL and C1 control characters, characters that reverse or break a line (bidirectional controls, line separators),
+# and surrogates, with which Python represents the bytes of a file name that are not UTF-8.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-# Lines of a list that a message shows.
+# How many lines of a list a message shows.
 _EXAMPLES = 5
-# Characters of a text that a message shows.
 LONGEST_TEXT = 500
+"""How many characters of a text a message shows."""
 
 
 def printable(text: object, *, keep: str = "") -> str:
     r"""`text` with each control character, bidirectional control and surrogate as `\xNN` or `\uNNNN`.
 
     Args:
-      text: what `str` makes of it.
-      keep: such characters that stay, as the line feeds of a message of several lines. A name in a message keeps none,
+      text: converted by `str`.
+      keep: characters that are not escaped, such as the line feeds of a message of several lines. Keep none in a name,
         so that no name can look like a line of its own.
     """
 
@@ -32,16 +32,22 @@ def printable(text: object, *, keep: str = "") -> str:
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Text as it can be shown: without what would steer a terminal, and cut where it is longer than `longest`."""
+    """`text`, printable, and cut with an ellipsis where it is longer than `longest` characters."""
     return printable(text[:longest]) + ("..." if len(text) > longest else "")
 
 
 def count(number: int, noun: str) -> str:
+    """`1 trial`, `2,000 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def examples(lines: Sequence[str], total: int | None = None) -> str:
-    """The first few of `lines`, each on a line of its own and printable; `total` where `lines` are not all of them."""
+    """The first five of `lines`, each printable, indented and on a line of its own, and how many more there are.
+
+    Args:
+      lines: to show; the first few of a long list are enough.
+      total: how many there are, where `lines` does not have them all.
+    """
     shown = "".join(f"\n  {printable(line)}" for line in lines[:_EXAMPLES])
     more = (len(lines) if total is None else total) - len(lines[:_EXAMPLES])
     return shown + (f"\n  ... and {more:,} more" if more > 0 else "")

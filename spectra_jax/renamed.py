@@ -1,4 +1,4 @@
-"""The names that modules had before 0.2. They work for one release, with a warning."""
+"""The names that modules had before 0.2. They keep working for one release, with a warning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-# Several modules where the names of an old one are found in more than one today.
+# Old name -> the modules that have its contents now, searched in this order.
 _MODULES = {
     "bulk": ("jobs",),
     "checkpoint": ("checkpoints.native", "errors"),
@@ -30,22 +30,22 @@ _MODULES = {
 
 
 class _RenamedModule(ModuleType):
-    """A module under its old name: an attribute is taken, with a warning, from the module that has it today."""
+    """A module under its old name: reading an attribute gives that of the new module, with a warning."""
 
     def __init__(self, package: str, old: str):
         super().__init__(f"{package}.{old}")
         self._package, self._old = package, old
 
     def __getattr__(self, name: str) -> Any:
-        # What importlib asks of every module is not there, and no reason to import another one.
+        # importlib reads attributes such as `__path__` of every module: no reason for a warning, or for an import.
         if name.startswith("__"):
             raise AttributeError(name)
         for module in _MODULES[self._old]:
             found = import_module(f"{self._package}.{module}")
             if hasattr(found, name):
                 warnings.warn(
-                    f"{self._package}.{self._old} is now {self._package}.{module}; the old name goes with the next "
-                    "release",
+                    f"{self._package}.{self._old} is now {self._package}.{module}; the old name will be removed in "
+                    "the next release",
                     DeprecationWarning,
                     stacklevel=2,
                 )
@@ -54,7 +54,7 @@ class _RenamedModule(ModuleType):
 
 
 def install(package: str) -> None:
-    """Make the old modules importable, and attributes of `package`."""
+    """Make the old modules importable from `package`, and attributes of it."""
     for old in _MODULES:
         module = sys.modules.setdefault(f"{package}.{old}", _RenamedModule(package, old))
         setattr(sys.modules[package], old, module)

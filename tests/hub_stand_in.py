@@ -3,13 +3,13 @@
 It imitates what the client relies on:
 
 - `/{repo}/resolve/{revision}/{file}`, HEAD and GET. A small text file is served on the spot, its ETag the git blob's
-  sha1. A large one (told by its suffix, as the Hub does by `.gitattributes`) is a redirect with `X-Linked-Etag` (its
-  sha256) and `X-Linked-Size` to a CDN. The CDN is a second port, because the client treats another origin differently:
-  it reads the metadata off the redirect, and does not take its access token along.
+  sha1. A large one (recognised by its suffix, as the Hub does by `.gitattributes`) is a redirect with `X-Linked-Etag`
+  (its sha256) and `X-Linked-Size` to a CDN. The CDN is a second port, because the client treats another origin
+  differently: it reads the metadata from the redirect, and does not send its access token there.
 - `/api/models/{repo}`, `.../revision/{revision}` and `.../tree/{revision}`, the same for `datasets`.
 - Range requests, everywhere.
-- Refusals with the Hub's status and `X-Error-Code`. The Hub says 401 to a stranger who asks for a repository that does
-  not exist, so as not to tell which private ones do.
+- Refusals with the Hub's status and `X-Error-Code`. Without a token, the Hub answers 401 for a repository that does not
+  exist, so that nobody learns which private ones do.
 
 The xet protocol is not advertised, so that every byte comes over plain HTTP.
 """
@@ -39,7 +39,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came in. `server` is "hub" or "cdn"; header names are in lower case."""
+    """One request as received. `server` is "hub" or "cdn"; header names are in lower case."""
 
     server: str
     method: str
@@ -55,7 +55,7 @@ class _Drop:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -70,13 +70,13 @@ class HubStandIn:
     given has the same files, it is that one). The dictionary is read at each request, so it may change in between.
 
     Attributes:
-        requests: what came in, in order.
-        tokens: the access tokens that belong to someone; another one is refused, even for a public repository.
+        requests: all requests received, in order.
+        tokens: the valid access tokens; any other is refused, even for a public repository.
         gated: for a gated repository, the tokens that may read it.
         private: for a private repository, the tokens that may see it.
-        status: if set, the answer to everything that is asked of the hub (503 for a Hub that is down).
-        alter: if set, changes the headers of each answer of the hub about a file: `alter(file name, headers)`.
-        listed: names that the hub lists among a repository's files besides those that are there.
+        status: if set, the status of every response of the hub (503 for a Hub that is down).
+        alter: if set, changes the headers of each response of the hub about a file: `alter(file name, headers)`.
+        listed: names that the hub lists as a repository's files besides those that exist.
     """
 
     def __init__(self, repos: dict[str, dict[str, dict[str, bytes]]]) -> None:
@@ -88,18 +88,18 @@ class HubStandIn:
         self.status: int | None = None
         self.alter: Callable[[str, dict[str, str]], object] | None = None
         self.listed: list[object] = []
-        self._denied: dict[str, _Answer] = {}
+        self._denied: dict[str, _Response] = {}
         self._hanging: set[str] = set()
         self._healed = threading.Event()
         self._drops: dict[str, _Drop] = {}
         self._garbled: set[str] = set()
         self._lock = threading.Lock()
-        self._hub = _Server("hub", self._answer_hub, self)
-        self._cdn = _Server("cdn", self._answer_cdn, self)
+        self._hub = _Server("hub", self._respond_hub, self)
+        self._cdn = _Server("cdn", self._respond_cdn, self)
 
     @property
     def url(self) -> str:
-        """What `HF_ENDPOINT` has to be."""
+        """The value for `HF_ENDPOINT`."""
         return self._hub.url
 
     def drop(self, filename: str, *, after: int, times: int | None = 1, reset: bool = False) -> None:
@@ -110,11 +110,11 @@ class HubStandIn:
         self._drops[filename] = _Drop(after, times, reset)
 
     def deny(self, filename: str, status: int, headers: dict[str, str]) -> None:
-        """From now on, let the CDN answer with this status and headers where it should send `filename`."""
-        self._denied[filename] = _Answer(status, headers)
+        """From now on, let the CDN respond with this status and these headers instead of sending `filename`."""
+        self._denied[filename] = _Response(status, headers)
 
     def hang(self, filename: str) -> None:
-        """From now on, send no more than the first byte of `filename`, and leave the connection open."""
+        """From now on, send only the first byte of `filename`, and leave the connection open."""
         self._hanging.add(filename)
 
     def garble(self, filename: str) -> None:
@@ -131,12 +131,12 @@ class HubStandIn:
         self.status = self.alter = None
         self.listed.clear()
 
-    def asked(self, method: str, server: str | None = None) -> list[str]:
-        """The paths asked for with `method`, of `server` or of both, in order."""
+    def requested(self, method: str, server: str | None = None) -> list[str]:
+        """The requested paths, in order: those of requests with `method`, to `server` or to both."""
         return [r.path for r in self.requests if r.method == method and server in (None, r.server)]
 
     def commit(self, repo: str, revision: str) -> str:
-        """The commit that `revision` stands for, 40 hex digits."""
+        """The commit that `revision` resolves to, 40 hex digits."""
         if _is_commit(revision):
             return revision
         files = self.repos[repo][revision]
@@ -158,21 +158,21 @@ class HubStandIn:
         self._hub.stop()
         self._cdn.stop()
 
-    # What the handlers call
+    # Called by the handlers
 
     def log(self, request: Request) -> None:
         with self._lock:
             self.requests.append(request)
 
     def hangs(self, filename: str) -> bool:
-        """Whether an answer with this file is to hang."""
+        """Whether a response with this file must hang."""
         return filename in self._hanging
 
     def wait_until_healed(self) -> None:
         self._healed.wait()
 
     def next_drop(self, filename: str) -> _Drop | None:
-        """The fault to apply to this answer, counted down."""
+        """The fault to apply to this response, counted down."""
         with self._lock:
             drop = self._drops.get(filename)
             if drop is None or drop.times == 0:
@@ -181,24 +181,24 @@ class HubStandIn:
                 drop.times -= 1
             return drop
 
-    def _answer_hub(self, path: str, token: str | None) -> _Answer:
+    def _respond_hub(self, path: str, token: str | None) -> _Response:
         if self.status is not None:
-            return _Answer(self.status, {"X-Error-Message": "Told to fail"})
+            return _Response(self.status, {"X-Error-Message": "Set to fail"})
         if resolve := _RESOLVE.fullmatch(path):
             repo, revision, name = (unquote(part) for part in resolve.group("repo", "revision", "file"))
             found = self._find(repo, revision, token)
-            if isinstance(found, _Answer):
+            if isinstance(found, _Response):
                 return found
             if repo in self.gated and token not in self.gated[repo]:  # its files are gated, its description is not
-                return _Answer(401 if token is None else 403, _error("GatedRepo", f"Access to {repo} is restricted."))
-            answer = self._resolve(*found, name)
+                return _Response(401 if token is None else 403, _error("GatedRepo", f"Access to {repo} is restricted."))
+            response = self._resolve(*found, name)
             if self.alter is not None:
-                self.alter(name, answer.headers)
-            return answer
+                self.alter(name, response.headers)
+            return response
         if api := _API.fullmatch(path):
             repo = unquote(api["repo"]) if api["kind"] == "models" else f"{api['kind']}/{unquote(api['repo'])}"
             found = self._find(repo, unquote(api["revision"] or "main"), token)
-            if isinstance(found, _Answer):
+            if isinstance(found, _Response):
                 return found
             commit, files = found
             if api["verb"] == "tree":
@@ -206,52 +206,52 @@ class HubStandIn:
                 return _json([_tree_entry(name, files[name]) for name in sorted(files) if name.startswith(folder)])
             siblings = [{"rfilename": name} for name in [*sorted(files), *self.listed]]
             return _json({"id": api["repo"], "sha": commit, "private": repo in self.private, "siblings": siblings})
-        return _Answer(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
+        return _Response(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
 
-    def _find(self, repo: str, revision: str, token: str | None) -> tuple[str, dict[str, bytes]] | _Answer:
+    def _find(self, repo: str, revision: str, token: str | None) -> tuple[str, dict[str, bytes]] | _Response:
         """The commit and files of a revision, or the refusal."""
         if token is not None and token not in self.tokens:
-            return _Answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+            return _Response(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
         if repo not in self.repos or (repo in self.private and token not in self.private[repo]):
-            return _Answer(401 if token is None else 404, _error("RepoNotFound", "Repository not found"))
+            return _Response(401 if token is None else 404, _error("RepoNotFound", "Repository not found"))
         for known, files in self.repos[repo].items():
             if revision in (known, self.commit(repo, known)):
                 return self.commit(repo, known), files
-        return _Answer(404, _error("RevisionNotFound", f"Invalid rev id: {revision}"))
+        return _Response(404, _error("RevisionNotFound", f"Invalid rev id: {revision}"))
 
-    def _resolve(self, commit: str, files: dict[str, bytes], name: str) -> _Answer:
+    def _resolve(self, commit: str, files: dict[str, bytes], name: str) -> _Response:
         if name not in files:
-            return _Answer(404, {"X-Repo-Commit": commit, **_error("EntryNotFound", "Entry not found")})
+            return _Response(404, {"X-Repo-Commit": commit, **_error("EntryNotFound", "Entry not found")})
         content = files[name]
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if not name.endswith(LFS_SUFFIXES):
             headers["ETag"] = f'"{_git_sha1(content)}"'
-            return _Answer(200, headers, self._body(name, content), name)
+            return _Response(200, headers, self._body(name, content), name)
         sha256 = hashlib.sha256(content).hexdigest()
         headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content)), "ETag": f'"{sha256}"'}
         headers["Location"] = f"{self._cdn.url}/lfs/{sha256}"
-        return _Answer(302, headers, b"Found. Redirecting.")
+        return _Response(302, headers, b"Found. Redirecting.")
 
-    def _answer_cdn(self, path: str, token: str | None) -> _Answer:
+    def _respond_cdn(self, path: str, token: str | None) -> _Response:
         for revisions in self.repos.values():
             for files in revisions.values():
                 for name, content in files.items():
                     if path == f"/lfs/{hashlib.sha256(content).hexdigest()}":
                         if name in self._denied:
                             return self._denied[name]
-                        return _Answer(200, {"Accept-Ranges": "bytes"}, self._body(name, content), name)
-        return _Answer(404)
+                        return _Response(200, {"Accept-Ranges": "bytes"}, self._body(name, content), name)
+        return _Response(404)
 
     def _body(self, name: str, content: bytes) -> bytes:
         return content[:-1] + bytes([content[-1] ^ 0xFF]) if name in self._garbled else content
 
 
 class _Server(ThreadingHTTPServer):
-    """One port, answering through a function of path and access token."""
+    """One port, whose responses are a function of path and access token."""
 
-    def __init__(self, name: str, answer: Callable[[str, str | None], _Answer], stand_in: HubStandIn) -> None:
+    def __init__(self, name: str, respond: Callable[[str, str | None], _Response], stand_in: HubStandIn) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.name, self.answer, self.stand_in = name, answer, stand_in
+        self.name, self.respond, self.stand_in = name, respond, stand_in
         # The default of half a second is how long stopping takes.
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
@@ -268,7 +268,7 @@ class _Server(ThreadingHTTPServer):
         self._thread.join()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up: some tests are about just that."""
+        """Print nothing about clients that hang up: some tests make them."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -289,13 +289,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.server.stand_in.log(Request(self.server.name, self.command, path, headers))
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        answer = self.server.answer(path, token if scheme == "Bearer" else None)
+        response = self.server.respond(path, token if scheme == "Bearer" else None)
 
-        status, body, extra = answer.status, answer.body, dict(answer.headers)
+        status, body, extra = response.status, response.body, dict(response.headers)
         if status == 200 and "range" in headers:
             status, body, content_range = _slice(body, headers["range"])
             extra["Content-Range"] = content_range
-        self.close_connection = True  # no connection outlives its answer, so none outlives the test
+        self.close_connection = True  # no connection outlives its response, so none outlives the test
         self.send_response(status)
         for name, value in extra.items():
             self.send_header(name, value)
@@ -304,12 +304,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if self.server.stand_in.hangs(answer.filename):
+        if self.server.stand_in.hangs(response.filename):
             self.wfile.write(body[:1])
             self.wfile.flush()
             self.server.stand_in.wait_until_healed()
             return
-        drop = self.server.stand_in.next_drop(answer.filename) if answer.filename else None
+        drop = self.server.stand_in.next_drop(response.filename) if response.filename else None
         if drop is None:
             self.wfile.write(body)
             return
@@ -354,5 +354,5 @@ def _error(code: str, message: str) -> dict[str, str]:
     return {"X-Error-Code": code, "X-Error-Message": message}
 
 
-def _json(value: object) -> _Answer:
-    return _Answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+def _json(value: object) -> _Response:
+    return _Response(200, {"Content-Type": "application/json"}, json.dumps(value).encode())

@@ -12,13 +12,13 @@ import spectra_jax
 
 PACKAGE = Path(spectra_jax.__file__).parent
 
-# Each folder or module of the package, and what it may import besides itself. What is not listed here is refused.
+# What each folder or top module of the package may import besides itself. All that are not listed are refused.
 _FOUNDATION = {"errors", "messages", "devices"}
 _FILES = _FOUNDATION | {"files"}
 _BELOW_DATA = _FILES | {"hub", "audio", "model"}
 _BELOW_INFERENCE = _BELOW_DATA | {"data", "checkpoints", "convert"}
 _BELOW_JOBS = _BELOW_INFERENCE | {"inference", "evaluation"}
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "renamed": set(),
     "messages": set(),
@@ -55,7 +55,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def rooms(path: Path) -> set[str]:
+def layers(path: Path) -> set[str]:
     """The folders and top modules of this package that a file imports."""
     return {name.split(".")[1] for name in imports(path) if name.startswith("spectra_jax.")} & set(ALLOWED)
 
@@ -69,20 +69,25 @@ MODULES += [path for path in sorted((PACKAGE / "convert").glob("*.py")) if path 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    upward = rooms(path) - ALLOWED[room] - {room}
-    assert not upward, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(upward))}, which do not lie below {room}"
+    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    upward = layers(path) - ALLOWED[layer] - {layer}
+    assert not upward, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(upward))}, which are not below {layer}"
 
 
-def test_the_table_is_free_of_circles() -> None:
+def test_the_table_lists_what_exists() -> None:
+    existing = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
+    assert existing == set(ALLOWED)
+
+
+def test_the_table_has_no_cycles() -> None:
     """Apart from `convert` and `checkpoints`, which are one concern in two folders."""
-    seen: list[str] = []
-    waiting = {room: below - {"convert", room} for room, below in ALLOWED.items()}
-    while waiting:
-        ready = sorted(room for room, below in waiting.items() if below <= set(seen))
-        assert ready, f"a circle among {', '.join(sorted(waiting))}"
-        seen += ready
-        waiting = {room: below for room, below in waiting.items() if room not in ready}
+    seen: set[str] = set()
+    remaining = {layer: below - {"convert", layer} for layer, below in ALLOWED.items()}
+    while remaining:
+        ready = {layer for layer, below in remaining.items() if below <= seen}
+        assert ready, f"a cycle among {', '.join(sorted(remaining))}"
+        seen |= ready
+        remaining = {layer: below for layer, below in remaining.items() if layer not in ready}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""Text from outside on a terminal."""
+"""Text for messages: untrusted text is escaped, lists are cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from spectra_jax.messages import printable
+from spectra_jax.messages import count, examples, printable, shortened
 from spectra_jax.reporting.console import SafeConsole
 
 BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -33,13 +33,28 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
 
 
 @given(st.text(st.characters(), max_size=20))
-def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+def test_no_control_character_is_left(text: str) -> None:
     shown = printable(text)
     assert not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in shown)
     assert not any(unicodedata.bidirectional(one) in BIDIRECTIONAL for one in shown)
-    # What is safe stays as it is.
+    # Safe text is not changed.
     assert printable(shown) == shown
     assert printable(text, keep="\n").count("\n") == text.count("\n")
+
+
+def test_long_text_is_cut_and_printable() -> None:
+    assert shortened("a" * 10, 10) == "a" * 10
+    assert shortened("a\x1b" + "b" * 10, 4) == r"a\x1bbb..."
+
+
+def test_counts_have_their_noun_in_the_right_number() -> None:
+    assert [count(number, "trial") for number in (0, 1, 2000)] == ["0 trials", "1 trial", "2,000 trials"]
+
+
+def test_a_long_list_shows_five_lines_and_how_many_more_there_are() -> None:
+    assert examples(["one", "t\two"]) == "\n  one\n  t\\x09wo"
+    assert examples(list("abcdefg")) == "\n  a\n  b\n  c\n  d\n  e\n  ... and 2 more"
+    assert examples(list("abcde"), total=1005) == "\n  a\n  b\n  c\n  d\n  e\n  ... and 1,000 more"
 
 
 def test_a_console_escapes_what_it_prints_and_keeps_its_own_colours() -> None:

@@ -1,4 +1,4 @@
-"""The names that modules had before: they work, with a warning that gives today's name."""
+"""The old names of modules: they work, with a warning that states the new name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spectra_jax.errors import InputError
         ("bulk", "BulkRun", "jobs"),
     ],
 )
-def test_an_old_module_is_todays_with_a_warning(old: str, name: str, today: str) -> None:
+def test_an_old_module_gives_the_new_ones_attributes_with_a_warning(old: str, name: str, today: str) -> None:
     module = importlib.import_module(f"spectra_jax.{old}")
     with pytest.warns(DeprecationWarning, match=rf"spectra_jax\.{old} is now spectra_jax\.{today};"):
         found = getattr(module, name)
@@ -30,12 +30,12 @@ def test_an_old_module_is_todays_with_a_warning(old: str, name: str, today: str)
     assert getattr(spectra_jax, old) is module
 
 
-def test_what_an_old_module_never_had_is_an_attribute_error() -> None:
+def test_an_attribute_that_no_new_module_has_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Tril'"):
         importlib.import_module("spectra_jax.trials").Tril  # noqa: B018
 
 
-def test_one_import_takes_names_that_are_in_two_modules_today() -> None:
+def test_one_old_module_gives_names_from_two_new_ones() -> None:
     with pytest.warns(DeprecationWarning):
         from spectra_jax.trials import InputError as OldError  # type: ignore[import-not-found]
         from spectra_jax.trials import Trial as OldTrial

@@ -73,10 +73,10 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
       InputError: not there, or not a calibration.
     """
-    from spectra_jax.data.tables import require_plain_file
     from spectra_jax.data.text import read_text
     from spectra_jax.errors import InputError
     from spectra_jax.evaluation.metrics import Calibration
+    from spectra_jax.files.untrusted import require_plain_file
 
     file = path / FILE if path.is_dir() else path
     require_plain_file(file)

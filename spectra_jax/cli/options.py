@@ -45,9 +45,9 @@ def say(message: str) -> None:
 
 def say_left_out(trials: Trials) -> bool:
     """Say what is not scored, and which ids are not as expected; whether an input could not be read."""
-    for line in trials.notes():
+    for line in trials.warnings():
         say(line)
-    return bool(trials.left_out.unreadable)
+    return bool(trials.skipped_inputs.unreadable)
 
 
 def stdout() -> SafeConsole:

@@ -96,7 +96,7 @@ def verify(
     listed = sources.collect(inputs or [])
     incomplete = say_left_out(listed)
     how: dict[str, Any] = {
-        "only": None if sample is None else verification.sample(listed.listed(), sample, seed),
+        "only": None if sample is None else verification.sample(listed.without_content(), sample, seed),
         "precision": precision,
         "batch_size": batch_size,
         "tolerance": tolerance,

@@ -1,7 +1,7 @@
-"""What published corpora call things: label words, column names, and the fields of protocols without a header.
+"""The conventions of published corpora: label words, column names, and the fields of protocols without a header.
 
-Every reader of labels, scores and manifests depends on these tables; a word or name that is not here is refused, with a
-message, and not guessed.
+Every reader of labels, scores and manifests uses these tables. A word or name that is not here is refused with a
+message; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from spectra_jax.data.trial import Label
+from spectra_jax.errors import InputError
+
 Role = Literal["utterance_id", "path", "label", "score"]
 Match = Literal["exact", "stem", "path"]
-"""How the ids of two files are compared: as they are, without folder and extension, or as whole paths."""
+"""How the ids of two files are compared: exactly, without folder and extension, or as complete paths."""
 
 # Compared in lower case and without spaces, hyphens and underscores.
 LABEL_WORDS: dict[str, bool] = {
@@ -29,8 +32,8 @@ LABEL_WORDS: dict[str, bool] = {
 BONAFIDE_WORDS = ", ".join(word for word, bonafide in LABEL_WORDS.items() if bonafide)
 SPOOF_WORDS = ", ".join(word for word, bonafide in LABEL_WORDS.items() if not bonafide)
 
-# Compared in lower case, a hyphen or space as an underscore. The first name of each is the documented one: a table that
-# has it may use the others for something else.
+# Compared in lower case, with hyphens and spaces as underscores. The first name of each is the documented one: a table
+# that has it may use the others for something else.
 COLUMN_NAMES: dict[Role, tuple[str, ...]] = {
     "utterance_id": ("utterance_id", "utt_id", "uttid", "utt", "utterance", "trial_id", "id"),
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "audio_path"),
@@ -39,17 +42,17 @@ COLUMN_NAMES: dict[Role, tuple[str, ...]] = {
 }
 
 NOTHING = frozenset({"", "-"})
-"""What protocols write where there is nothing to say, such as the attack of a bona fide trial."""
+"""What protocols write for an empty field, such as the attack of a bona fide trial."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A published list of labelled trials, without a header, a trial a line.
+    """The format of a corpus's list of labelled trials: no header, a trial a line.
 
     Attributes:
       name: of the corpus.
-      fields: their names in order; `-` for one that is not kept.
-      shortest: how many of the fields the shortest copies in circulation have.
+      fields: names in order; `-` for a field that is not kept.
+      shortest: how many fields the shortest published copies have.
     """
 
     name: str
@@ -88,24 +91,39 @@ PROTOCOLS = (
     ),
 )
 
-# The columns by which tables without labels are known, all of whose trials are spoofed.
+# The columns that identify tables without labels, all of whose trials are spoofed.
 ALL_SPOOFED: dict[str, frozenset[str]] = {"MLAAD": frozenset({"path", "original_file", "model_name", "architecture"})}
 
-# Of score files without a header: the ASVspoof 2019 baselines and what follows them. Plain ones are `id score`.
+# Of score files without a header: those of the ASVspoof 2019 baselines, and others in their format. Plain ones have
+# `utterance_id score`.
 SCORE_FIELDS = ("utterance_id", "attack", "label", "score")
 
 
 def is_bonafide(text: str) -> bool | None:
-    """Whether a label's word means bona fide; None where it is none of the known words."""
+    """Whether a label means bona fide; None where it is not one of the known words."""
     return LABEL_WORDS.get(re.sub(r"[ _-]", "", text.lower()))
 
 
+def parse_label(location: str, text: str) -> Label | None:
+    """`bonafide` or `spoof`, for any known word for them; None for an empty label.
+
+    Raises:
+      InputError: any other text; `location` is where it was read.
+    """
+    if not re.sub(r"[ _-]", "", text):
+        return None
+    if (bonafide := is_bonafide(text)) is not None:
+        return "bonafide" if bonafide else "spoof"
+    # 0 and 1 are not guessed: corpora disagree on which is which.
+    raise InputError(f"{location}: label {text!r} is neither `bonafide` nor `spoof`")
+
+
 def column_name(text: str) -> str:
-    """A column's name as tables here are compared by: `CM-Score` -> `cm_score`."""
+    """A column's name in the form in which names are compared: `CM-Score` -> `cm_score`."""
     return re.sub(r"[ -]", "_", text.strip(' "').lower())
 
 
 def known_names(cells: Collection[str]) -> int:
-    """How many of a line's cells are names of columns: none of them in a first trial, some in a header."""
+    """How many of a line's cells are known names of columns: some in a header, none in a line of a list."""
     known = {name for names in COLUMN_NAMES.values() for name in names}
     return sum(column_name(cell) in known for cell in cells)

@@ -11,8 +11,8 @@
 
 The lists are those of ASVspoof 2015, 2017, 2019, 2021 (LA, DF, PA) and 5, and of ADD. `spectra_jax.data.conventions`
 has their fields, the words for bona fide and spoof, and the other names that columns may have, such as `file` for
-`path`. Other columns (speaker, attack, codec, ...) are kept, to evaluate by. Sources: the README files and keys that
-are published with the data; `labels.parquet` of the Speech Anti-Spoofing Arena's datasets.
+`path`. Other columns (speaker, attack, codec, ...) are kept, to group evaluations by. Sources: the README files and
+keys that are published with the data; `labels.parquet` of the Speech Anti-Spoofing Arena's datasets.
 """
 
 from __future__ import annotations
@@ -35,18 +35,16 @@ from spectra_jax.data.conventions import (
     is_bonafide,
     known_names,
 )
+from spectra_jax.data.ids import matched, require_ids, stem, take_ids
 from spectra_jax.data.score_files import Scores
 from spectra_jax.data.tables import (
+    TextRow,
     as_column,
     as_text,
     column_of,
-    headed,
-    matched,
+    columns_of_text,
     read_columns,
-    require_ids,
-    stem,
-    take_ids,
-    text_rows,
+    read_text_rows,
 )
 from spectra_jax.errors import InputError
 from spectra_jax.messages import count, examples
@@ -72,30 +70,28 @@ class Labels:
 
 
 def read_labels(path: str | Path, *, match: Match = "exact") -> Labels:
-    """Read labels; see the top of this file for from what.
+    """Read labels from any of the kinds of files in the table above.
 
     Args:
       path: of the file.
       match: how the ids will be compared with those of a score file.
 
     Raises:
-      InputError: not there, none of these formats, an unknown label, ids that are empty or shared: with counts and
-        examples.
+      InputError: the file does not exist or has none of these formats, an unknown label, ids that are empty or not
+        unique: with counts and examples.
     """
     path = Path(path)
     if path.suffix.lower() in (".parquet", ".jsonl"):
         return _from_table(path, read_columns(path), match)
-    rows = list(text_rows(path))
-    if not rows:
-        raise InputError(f"{path}: no trials in it")
+    rows = read_text_rows(path)
     # A first trial may be called `file` or `key`.
     if known_names(rows[0][1]) and not _fitting(rows[0][1]):
-        return _from_table(path, headed(path, rows), match)
+        return _from_table(path, columns_of_text(path, rows), match)
     return _from_protocol(path, rows, match)
 
 
 def labels_of(scores: Scores) -> Labels:
-    """The labels that a score file brings itself, in its column `label`.
+    """The labels in a score file's own column `label`.
 
     Raises:
       InputError: it has no such column, or trials without a label: how many, and examples.
@@ -109,7 +105,7 @@ def labels_of(scores: Scores) -> Labels:
 
 
 def own_label_words(scores: Scores) -> list[bool | None] | None:
-    """What a score file's own column of labels states of each trial, None where nothing; or None without a column."""
+    """Whether each trial is bona fide by a score file's own column `label`, None if unknown; None without a column."""
     column = column_of(scores.name, scores.columns, "label")
     return None if column is None else [is_bonafide(str(value)) for value in scores.columns[column]]
 
@@ -129,27 +125,28 @@ def take_subset(scores: Sequence[Scores], labels: Labels, subset: str) -> tuple[
       subset: to keep.
 
     Raises:
-      InputError: no such column or subset; the message names those that there are.
+      InputError: no such column or subset; the message names the existing ones.
     """
     counts = subset_counts(labels.columns)
     if not counts:
         columns = ", ".join(labels.columns) or "none"
         raise InputError(f"{labels.name}: no column `{SUBSET}`, which --subset {subset} needs; it has {columns}")
     if subset not in counts:
-        there = ", ".join(f"{name} ({count(number, 'trial')})" for name, number in counts.items())
-        raise InputError(f"{labels.name}: no subset {subset!r}; it has {there}")
+        known = ", ".join(f"{name} ({count(number, 'trial')})" for name, number in counts.items())
+        raise InputError(f"{labels.name}: no subset {subset!r}; it has {known}")
     kept = np.array([str(value) == subset for value in labels.columns[SUBSET]], bool)
-    others = set(labels.utterance_ids[~kept])
     taken = replace(
         labels,
         utterance_ids=labels.utterance_ids[kept],
         bonafide=labels.bonafide[kept],
         columns={name: column[kept] for name, column in labels.columns.items()},
     )
+    others = set(labels.utterance_ids[~kept])
     return [_without(one, others) for one in scores], taken
 
 
 def _without(scores: Scores, ids: set[str]) -> Scores:
+    """A score file without the trials that have these ids."""
     kept = np.array([identity not in ids for identity in scores.utterance_ids], bool)
     return replace(
         scores,
@@ -162,18 +159,17 @@ def _without(scores: Scores, ids: set[str]) -> Scores:
 
 def _from_table(path: Path, columns: dict[str, Sequence[Any]], match: Match) -> Labels:
     label = column_of(path, columns, "label")
-    # Before a column of ids is taken out.
-    names = frozenset(columns)
+    names = frozenset(columns)  # before the column of ids is removed
     all_spoofed = any(known <= names for known in ALL_SPOOFED.values())
     if label is None and not all_spoofed:
         raise InputError(f"{path}: no column `label`; it has {', '.join(columns) or 'none'}")
     ids = take_ids(path, columns, match)
     given = ["spoof"] * len(ids) if label is None else columns.pop(label)
-    # The Arena's parquet files define the numbers; in a manifest anybody's 0 could be either.
+    # The Arena's parquet files define 0 and 1; in other tables 0 could be either.
     return _checked(path, ids, given, columns, numbers=path.suffix.lower() == ".parquet" and label == "label")
 
 
-def _from_protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]], match: Match) -> Labels:
+def _from_protocol(path: Path, rows: Sequence[TextRow], match: Match) -> Labels:
     width = len(rows[0][1])
     protocol = _protocol(path, rows)
     if wrong := [f"line {number}: {' '.join(row)[:80]!r}" for number, row in rows if len(row) != width]:
@@ -184,7 +180,7 @@ def _from_protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]], match:
     columns: dict[str, Sequence[Any]] = dict(zip(protocol.fields, values, strict=False))
     columns.pop("-", None)
     if "path" in protocol.fields:
-        # Files of one folder, which need no column of their own.
+        # These lists name files of one folder: their names are the ids.
         paths = columns.pop("path")
         ids = matched(paths, match) if match == "path" else list(map(stem, paths))
     else:
@@ -193,8 +189,8 @@ def _from_protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]], match:
     return _checked(path, ids, columns.pop("label"), columns, numbers=False)
 
 
-def _protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Protocol:
-    """The one whose labels are where these rows have label words."""
+def _protocol(path: Path, rows: Sequence[TextRow]) -> Protocol:
+    """The protocol in whose field `label` these rows have label words."""
     line, first = rows[0]
     found = _fitting(first)
     if not found:
@@ -218,7 +214,7 @@ def _protocol(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Protocol
 
 
 def _fitting(row: Sequence[str]) -> list[Protocol]:
-    """The protocols that have label words where a row has one."""
+    """The protocols in whose field `label` a row has a label word."""
     return [protocol for protocol in PROTOCOLS if protocol.fits(len(row)) and _label(protocol, row) is not None]
 
 
@@ -234,7 +230,7 @@ def _checked(
 
 
 def _bonafide(name: str, ids: Sequence[str], given: Sequence[Any], *, numbers: bool) -> np.ndarray:
-    # By type too: 0, False and 0.0 are equal.
+    # Keyed by type as well, because 0, False and 0.0 are equal.
     known = {(type(value), str(value)): _meaning(value, numbers=numbers) for value in given}
     found = [known[type(value), str(value)] for value in given]
     unknown = [

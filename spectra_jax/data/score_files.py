@@ -8,8 +8,8 @@
 | ASVspoof 2019's baselines | four fields a line, `<utterance_id> <attack> <label> <score>` |
 | with a header | the names of its columns, `spectra_jax.data.conventions.COLUMN_NAMES`: an id or a path, and a score |
 
-Whatever else a file holds is kept as columns. A row without a score is a skipped trial. Nothing is guessed: a score
-that is not a finite number, or an id that occurs twice, is an error that names the trial.
+All other columns are kept. A row without a score is a skipped trial. Nothing is guessed: a score that is not a finite
+number, or an id that occurs twice, is an error that names the trial.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from urllib.parse import quote
 import numpy as np
 
 from spectra_jax.data.conventions import COLUMN_NAMES, SCORE_FIELDS, Match, is_bonafide, known_names
+from spectra_jax.data.ids import matched, require_ids, take_ids
 from spectra_jax.data.tables import (
+    TextRow,
     as_column,
     as_text,
     column_of,
-    headed,
+    columns_of_text,
     is_number,
-    matched,
     read_columns,
-    require_ids,
-    take_ids,
-    text_rows,
+    read_text_rows,
 )
 from spectra_jax.errors import InputError
 from spectra_jax.messages import count, examples
@@ -44,7 +43,7 @@ RANK_GAP = "smallest_rank_gap"
 RANK_GAP_POOL = "rank_gap_pool"
 
 
-# One space separates id and score and one trial is a line, in UTF-8 (which has no surrogates).
+# A trial is a line, with one space between id and score, in UTF-8, which cannot encode surrogates.
 _NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -63,7 +62,12 @@ def escape_id(utterance_id: str) -> str:
 
 
 def score_line(utterance_id: str, score: float, *, escape: bool = False) -> str:
-    """A line of the Arena's score file, with `escape` of an id that `escape_id` has made fit for it.
+    """A line of the Arena's score file.
+
+    Args:
+      utterance_id: of the trial.
+      score: of the trial.
+      escape: write the id as `escape_id` gives it.
 
     Raises:
       InputError: the file cannot hold the id.
@@ -83,11 +87,11 @@ class Scores:
     """A system's scores: higher = more bona fide.
 
     Attributes:
-      name: what to call the system: the file's name otherwise.
+      name: of the system; the file's name, unless given.
       utterance_ids: (n,) strings, each once.
       scores: (n,) float64, finite.
       columns: (n,) arrays by name, in lower case, such as `label`, `attack`, `smallest_rank_gap`: text, or float64 with
-        NaN where there is none.
+        NaN for an empty cell.
       skipped: trials without a score, and why.
     """
 
@@ -109,16 +113,16 @@ class Scores:
 
 
 def read_scores(path: str | Path, name: str | None = None, *, match: Match = "exact") -> Scores:
-    """Read a score file; see the top of this file for what it may be.
+    """Read a score file of any of the kinds in the table above.
 
     Args:
       path: ends in .txt, .csv, .tsv, .jsonl or .parquet.
-      name: what to call the system in messages and reports.
+      name: of the system, in messages and reports.
       match: how the ids will be compared with those of another file.
 
     Raises:
-      InputError: not there, not such a file, a score that is not a finite number, ids that are empty or shared, no
-        score at all: with counts and examples.
+      InputError: the file does not exist or is not a score file, a score that is not a finite number, ids that are
+        empty or not unique, no score at all: with counts and examples.
     """
     path = Path(path)
     name = name or path.name
@@ -129,12 +133,10 @@ def read_scores(path: str | Path, name: str | None = None, *, match: Match = "ex
         )
     if suffix in (".jsonl", ".parquet"):
         return _of_columns(path, name, read_columns(path), match)
-    rows = list(text_rows(path))
-    if not rows:
-        raise InputError(f"{path}: no trials in it")
+    rows = read_text_rows(path)
     # A first trial may be called `file` or `key`.
     if known_names(rows[0][1]) and _fields(rows[0][1]) is None:
-        return _of_columns(path, name, headed(path, rows), match)
+        return _of_columns(path, name, columns_of_text(path, rows), match)
     return _of_list(path, name, rows, match)
 
 
@@ -153,7 +155,7 @@ _PLAIN = ("utterance_id", "score")
 
 
 def _fields(row: Sequence[str]) -> tuple[str, ...] | None:
-    """The fields of a row of a list; None where it is none, such as a header."""
+    """The names of the fields of a row of a list; None if it is not one, but a header for example."""
     if not is_number(row[-1]):
         return None
     if len(row) == len(SCORE_FIELDS) and is_bonafide(row[SCORE_FIELDS.index("label")]) is not None:
@@ -161,7 +163,7 @@ def _fields(row: Sequence[str]) -> tuple[str, ...] | None:
     return _PLAIN if len(row) == len(_PLAIN) else None
 
 
-def _of_list(path: Path, name: str, rows: Sequence[tuple[int, Sequence[str]]], match: Match) -> Scores:
+def _of_list(path: Path, name: str, rows: Sequence[TextRow], match: Match) -> Scores:
     """The scores of a file without a header."""
     line, first = rows[0]
     width = len(first)
@@ -195,18 +197,18 @@ def _checked(
     present = np.array([value is not None and value != "" for value in given], bool)
     wrong = [
         f"{identity}: {value!r:.80}"
-        for identity, value, there in zip(ids, given, present, strict=True)
-        if there and not is_number(value)
+        for identity, value, has_score in zip(ids, given, present, strict=True)
+        if has_score and not is_number(value)
     ]
     if wrong:
         what = "score that is not a number" if len(wrong) == 1 else f"{len(wrong):,} scores that are not numbers"
         raise InputError(f"{path}: {'1 ' if len(wrong) == 1 else ''}{what}:{examples(wrong)}")
-    scores = np.array([float(value) if there else math.nan for value, there in zip(given, present, strict=True)])
+    scores = np.array([float(value) if known else math.nan for value, known in zip(given, present, strict=True)])
     bad = [f"{ids[index]}: {given[index]}" for index in np.flatnonzero(present & ~np.isfinite(scores)).tolist()]
     if bad:
         raise InputError(f"{path}: {count(len(bad), 'score')} NaN or infinite:{examples(bad)}")
     if not present.any():
-        raise InputError(f"{path}: {count(len(ids), 'trial')} and not one score")
+        raise InputError(f"{path}: {count(len(ids), 'trial')} without a single score")
     reasons = columns.get("error") or [None] * len(ids)
     skipped = {ids[index]: as_text(reasons[index]) or "no score" for index in np.flatnonzero(~present).tolist()}
     kept = {column: as_column(values)[present] for column, values in columns.items()}

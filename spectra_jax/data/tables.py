@@ -3,108 +3,104 @@
     columns = read_columns(Path("meta.csv"))        # every column by its name, in lower case
     column_of("meta.csv", columns, "label")         # the name of the column with the labels, by `conventions.py`
 
-A text table has a header, or is a list whose fields are known by their number. Cells are separated by the comma,
-semicolon, bar or tab that the first line has, or else by white space.
+A table with a header is read by `read_rows`, a row at a time, or by `read_columns`. A text table may also be a list,
+whose fields are known by their number: `read_text_rows`. Cells of text tables are separated by the comma, semicolon,
+bar or tab that the first line has, or else by white space.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-import json
 import math
-import os
 import re
-import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from spectra_jax.data.conventions import COLUMN_NAMES, Match, Role, column_name, known_names
-from spectra_jax.data.text import reading_parquet
+from spectra_jax.data.conventions import COLUMN_NAMES, Role, column_name, known_names
+from spectra_jax.data.text import open_plain_file, parse_object, text_lines
 from spectra_jax.errors import InputError
-from spectra_jax.messages import count, examples
+from spectra_jax.messages import count, printable
 
-# In characters. A line of a table has a few hundred; a transcript may have thousands.
-LONGEST_LINE = 1 << 24
-# Bytes that are not UTF-8, and the marks of UTF-16, as Python's "surrogateescape" decodes them.
-_NOT_UTF8 = re.compile(r"[\udc80-\udcff]")
-_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
 # In the order in which a first line is searched for them.
 _DELIMITERS = "\t|;,"
+# Rows of a .parquet in memory at a time.
+_BATCH = 8192
+
+# A line number and the cells of that line.
+TextRow = tuple[int, list[str]]
 
 
-def require_plain_file(path: Path) -> None:
-    """See that `path` is a file that can be read more than once, without opening it: a pipe would wait for ever.
+def read_columns(path: Path) -> dict[str, Sequence[Any]]:
+    """Every column of a table with a header, by its name in lower case; those of a .parquet that are not nested.
 
     Raises:
-      InputError: it is not there, or is a folder, a pipe or a device.
+      InputError: it cannot be read, or is not a table of the kind that its name states; the line is named.
     """
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (ValueError, of a NUL in the name, comes from both)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: cannot be read: {reason}") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: a folder, where a file is expected")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path}: not a plain file but a pipe or a device; save its content to a file first")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        with open_plain_file(path) as file:
+            return _columns_of_batches(_parquet_batches(path, file))
+    if suffix != ".jsonl":
+        return columns_of_text(path, read_text_rows(path))
+    with open_plain_file(path) as file:
+        columns = _columns_of_objects(cells for _, cells in _json_rows(path, file))
+    if not columns:
+        raise InputError(f"{path}: no trials in it")
+    return columns
 
 
-def text_lines(path: Path | str, file: IO[bytes] | None = None) -> Iterator[tuple[int, str]]:
-    """Line number and text of each line, without its end, a line in memory at a time.
+def read_rows(
+    name: str, file: IO[bytes], suffix: str, columns: Sequence[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a table with a header, a few in memory at a time: the location of each, for messages, and its cells.
 
     Args:
-      path: of the file, which messages name.
-      file: where to read it from, if not from that path; left open.
+      name: of the table, for messages.
+      file: to read from; a .parquet must be seekable.
+      suffix: `.jsonl` or `.parquet`; any other is a text table.
+      columns: names, in lower case, that must not occur twice; the first is required. Rows may have other columns, too.
 
     Raises:
-      InputError: it cannot be read, is not UTF-8 text, or has a line longer than any table's; the line is named.
+      InputError: not a table of the kind that `suffix` states, or one without the first column; the line is named.
     """
-    if file is None:
-        require_plain_file(Path(path))
-        try:
-            with Path(path).open("rb") as opened:
-                yield from text_lines(path, opened)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        return
-    # Spreadsheets write a byte order mark. What is not UTF-8 is looked for in each line, so that the line is known.
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), ""), start=1):
-            _check_line(path, number, line)
-            yield number, line.rstrip("\r\n")
-    finally:
-        # Not closed with it. Whoever stops reading early may have closed it before.
-        with suppress(ValueError):
-            text.detach()
+    if suffix == ".parquet":
+        yield from _parquet_rows(name, file, columns)
+    elif suffix == ".jsonl":
+        yield from _json_rows(name, file, columns)
+    else:
+        # A column of paths alone has no delimiter, and its paths may have spaces.
+        rows = text_rows(name, file, suffix, otherwise="\t" if suffix == ".tsv" else ",")
+        yield from _headed_rows(name, rows, columns)
 
 
-def _check_line(path: Path | str, number: int, line: str) -> None:
-    where = f"{path}, line {number}"
-    if len(line) == LONGEST_LINE:
-        raise InputError(f"{where}: longer than {LONGEST_LINE:,} characters, so this is not a table of trials")
-    if number == 1 and line.startswith(_UTF16):
-        raise InputError(f"{where}: UTF-16 text; save it as UTF-8")
-    if not line.isascii() and _NOT_UTF8.search(line):
-        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
-    if "\0" in line:
-        raise InputError(f"{where}: NUL bytes, as in UTF-16 text or a binary file; save it as UTF-8 text")
+# Text tables
 
 
-def text_rows(
-    path: Path | str, file: IO[bytes] | None = None, *, otherwise: str | None = None
-) -> Iterator[tuple[int, list[str]]]:
+def read_text_rows(path: Path) -> list[TextRow]:
+    """All rows of a text table, its header included if it has one.
+
+    Raises:
+      InputError: it cannot be read, is empty, is not UTF-8 text, or has quotes that do not close; the line is named.
+    """
+    with open_plain_file(path) as file:
+        rows = list(text_rows(path, file, path.suffix.lower()))
+    if not rows:
+        raise InputError(f"{path}: no trials in it")
+    return rows
+
+
+def text_rows(name: Path | str, file: IO[bytes], suffix: str, *, otherwise: str | None = None) -> Iterator[TextRow]:
     """Line number and stripped cells of each line that is not blank, a few lines in memory at a time.
 
     Args:
-      path, file: as in `text_lines`.
+      name, file: as in `text_lines`.
+      suffix: of a `.csv` or `.tsv`, a delimiter anywhere in the first line separates cells.
       otherwise: what separates cells where the first line has no delimiter; None for white space.
 
     Raises:
@@ -114,7 +110,7 @@ def text_rows(
 
     def lines() -> Iterator[str]:
         nonlocal number
-        for number, line in text_lines(path, file):  # noqa: B007 (for messages)
+        for number, line in text_lines(name, file):  # noqa: B007 (for messages)
             yield line + "\n"
 
     remaining = lines()
@@ -122,98 +118,94 @@ def text_rows(
     if first is None:
         return
     try:
-        delimiter = _delimiter(PurePath(path).suffix.lower(), first.strip()) or otherwise
+        delimiter = _delimiter(suffix, first.strip()) or otherwise
         given = chain([first], remaining)
         rows = csv.reader(given, delimiter=delimiter, strict=True) if delimiter else map(str.split, given)
         for row in rows:
             if any(cell.strip() for cell in row):
                 yield number, [cell.strip() for cell in row]
     except csv.Error as error:
-        raise InputError(f"{path}, line {number}: {error}") from error
+        raise InputError(f"{name}, line {number}: {error}") from error
 
 
 def _delimiter(suffix: str, line: str) -> str | None:
-    """What separates the cells of a first line; None for white space."""
-    there = [delimiter for delimiter in _DELIMITERS if delimiter in line]
-    if not there:
+    """The delimiter of the cells of a first line; None for white space."""
+    present = [delimiter for delimiter in _DELIMITERS if delimiter in line]
+    if not present:
         return None
     if suffix not in (".csv", ".tsv") and len(line.split()) > 1:
-        # Ids of a list whose fields are separated by spaces may have commas, and tabs may line its columns up.
+        # Ids of a list whose fields are separated by spaces may have commas, and tabs may align its columns.
         header = known_names(re.split(f"[{re.escape(_DELIMITERS)}]", line)) > 1
         if not header and not ("\t" in line and all(cell.strip() for cell in line.split("\t"))):
             return None
-    # A header may have other delimiters within quotes. Among equals, a .csv's is the comma.
-    there.sort(key=lambda delimiter: delimiter != "," or suffix != ".csv")
-    return max(there, key=lambda delimiter: known_names(next(csv.reader([line], delimiter=delimiter))))
+    # A header may have other delimiters within quotes. Where two would do, that of a .csv is the comma.
+    present.sort(key=lambda delimiter: delimiter != "," or suffix != ".csv")
+    return max(present, key=lambda delimiter: known_names(next(csv.reader([line], delimiter=delimiter))))
 
 
-def read_columns(path: Path) -> dict[str, Sequence[Any]]:
-    """Every column of a table with a header, of .jsonl or of .parquet, by its name in lower case.
-
-    Raises:
-      InputError: it cannot be read, or is not what its name says; the line is named.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _parquet_columns(path)
-    if suffix == ".jsonl":
-        columns = _by_column(_json_rows(path))
-        if not columns:
-            raise InputError(f"{path}: no trials in it")
-        return columns
-    rows = list(text_rows(path))
-    if not rows:
-        raise InputError(f"{path}: empty; the first line names the columns")
-    return headed(path, rows)
-
-
-def headed(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> dict[str, Sequence[Any]]:
-    """The columns of rows, the first of which is a header.
+def columns_of_text(path: Path, rows: Sequence[TextRow]) -> dict[str, Sequence[str]]:
+    """The columns of a text table whose first row is a header, by name in lower case.
 
     Raises:
-      InputError: two columns of a name, or rows longer or shorter than the header.
+      InputError: two columns of one name, or rows longer or shorter than the header.
     """
-    line, header = rows[0]
-    columns = [column.lower() for column in header]
-    _require_distinct_columns(f"{path}, line {line}", columns)
-    for line, row in rows[1:]:
-        if len(row) != len(columns):
-            raise InputError(
-                f"{path}, line {line}: {count(len(row), 'cell')} where the header has {len(columns)} "
-                "(a cell that has the separator in it needs double quotes)"
-            )
-    if len(rows) == 1:
+    names = _header(f"{path}, line {rows[0][0]}", rows[0][1])
+    cells = [_of_width(path, row, len(names)) for row in rows[1:]]
+    if not cells:
         raise InputError(f"{path}: no trials in it, only a header")
-    return dict(zip(columns, zip(*(row for _, row in rows[1:]), strict=True), strict=True))
+    return dict(zip(names, zip(*cells, strict=True), strict=True))
 
 
-def _require_distinct_columns(where: str, columns: Sequence[str]) -> None:
-    if repeated := [column for column, number in Counter(columns).items() if number > 1]:
-        raise InputError(f"{where}: several columns called {', '.join(map(repr, repeated))}")
+def _headed_rows(name: str, rows: Iterator[TextRow], columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    line, header = next(rows, (0, []))
+    if not header:
+        raise InputError(f"{name}: empty; the first line names the columns: {', '.join(columns)}")
+    names = _header(f"{name}, line {line}", header, columns)
+    _require_column(f"{name}, line {line}", names, columns[0])
+    for row in rows:
+        yield f"{name}, line {row[0]}", dict(zip(names, _of_width(name, row, len(names)), strict=True))
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in text_lines(path):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            # The hook is called for objects inside, too, whose names nobody reads.
-            row = json.loads(line, object_pairs_hook=list)
-        except RecursionError as error:
-            raise InputError(f"{where}: JSON nested too deeply for a table of trials") from error
-        except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{where}: not valid JSON: {reason}") from error
-        # An object comes from the hook as pairs, which a JSON array has no tuples for; an empty one looks like `[]`.
-        if not isinstance(row, list) or not (line.lstrip().startswith("{")):
-            raise InputError(f"{where}: a JSON object was expected, found {line.strip()[:80]!r}")
-        names = [name.lower() for name, _ in row]
-        _require_distinct_columns(where, names)
-        yield dict(zip(names, (value for _, value in row), strict=True))
+def _of_width(name: Path | str, row: TextRow, width: int) -> list[str]:
+    line, cells = row
+    if len(cells) != width:
+        raise InputError(
+            f"{name}, line {line}: {count(len(cells), 'cell')} where the header has {width} "
+            "(a cell that has the separator in it needs double quotes)"
+        )
+    return cells
 
 
-def _by_column(rows: Iterator[dict[str, Any]]) -> dict[str, Sequence[Any]]:
+def _header(location: str, names: Sequence[str], wanted: Collection[str] | None = None) -> list[str]:
+    """Names of columns in lower case, of which those wanted, or all, occur once."""
+    lower = [name.lower() for name in names]
+    if len(set(lower)) < len(lower):
+        counts = Counter(name for name in lower if wanted is None or name in wanted)
+        if repeated := [name for name, times in counts.items() if times > 1]:
+            raise InputError(f"{location}: several columns called {', '.join(map(repr, repeated))}")
+    return lower
+
+
+def _require_column(location: str, names: Collection[str], required: str) -> None:
+    if required not in names:
+        raise InputError(f"{location}: no column `{required}`; it has {', '.join(map(printable, names)) or 'none'}")
+
+
+# JSON lines
+
+
+def _json_rows(
+    name: Path | str, file: IO[bytes], columns: Collection[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in text_lines(name, file):
+        if line.strip():
+            location = f"{name}, line {number}"
+            cells = parse_object(location, line)
+            names = _header(location, list(cells), columns)
+            yield location, dict(zip(names, cells.values(), strict=True))
+
+
+def _columns_of_objects(rows: Iterator[dict[str, Any]]) -> dict[str, Sequence[Any]]:
     columns: dict[str, list[Any]] = {}
     for seen, row in enumerate(rows):
         for name in row.keys() - columns.keys():
@@ -223,18 +215,61 @@ def _by_column(rows: Iterator[dict[str, Any]]) -> dict[str, Sequence[Any]]:
     return dict(columns)
 
 
-def _parquet_columns(path: Path) -> dict[str, Sequence[Any]]:
+# Parquet
+
+
+@contextmanager
+def reading_parquet(name: Path | str) -> Iterator[None]:
+    """Errors of pyarrow inside as an `InputError` that names the file.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    # OSError: a damaged footer, too. UnicodeDecodeError: text that is not UTF-8.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: not a readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _parquet_batches(name: Path | str, file: IO[bytes], columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """The batches of rows of a .parquet, with the columns wanted, or all that are not nested, in lower case."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    require_plain_file(path)
-    with reading_parquet(path), pq.ParquetFile(path) as file:
-        names = [field.name for field in file.schema_arrow]
-        _require_distinct_columns(str(path), [name.lower() for name in names])
-        # Columns of structs hold audio and the like: gigabytes, and nothing that a table of trials needs.
-        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-        table = file.read(columns=wanted)
-    return {name.lower(): table.column(name).to_pylist() for name in table.column_names}
+    with reading_parquet(name), pq.ParquetFile(file) as parquet:
+        lower = _header(str(name), parquet.schema_arrow.names, columns)
+        if columns is not None:
+            _require_column(str(name), lower, columns[0])
+        # Nested columns hold audio and the like: gigabytes, and nothing that a table of trials needs.
+        wanted = {
+            field.name: given
+            for field, given in zip(parquet.schema_arrow, lower, strict=True)
+            if (given in columns if columns is not None else not pa.types.is_nested(field.type))
+        }
+        for batch in parquet.iter_batches(_BATCH, columns=list(wanted), use_threads=False):
+            yield batch.rename_columns([wanted[column] for column in batch.schema.names])
+
+
+def _columns_of_batches(batches: Iterator[Any]) -> dict[str, Sequence[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for batch in batches:
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            columns.setdefault(name, []).extend(values.to_pylist())
+    return dict(columns)
+
+
+def _parquet_rows(name: str, file: IO[bytes], columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    row = 0
+    for batch in _parquet_batches(name, file, columns):
+        for cells in batch.to_pylist():
+            yield f"{name}, row {row}", cells
+            row += 1
+
+
+# Columns and cells
 
 
 def column_of(path: Path | str, columns: Mapping[str, Any], role: Role) -> str | None:
@@ -255,98 +290,27 @@ def column_of(path: Path | str, columns: Mapping[str, Any], role: Role) -> str |
     return found[0] if found else None
 
 
-def take_ids(path: Path | str, columns: dict[str, Sequence[Any]], match: Match = "exact") -> list[str]:
-    """The trials' ids: of the column of ids, which is taken out of `columns`, or the stems of the column of paths.
-
-    Args:
-      path: of the table, for messages.
-      columns: of the table.
-      match: how ids will be compared with those of another file; see `Match`.
-
-    Raises:
-      InputError: neither column is there, it is not clear which it is, or ids are empty or occur more than once.
-    """
-    name, paths = column_of(path, columns, "utterance_id"), column_of(path, columns, "path")
-    note = ""
-    if match == "path" and paths is not None:
-        ids = [normal_path(as_text(value)) for value in columns[paths]]
-    elif name == "id" and paths is not None:
-        raise InputError(
-            f"{path}: the columns `id` and `{paths}` could both name the trials; name the right one `utterance_id`"
-        )
-    elif name is not None:
-        ids = matched([as_text(value) for value in columns.pop(name)], match)
-    elif paths is not None:
-        # As `score` names them. Columns of other names often have ids, whose dots need not begin an extension.
-        exactly = paths == "path" and match == "exact"
-        ids = [Path(as_text(value)).stem if exactly else stem(as_text(value)) for value in columns[paths]]
-        note = f"\nThe ids are the file names in the column `{paths}`: --match path takes whole paths instead."
-    else:
-        raise InputError(f"{path}: no column `utterance_id` or `path`; it has {', '.join(columns) or 'none'}")
-    require_ids(path, ids, note)
-    return ids
-
-
-def matched(ids: Sequence[str], match: Match) -> list[str]:
-    """Ids in the form in which they are compared."""
-    if match == "exact":
-        return list(ids)
-    return list(map(stem if match == "stem" else normal_path, ids))
-
-
-def stem(text: str) -> str:
-    """A file name without folder and extension. A part such as `.5` is no extension: a letter comes first in those."""
-    name = re.split(r"[\\/]", text)[-1]
-    return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)
-
-
-def normal_path(text: str) -> str:
-    """A path in its shortest form, with slashes: `./a//b.wav` -> `a/b.wav`."""
-    return os.path.normpath(text.replace("\\", "/")) if text else text
-
-
-def require_ids(path: Path | str, ids: Sequence[str], note: str = "") -> None:
-    """See that there are ids, none of them empty and each once.
-
-    Args:
-      path: of the table, for messages.
-      ids: of its trials.
-      note: what a message adds about ids that occur more than once.
-
-    Raises:
-      InputError: what is wrong, with counts and examples.
-    """
-    if not ids:
-        raise InputError(f"{path}: no trials in it")
-    if empty := sum(not identity for identity in ids):
-        raise InputError(f"{path}: {count(empty, 'trial')} without an utterance_id")
-    if len(set(ids)) < len(ids):
-        shared = [f"{identity}: {times} times" for identity, times in Counter(ids).items() if times > 1]
-        raise InputError(
-            f"{path}: {count(len(shared), 'utterance id')} occurring more than once:{examples(shared)}{note}"
-        )
-
-
 def as_column(values: Sequence[Any]) -> np.ndarray:
-    """float64 with NaN where all that is there are numbers, and text otherwise."""
+    """(n,) float64, with NaN for an empty cell, if all other cells are numbers; otherwise (n,) text."""
     if all(isinstance(value, float | int | None) and not isinstance(value, bool) for value in values):
         try:
             return np.array([math.nan if value is None else value for value in values], np.float64)
         except OverflowError:  # an integer beyond float64's range
             return np.array([as_text(value) for value in values], object)
     texts = [as_text(value) for value in values]
-    # A CSV has no types: a column of numbers is one.
+    # A CSV has no types: a column whose cells are all numbers is a column of numbers.
     if any(texts) and all(not text or is_number(text) for text in texts):
         return np.array([text or "nan" for text in texts]).astype(np.float64)
     return np.array(texts, object)
 
 
 def as_text(value: Any) -> str:
+    """A cell as text, empty for None."""
     return "" if value is None else str(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a cell is a number, NaN and infinity among them: not Python's `1_000`, nor a bool."""
+    """Whether a cell is a number, NaN and infinity included: not Python's `1_000`, nor a bool."""
     if isinstance(value, bool) or (isinstance(value, str) and ("_" in value or not value.isascii())):
         return False
     try:

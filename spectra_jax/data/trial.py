@@ -1,4 +1,4 @@
-"""A trial: one clip to score. Trials come from `spectra_jax.data.sources`."""
+"""A trial: one clip to score. `spectra_jax.data.sources` finds trials."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 
 Label = Literal["bonafide", "spoof"]
 
-# Of a clip that is read into memory whole: from a URL or a tar shard.
 MAX_CLIP_BYTES = 1 << 30
+"""The largest clip that is read into memory, from a URL or a tar shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,15 @@ class Trial:
 
     Attributes:
       utterance_id: unique among the trials scored together; any text.
-      path: of the audio file, which need not exist; text where it is a URL.
-      label: "bonafide" (a real person), "spoof", or None where it is not known.
-      content: the audio file's bytes, where they come from elsewhere and `path` only says from where.
-      stamp: short text that changes when the file does, such as its size and time of modification; None where unknown.
-        Of a clip in a tar or parquet shard it is the shard's.
-      problem: why there is no clip to decode, where its source found that out.
-      fallbacks: its ids in case that another trial has the same `utterance_id`, to be tried in this order; none for an
-        id that a manifest states.
-      max_bytes: the most that is read into memory from `path` where that is a URL.
+      path: of the audio file, which need not exist; text if it is a URL.
+      label: "bonafide" (a real person's voice), "spoof", or None if it is not known.
+      content: the audio file's bytes, if they are in a shard; `path` is then the location in the shard.
+      stamp: short text that changes when the file does, such as its size and time of modification; None if unknown.
+        A clip in a tar or parquet shard has the shard's.
+      problem: why there is no clip to decode, if its source already knows.
+      fallbacks: ids to try, in this order, if another trial has the same `utterance_id`; none for an id that a
+        manifest states.
+      max_bytes: how much is read into memory from `path` at most, if that is a URL.
     """
 
     utterance_id: str

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spectra_jax.data.ids import stem
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores
-from spectra_jax.data.tables import stem
 from spectra_jax.errors import InputError
 from spectra_jax.messages import count, examples
 

@@ -1,4 +1,4 @@
-"""Files and directories that appear under their names when they are whole, or not at all."""
+"""Files and directories that appear under their names when they are complete, or not at all."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# What is written until it is whole: hidden, and named after what it becomes.
+# The name of a file or directory until it is complete: hidden, and derived from its final name.
 _PARTIAL = re.compile(r"\.(?P<name>.{1,50})\.[0-9a-f]{12}\.partial", re.DOTALL)
 
 
 @contextmanager
 def atomic_file(path: str | Path, *, on_disk: bool = True, replace: bool = True) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` (or that of the file it links to) once it is whole and on the disk.
+    """A file to write that gets the name `path` (or that of the file it links to) once it is complete and on the disk.
 
-    Whatever had the name before is replaced then, and left as it was if the writing fails. What writers of the same
-    name left unfinished when they were killed is removed first.
+    A file that has the name already is replaced then, and stays as it was if writing fails. Unfinished files of the
+    same name, whose writers were killed, are removed first.
 
     Args:
-      path: to be.
-      on_disk: wait for the disk. Without that, a file may be whole now and not after a loss of power.
-      replace: whether a file of that name is replaced.
+      path: the final name.
+      on_disk: wait for the disk. Otherwise a file that is complete now may not be after a loss of power.
+      replace: whether to replace a file that has the name already.
 
     Raises:
-      FileExistsError: there is one, and `replace` is false. Of several writers at once, one does not get this error.
+      FileExistsError: `replace` is false and there is such a file. Exactly one of several concurrent writers succeeds.
     """
     final = Path(path).resolve()
     sweep(final.parent, final.name)
@@ -50,7 +50,7 @@ def atomic_file(path: str | Path, *, on_disk: bool = True, replace: bool = True)
             else:
                 _rename_new(partial, final)
     except BaseException as error:
-        # A full disk does not say which file did not fit.
+        # The system's error for a full disk does not name the file.
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
@@ -58,7 +58,7 @@ def atomic_file(path: str | Path, *, on_disk: bool = True, replace: bool = True)
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """A directory to fill that takes the name `path` once everything in it is on the disk. Missing parents are made.
+    """A directory to fill that gets the name `path` once everything in it is on the disk; missing parents are created.
 
     Raises:
       FileExistsError, NotADirectoryError, PermissionError: see `require_free`.
@@ -78,15 +78,16 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def _partial(final: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """A new file or directory beside `final`, locked while this process lives, and removed unless it was renamed."""
-    # On the same file system, so that taking the final name is one step. Not tempfile, whose files only their owner
-    # may read: these get the permissions that any new file gets. A name has at most 255 bytes, a character up to four.
+    # On the same file system, so that renaming is atomic. Not tempfile, whose files only their owner may read: these
+    # get the permissions of any new file. A name has at most 255 bytes, and a character up to four.
     partial, lock = final, None
     try:
         while lock is None:
             partial = final.parent / f".{final.name[:50]}.{secrets.token_hex(6)}.partial"
             make(partial)
             lock = _lock(partial, wait=True)
-            # A sweep may have removed it before it was locked. Some file systems know no locks, and no sweeps then.
+            # A concurrent `sweep` may have removed it before it was locked. On a file system without locks, `sweep`
+            # removes nothing.
             if lock is None and partial.exists():
                 break
         yield partial
@@ -98,17 +99,17 @@ def _partial(final: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """Lock a file or directory until the descriptor is closed, by a kill too; None where that cannot be."""
+    """Lock a file or directory until the descriptor is closed, also by a kill; None if that is impossible."""
     if fcntl is None:
         return None
     try:
-        # NFS locks only what is open for writing.
+        # NFS can only lock files that are open for writing.
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        # Not removed, or renamed, before it was locked.
+        # It was not removed or renamed before it was locked.
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except OSError:
@@ -125,11 +126,11 @@ def _remove(path: Path) -> None:
 
 
 def _rename_new(partial: Path, final: Path) -> None:
-    """Give a file its final name unless there is a file of that name."""
+    """Give a file its final name unless another file has it."""
     try:
         os.link(partial, final)
     except OSError as error:
-        # Some file systems have no links.
+        # Some file systems do not support links.
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
         if final.exists():
@@ -138,18 +139,16 @@ def _rename_new(partial: Path, final: Path) -> None:
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file of this name is one that is, or was, being written by this module."""
+    """Whether this is the name of an unfinished file or directory of this module."""
     return _PARTIAL.fullmatch(name) is not None
 
 
 def sweep(directory: str | Path, name: str | None = None) -> None:
-    """Remove the unfinished files and directories in `directory` whose writers have died.
-
-    Writers that live, in any process, are not disturbed.
+    """Remove the unfinished files and directories in `directory` whose writers no longer run, in any process.
 
     Args:
-      directory: to look in; it need not exist.
-      name: what they were to become; anything otherwise.
+      directory: to search; it need not exist.
+      name: remove only those with this final name.
     """
     try:
         with os.scandir(directory) as entries:
@@ -159,30 +158,30 @@ def sweep(directory: str | Path, name: str | None = None) -> None:
     for entry, match in matches:
         if name is not None and match["name"] != name[:50]:
             continue
-        left = Path(entry.path)
-        if (lock := _lock(left, wait=False)) is not None:
+        unfinished = Path(entry.path)
+        if (lock := _lock(unfinished, wait=False)) is not None:
             try:
-                _remove(left)
+                _remove(unfinished)
             except OSError:
-                # Of another user, perhaps. It does no harm.
+                # It may belong to another user, and does no harm.
                 pass
             finally:
                 os.close(lock)
 
 
 def require_free(path: str | Path) -> None:
-    """See that `path` does not exist, or is an empty directory, and that it and its missing parents can be made.
+    """Raise unless `path` can be created with its missing parents, or is an empty directory.
 
     Raises:
-      FileExistsError: it is there.
-      NotADirectoryError: what should be a directory above it is a file.
-      PermissionError: nothing can be made there.
+      FileExistsError: it exists.
+      NotADirectoryError: one of its parents is a file.
+      PermissionError: it cannot be created in its parent.
     """
     path = Path(path)
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists already; choose another name or remove it first")
     above = next(parent for parent in path.resolve().parents if os.path.lexists(parent))
     if not above.is_dir():
-        raise NotADirectoryError(f"{path} cannot be made, because {above} is a file")
+        raise NotADirectoryError(f"{path} cannot be created, because {above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be made, because {above} is not yours to write")
+        raise PermissionError(f"{path} cannot be created, because you may not write to {above}")

@@ -1,4 +1,4 @@
-"""Files that the user names: checked before the work, and written with the folders that they need."""
+"""Output files that the user names: checked before the work, and written with the folders that they need."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from spectra_jax.files.atomic import atomic_file
 
 
 def require_writable(path: str | Path) -> None:
-    """See that `output_file` will be able to write `path`, and leave nothing behind. Missing folders are no obstacle.
+    """Check that `output_file` will be able to write `path`, which it may have to create folders for. Writes nothing.
 
     Raises:
-      InputError: something there that is not a plain file, or a folder in which nothing can be written.
+      InputError: `path` exists and is not a plain file, or its folder cannot be written to.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            raise InputError(f"{path}: a folder of this name is there already")
+            raise InputError(f"{path}: a folder of this name exists")
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: there is something of this name that is not a plain file")
+            raise InputError(f"{path}: exists and is not a plain file")
         parents = path.resolve().parents
-        # Older versions of Python raise an error; a newer one leaves a link that leads to itself as it is.
+        # Older versions of Python raise an error for circular links; newer ones leave them unresolved.
         if any(parent.is_symlink() for parent in parents):
-            raise InputError(f"{path}: cannot be written: its folders are links that lead in a circle")
+            raise InputError(f"{path}: cannot be written: its folders are links in a circle")
         folder = next(parent for parent in parents if parent.exists())
         if not folder.is_dir():
             raise InputError(f"{path}: {folder} is not a folder")
@@ -35,7 +35,7 @@ def require_writable(path: str | Path) -> None:
             pass
     except InputError:
         raise
-    # RuntimeError: links that lead in a circle. ValueError: a NUL in the name.
+    # RuntimeError: links in a circle. ValueError: a NUL in the name.
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be written: {reason}") from error
@@ -43,7 +43,7 @@ def require_writable(path: str | Path) -> None:
 
 @contextmanager
 def output_file(path: str | Path) -> Iterator[BinaryIO]:
-    """`atomic_file`, which makes missing folders first, and removes them again if the writing fails."""
+    """`atomic_file`, for which missing folders are created, and removed again if writing fails."""
     folder = Path(path).resolve().parent
     # The innermost first.
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -52,8 +52,8 @@ def output_file(path: str | Path) -> Iterator[BinaryIO]:
         with atomic_file(path) as file:
             yield file
     except BaseException:
-        for made in missing:
-            # Not one that was not made, or that something else was put into meanwhile.
+        for created in missing:
+            # rmdir fails for a folder that was not created, or that is no longer empty.
             with suppress(OSError):
-                made.rmdir()
+                created.rmdir()
         raise

@@ -1,4 +1,4 @@
-"""Safetensors files, one tensor at a time: what a checkpoint of any size needs to be read and written within bounds."""
+"""Safetensors files, read and written one tensor at a time, so that a checkpoint may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spectra_jax.errors import TensorFileError
 from spectra_jax.files.untrusted import open_regular, parse_json, read_json
 from spectra_jax.messages import shortened
 
-# The dtypes that checkpoints of this network hold; any other is reported by its safetensors name.
+# The dtypes of this network's checkpoints; any other is reported by its safetensors name.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
@@ -32,8 +32,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-# The data, and every tensor of a multiple of this many bytes, start at a multiple of it, so that a mapped file can be
-# used in place by any device.
+# The data start at a multiple of this many bytes, and so does every tensor whose size is one: any device can then use
+# the mapped file without a copy.
 _ALIGNMENT = 64
 # A header has about a hundred bytes for each tensor, of which a checkpoint of this network has about a thousand.
 _LONGEST_HEADER = 16 * 2**20
@@ -42,7 +42,7 @@ _MOST_SHARDS = 1000
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a file's header says of one tensor: safetensors dtype name, and shape."""
+    """A tensor as a file's header describes it: safetensors dtype name, and shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -53,9 +53,9 @@ class TensorSpec:
 
 
 def header_problems(found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec], called: str) -> list[str]:
-    """Where a file's tensors are not those expected, a sentence each; `called` says what an expected one is."""
+    """How a file's tensors differ from those expected, a sentence each; `called` is the noun for an expected one."""
     problems = []
-    # By name, so that a renamed tensor's two names stand close to each other.
+    # By name, so that the two names of a renamed tensor are next to each other.
     for name in sorted(set(expected) | set(found)):
         spec, want = found.get(name), expected.get(name)
         if spec is None:
@@ -74,16 +74,16 @@ class TensorFile:
     """An opened safetensors file whose tensors are read one by one.
 
     Raises:
-      FileNotFoundError, IsADirectoryError, PermissionError: as opening any file does.
+      FileNotFoundError, IsADirectoryError, PermissionError: as for any file.
       OSError: a device or pipe.
-      TensorFileError: not a safetensors file, or a cut one.
+      TensorFileError: not a safetensors file, or one that is cut short.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         with open_regular(self.path) as file:
             try:
-                # The library checks everything: sizes, offsets, overlaps, holes, the file's end.
+                # The library checks sizes, offsets, overlaps, gaps and the end of the file.
                 with safe_open(self.path, framework="np"):
                     pass
             except SafetensorError as error:
@@ -96,7 +96,7 @@ class TensorFile:
                 header = parse_json(file.read(length))
             except ValueError as error:
                 raise TensorFileError(f"{path}: a damaged safetensors file; its header: {error}") from error
-            # What is mapped is in memory once, however many processes read it, and a CPU computes with it in place.
+            # A mapped file is in memory once, however many processes read it, and a CPU uses it without a copy.
             self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._data_start = 8 + length
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
@@ -106,23 +106,23 @@ class TensorFile:
         """Every tensor's dtype and shape, in the order of the file."""
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor, read-only, as the file is mapped: its pages come from the disk as they are used.
+        """One tensor, a read-only view of the mapped file, whose pages are read from the disk when they are used.
 
-        Valid while the file stays as it is: replacing it by another is safe, writing into it is not.
+        The view is valid while nobody writes into the file; replacing the file by another one is safe.
         """
         spec = self.specs[name]
-        # Touching a page behind the end of a file that was cut would kill the process.
+        # Touching a page behind the end of a truncated file would kill the process.
         if self._mapped.size() != len(self._mapped):
             raise TensorFileError(f"{self.path}: tensor {name} cannot be read; the file changed since it was opened")
-        # The pages of what was read before are let go, and come back when they are touched: whoever passes through a
-        # file holds one tensor of it.
+        # Release the pages of tensors that were read before, which are read again when they are touched: a loop over
+        # the tensors then has one of them in memory.
         if hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED)
         offset = self._data_start + self._offsets[name]
         return np.ndarray(spec.shape, _DTYPES[spec.dtype], self._mapped, offset)
 
     def sha256(self) -> str:
-        """The digest of the whole file, as the Hub publishes it."""
+        """The digest of the complete file, as the Hub publishes it."""
         with self.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
 
@@ -137,7 +137,7 @@ class ShardedTensorFile:
 
     Raises:
       OSError: one of the files cannot be read.
-      TensorFileError: not an index, or the files do not hold the tensors that it states, each once.
+      TensorFileError: not an index, or the tensors of the files are not those that it states.
     """
 
     def __init__(self, path: str | Path):
@@ -181,12 +181,12 @@ def open_tensors(path: str | Path) -> TensorFile | ShardedTensorFile:
 
 
 def combined_sha256(digests: Mapping[str, str]) -> str:
-    """One digest for several files: the sha256 of what `sha256sum` prints for them, sorted by name."""
+    """One digest for several files: the sha256 of the output of `sha256sum` for them, sorted by name."""
     return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
 def read_index(path: str | Path) -> dict[str, str]:
-    """The file that holds each tensor, by the index of a checkpoint in several files, which lie beside their index.
+    """The file name of each tensor, from the index of a checkpoint in several files, which are beside the index.
 
     Raises:
       OSError: the index cannot be read.
@@ -200,7 +200,7 @@ def read_index(path: str | Path) -> dict[str, str]:
     if not isinstance(shard_of, dict) or not shard_of:
         raise TensorFileError(f"{path}: not an index of safetensors files: it has no weight_map of tensors to files")
     for name, shard in shard_of.items():
-        # Nothing but a name, on any system: a path could lead anywhere.
+        # A plain name on any system: a path could lead anywhere.
         if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", shard):
             raise TensorFileError(
                 f"{path}: weight_map has {shard!r:.100} for {shortened(name, 100)}, which is not the name of a "
@@ -212,7 +212,7 @@ def read_index(path: str | Path) -> dict[str, str]:
 
 
 def _diagnose(file: BinaryIO) -> str:
-    """What a file that is no safetensors file seems to be."""
+    """What a file that is not a valid safetensors file seems to be."""
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
@@ -221,7 +221,7 @@ def _diagnose(file: BinaryIO) -> str:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
-    # Nine bytes of a safetensors file are sure: its header's length and the brace that the header opens with.
+    # The first nine bytes of a safetensors file are known: the length of its header and the header's opening brace.
     header = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and header <= _LONGEST_HEADER:
         if size < 8 + header:
@@ -233,9 +233,9 @@ def _diagnose(file: BinaryIO) -> str:
             "save it as safetensors with `safetensors.torch.save_file`"
         )
     if re.match(rb"\s*<(!doctype html|html)\b", head, re.IGNORECASE):
-        return "a web page, not the weights; a download that ends at a login or an error page leaves one"
+        return "a web page, not the weights; a download that was redirected to a login or an error page gives one"
     try:
-        # Incremental, for the sample may end within a character.
+        # Incremental, because these first bytes may end within a character.
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return "not a safetensors file"
@@ -248,7 +248,7 @@ def write_tensors(
     arrays: Iterable[tuple[str, np.ndarray]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a safetensors file tensor by tensor, so that only one of them is in memory.
+    """Write a safetensors file tensor by tensor, with only one of them in memory.
 
     Args:
       file: seekable, opened for writing.
@@ -256,7 +256,7 @@ def write_tensors(
       arrays: each tensor of `specs` once, in any order.
 
     Raises:
-      ValueError: a tensor missing, given twice, or not as `specs` says.
+      ValueError: a tensor is missing, given twice, or differs from `specs`.
     """
     sizes = {name: int(np.prod(spec.shape)) * _DTYPES[spec.dtype].itemsize for name, spec in specs.items()}
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -264,7 +264,7 @@ def write_tensors(
     offsets = {}
 
     def aligned(name: str) -> tuple[bool, int, int, str]:
-        # Multiples of the alignment first; then the wide dtypes, which the narrow ones would push off their multiples.
+        # Multiples of the alignment first; then wide dtypes before narrow ones, which would misalign them.
         return sizes[name] % _ALIGNMENT != 0, -_DTYPES[specs[name].dtype].itemsize, -sizes[name], name
 
     for name in sorted(sizes, key=aligned):
@@ -280,12 +280,12 @@ def write_tensors(
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     start = file.tell()
-    left = set(specs)
+    missing = set(specs)
     for name, array in arrays:
-        if name not in left or TensorSpec.of(array) != specs[name]:
-            raise ValueError(f"tensor {name} {TensorSpec.of(array)} was not announced, or was written already")
-        left.remove(name)
+        if name not in missing or TensorSpec.of(array) != specs[name]:
+            raise ValueError(f"tensor {name} {TensorSpec.of(array)} is not in the specs, or was written already")
+        missing.remove(name)
         file.seek(start + offsets[name])
         file.write(np.ascontiguousarray(array).data)
-    if left:
-        raise ValueError(f"tensors never written: {sorted(left)}")
+    if missing:
+        raise ValueError(f"tensors never written: {sorted(missing)}")

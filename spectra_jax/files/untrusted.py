@@ -1,4 +1,4 @@
-"""Files that others may have written: regular ones only, of bounded size, as strict JSON, and safe to print."""
+"""Files that others may have written: read only if they are regular, of bounded size and strict JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,36 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-# No configuration or index of shards comes near this.
+from spectra_jax.errors import InputError
+
 LARGEST_JSON = 16 * 2**20
+"""In bytes. A configuration or an index of shards is much smaller."""
+
+
+def require_plain_file(path: str | Path, name: str | None = None) -> None:
+    """Check that `path` is a file that can be read more than once, without opening it: a pipe could block for ever.
+
+    Args:
+      path: of the file.
+      name: what messages call it; `path` otherwise.
+
+    Raises:
+      InputError: it does not exist, or is a folder, a pipe or a device.
+    """
+    name = name or str(path)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (both raise ValueError for a NUL in the name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{name}: cannot be read: {reason}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{name}: a folder, where a file is expected")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{name}: not a plain file but a pipe or a device; save its content to a file first")
 
 
 def open_regular(path: str | Path, *, follow_symlinks: bool = True) -> BinaryIO:
-    """Open a file to be read, unless opening or reading it could block or never end, as with a FIFO or a device.
+    """Open a file for reading, unless opening or reading it could block or never end, as with a FIFO or a device.
 
     Raises:
       OSError: it cannot be opened, or is not a regular file.
@@ -24,7 +48,7 @@ def open_regular(path: str | Path, *, follow_symlinks: bool = True) -> BinaryIO:
     flags |= getattr(os, "O_CLOEXEC", 0) | (0 if follow_symlinks else getattr(os, "O_NOFOLLOW", 0))
     if not follow_symlinks and Path(path).is_symlink():
         raise OSError(f"{path} is a symbolic link")
-    if Path(path).is_dir():  # Windows says "permission denied" otherwise
+    if Path(path).is_dir():  # Windows reports "permission denied" otherwise
         raise IsADirectoryError(f"{path} is a directory, not a file")
     descriptor = os.open(path, flags)
     try:
@@ -37,7 +61,7 @@ def open_regular(path: str | Path, *, follow_symlinks: bool = True) -> BinaryIO:
 
 
 def read_bounded(file: BinaryIO, limit: int) -> bytes:
-    """The whole content of a file.
+    """The complete content of a file.
 
     Raises:
       ValueError: it has more than `limit` bytes.
@@ -53,20 +77,25 @@ def read_json(path: str | Path, limit: int = LARGEST_JSON) -> Any:
 
     Raises:
       OSError: the file cannot be read, or is not a regular file.
-      ValueError: more than `limit` bytes, not UTF-8, or not JSON in the sense of `parse_json`.
+      ValueError: more than `limit` bytes, not UTF-8, or not valid JSON for `parse_json`.
     """
     with open_regular(path) as file:
         return parse_json(read_bounded(file, limit))
 
 
-def parse_json(text: bytes | str) -> Any:
-    """The value of a JSON text, where a name stands once in an object, and numbers are finite.
+def parse_json(text: bytes | str, *, finite: bool = True) -> Any:
+    """The value of a JSON text. No object may have two values of one name.
+
+    Args:
+      text: in UTF-8.
+      finite: refuse `NaN`, `Infinity` and numbers beyond float64's range, which Python writes and reads.
 
     Raises:
-      ValueError: it is not such a text, or nested too deeply for Python's parser. Says what is wrong, and no more.
+      ValueError: not such a text, or nested too deeply for Python's parser. States what is wrong, but no file.
     """
+    numbers: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, **numbers)
     except RecursionError:
         raise ValueError("objects or lists nested too deeply") from None
 
@@ -74,8 +103,8 @@ def parse_json(text: bytes | str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{json.dumps(twice)[:80]} stands twice in one object")
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{json.dumps(repeated)[:80]} occurs twice in one object")
     return values
 
 

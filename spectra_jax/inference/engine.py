@@ -28,8 +28,9 @@ from jaxtyping import Bool, Float
 from spectra_jax.checkpoints.native import abstract_loaded_model, with_weights
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.devices import local_devices
+from spectra_jax.errors import CompilationCacheError
 from spectra_jax.inference.batch_size import total_batch_size
-from spectra_jax.inference.compilation_cache import CompilationCache, EntryError
+from spectra_jax.inference.compilation_cache import CompilationCache
 from spectra_jax.inference.compilation_cache.key import xla_flags
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.model.config import SpectraConfig
@@ -205,7 +206,7 @@ def build_engine(
             params = jax.device_put(jax.tree.leaves(split(folded)[1]), program.sharding(_REPLICATED))
             try:
                 executable = compiling.result()
-            except EntryError:
+            except CompilationCacheError:
                 executable = compiler.trace()()
     finally:
         # Without waiting, so that damaged weights and Ctrl-C are reported at once.
@@ -296,7 +297,7 @@ class _Compiler:
         self._key = "" if cache is None else cache.key(program.facts())
 
     def load_cached(self) -> Callable[[], jax.stages.Compiled] | None:
-        """What loads the cached executable or raises EntryError; None where there is none."""
+        """What loads the cached executable or raises CompilationCacheError; None where there is none."""
         if self._cache is None:
             return None
         return self._cache.find(self._key, self._program.devices, self._program.arguments)

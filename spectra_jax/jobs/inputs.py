@@ -30,7 +30,7 @@ def write(store: Store, trials: Trials, run: str, part_size: int, *, replace: bo
 
     def tables() -> Iterator[pa.Table]:
         nonlocal listed
-        stamps = (trial.stamp for trial in trials.listed())
+        stamps = (trial.stamp for trial in trials.without_content())
         while len(table := pa.table({"stamp": list(islice(stamps, part_size))}, schema=_SCHEMA)):
             listed += len(table)
             yield table

@@ -184,7 +184,7 @@ class BulkRun:
             return inputs.Inputs(self.store, self.digest)
         if recorded.digest == self.trials.stamps_digest:
             return recorded
-        if not accept_changed and (changed := list(recorded.changed(self.trials.listed()))):
+        if not accept_changed and (changed := list(recorded.changed(self.trials.without_content()))):
             raise InputError(
                 f"{count(len(changed), 'input')} changed since {self.store.root} was started:{examples(changed)}\n"
                 "Give another folder; or, with --accept-changed, the parts with such inputs are made again."
@@ -237,7 +237,7 @@ class BulkRun:
     def make(self, first: int, last: int) -> Generator[Part]:
         """Make the parts from `first` to before `last`, whether they are there or not."""
         results = self.scorer.score_trials(
-            islice(self.trials.from_(first * self.part_size), (last - first) * self.part_size),
+            islice(self.trials.iterate(first * self.part_size), (last - first) * self.part_size),
             window_policy=self.window_policy,
             flush_every=self.part_size,
             timer=(timer := StageTimer()),

@@ -159,7 +159,7 @@ def test_clips_are_read_as_they_are_reached(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "test-0.parquet").write_bytes(shard([row(index) for index in range(9)]))
     trials = collect([tmp_path])
     assert isinstance(trials, Trials) and len(trials) == 9
-    assert all(trial.content is None for trial in trials.listed())
+    assert all(trial.content is None for trial in trials.without_content())
     held: list[int] = []
     real = pq.ParquetFile.iter_batches
 
@@ -177,7 +177,7 @@ def test_clips_are_read_as_they_are_reached(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(0, notes="{}")], "1 row that are no trials:\n  row 0: notes '{}' without an utterance_id"),
+        ([row(0, notes="{}")], "1 row without a valid trial:\n  row 0: notes '{}' without an utterance_id"),
         ([row(0, notes=None)], "notes None without"),
         ([row(0), row(1, label=7)], "row 1: label 7 of 'trial_1'"),
         ([row(0, label=None)], "label None"),

@@ -854,7 +854,7 @@ def test_a_destination_below_a_file(name: str, tmp_path: Path) -> None:
     destination = tmp_path / "file" / "none" / name
     with pytest.raises(NotADirectoryError) as raised:
         convert(TINY, destination, "torch")
-    assert str(raised.value) == f"{destination} cannot be made, because {tmp_path / 'file'} is a file"
+    assert str(raised.value) == f"{destination} cannot be created, because {tmp_path / 'file'} is a file"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -864,7 +864,7 @@ def test_a_destination_that_cannot_be_written(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(PermissionError) as raised:
         convert(tmp_path / "no source", tmp_path / "new" / "native")
     assert (
-        str(raised.value) == f"{tmp_path / 'new' / 'native'} cannot be made, because {tmp_path} is not yours to write"
+        str(raised.value) == f"{tmp_path / 'new' / 'native'} cannot be created, because you may not write to {tmp_path}"
     )
 
 

@@ -38,7 +38,7 @@ PROTOCOLS = {
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_reads_protocols(tmp_path: Path, name: str) -> None:
+def test_published_protocols(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(PROTOCOLS[name])
     labels = read_labels(tmp_path / name)
     assert labels.bonafide.tolist() == [False, True]
@@ -66,7 +66,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_reads_lists_and_other_names_of_columns(tmp_path: Path, name: str) -> None:
+def test_lists_and_other_names_of_columns(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(LISTS[name])
     labels = read_labels(tmp_path / name)
     assert labels.bonafide.tolist() == [False, True]
@@ -99,7 +99,7 @@ def test_mlaad_is_all_spoofed(tmp_path: Path) -> None:
         ("class,key,id\nspoof,target,a\n", "the columns `class` and `key` could both be the label; name the right one"),
         ("id,file,label\n1,a.wav,spoof\n", "the columns `id` and `file` could both name the trials"),
         ("file,filename,label\na,a,spoof\n", "the columns `file` and `filename` could both be the path"),
-        ("file,label\nx/a.wav,spoof\ny/a.wav,bonafide\n", "--match path takes whole paths instead"),
+        ("file,label\nx/a.wav,spoof\ny/a.wav,bonafide\n", "--match path takes complete paths instead"),
         ("Label,label,id\nspoof,spoof,a\n", "several columns called 'label'"),
         ("id,label\na,0\n", "Numbers are not guessed"),
         ("id,label\na,True\n", "1 label neither"),
@@ -128,7 +128,7 @@ def test_lines_that_two_protocols_fit_differently_are_refused(tmp_path: Path) ->
         read_labels(tmp_path / "p.txt")
 
 
-def test_ids_as_whole_paths_and_without_folder_and_extension(tmp_path: Path) -> None:
+def test_ids_as_complete_paths_and_without_folder_and_extension(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("file,label\n./x/a.wav,spoof\ny//a.wav,bonafide\n")
     assert read_labels(tmp_path / "m.csv", match="path").utterance_ids.tolist() == ["x/a.wav", "y/a.wav"]
     (tmp_path / "n.csv").write_text("utterance_id,label\nx/a.wav,spoof\nb.flac,bonafide\nc.0,bonafide\n")
@@ -150,13 +150,13 @@ def test_one_subset_of_a_key() -> None:
 
 
 @pytest.mark.parametrize("name", ["p5_phase1.txt", "p5_tabs.tsv", "p21la.txt"])
-def test_reads_the_tables_of_tests(name: str) -> None:
+def test_tables_with_tabs_and_subsets(name: str) -> None:
     labels = read_labels(INPUTS / name)
     assert labels.bonafide.sum() == 10 and len(labels.bonafide) == 40
     assert labels.utterance_ids[0] == "LA_E_1000000" and labels.bonafide[0] and not labels.bonafide[1]
 
 
-def test_reads_manifests(tmp_path: Path) -> None:
+def test_manifests(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,label,speaker\nx/a.wav,bona fide,s1\nx/b.wav,Spoof,s2\n")
     labels = read_labels(tmp_path / "m.csv")
     assert list(labels.utterance_ids) == ["a", "b"] and labels.bonafide.tolist() == [True, False]
@@ -167,7 +167,7 @@ def test_reads_manifests(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "m.jsonl").bonafide.tolist() == [True]
 
 
-def test_reads_the_arenas_parquet(tmp_path: Path) -> None:
+def test_parquet_files_of_the_arena(tmp_path: Path) -> None:
     table = pa.table({"utterance_id": ["a", "b"], "label": pa.array([0, 1], pa.int8())})
     pq.write_table(table, tmp_path / "labels.parquet")
     assert read_labels(tmp_path / "labels.parquet").bonafide.tolist() == [True, False]
@@ -189,7 +189,7 @@ def test_reads_the_arenas_parquet(tmp_path: Path) -> None:
         ("p.txt", "\n", "no trials in it"),
     ],
 )
-def test_says_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_errors_state_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_labels(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Reading score files: everything that `score` writes, what others publish, and what is wrong with some."""
+"""Reading score files: those that `score` writes, those that others publish, and invalid ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import math
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spectra_jax.data.labels import labels_of, read_labels
-from spectra_jax.data.score_files import read_scores
+from spectra_jax.data.score_files import is_plain, read_scores, score_line
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.inference.results import Result, write
@@ -25,7 +28,7 @@ RESULTS = [
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
-def test_reads_what_score_writes(tmp_path: Path, suffix: str) -> None:
+def test_files_that_score_writes(tmp_path: Path, suffix: str) -> None:
     write(RESULTS, tmp_path / f"scores{suffix}")
     scores = read_scores(tmp_path / f"scores{suffix}")
     assert list(scores.utterance_ids) == ["a", "c"]
@@ -40,7 +43,7 @@ def test_reads_what_score_writes(tmp_path: Path, suffix: str) -> None:
     assert scores.columns["rank_gap_pool"].tolist() == ["branch2.pool_t", ""]
 
 
-def test_reads_parquet_and_leaves_nested_columns(tmp_path: Path) -> None:
+def test_nested_columns_of_parquet_are_not_read(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -69,7 +72,7 @@ def test_reads_parquet_and_leaves_nested_columns(tmp_path: Path) -> None:
         ("rows.jsonl", '\ufeff{"file": "x/a.wav", "Score": 0.5}\n\n{"file": "x/b.wav", "score": "-1e-3"}\n'),
     ],
 )
-def test_reads_what_others_publish(tmp_path: Path, name: str, text: str) -> None:
+def test_files_that_others_publish(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     scores = read_scores(tmp_path / name)
     assert scores.utterance_ids.tolist() == ["a", "b"] and scores.scores.tolist() == [0.5, -1e-3]
@@ -93,7 +96,7 @@ def test_ids_without_folder_and_extension() -> None:
     assert scores.utterance_ids.tolist() == read_scores(INPUTS / "s.txt").utterance_ids.tolist()
 
 
-def test_a_column_of_numbers_is_numbers(tmp_path: Path) -> None:
+def test_a_column_of_numbers_has_their_type(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("utterance_id,score,snr,note\na,1,20,\nb,2,,\nc,3,5e0,\n")
     columns = read_scores(tmp_path / "s.csv").columns
     np.testing.assert_array_equal(columns["snr"], [20, math.nan, 5])
@@ -113,18 +116,22 @@ def test_a_column_of_numbers_is_numbers(tmp_path: Path) -> None:
         ("s.csv", "utterance_id,score\na,1,2\n", "line 2: 3 cells where the header has 2"),
         ("s.csv", "utterance_id,score,score\na,1,2\n", "several columns called 'score'"),
         ("s.csv", "utterance_id,score\n,1\n", "1 trial without an utterance_id"),
-        ("s.csv", "utterance_id,score\na,\nb,\n", "2 trials and not one score"),
+        ("s.csv", "utterance_id,score\na,\nb,\n", "2 trials without a single score"),
         ("s.csv", "", "no trials"),
         ("s.jsonl", '{"utterance_id": "a", "score": 1}\n{"utter', "line 2: not valid JSON"),
-        ("s.jsonl", "[1]\n", "line 1: a JSON object was expected"),
+        ("s.jsonl", "[1]\n", "line 1: a JSON object is expected"),
         ("s.jsonl", '{"utterance_id": "a", "score": [1]}\n', "1 score that is not a number"),
         ("s.jsonl", '{"utterance_id": "a", "score": true}\n', "1 score that is not a number:\n  a: True"),
         ("s.jsonl", '{"utterance_id": "a", "score": ' + "1" * 400 + "}\n", "1 score that is not a number"),
         ("s.jsonl", '{"utterance_id": "a", "score": ' + "1" * 9000 + "}\n", "line 1: not valid JSON"),
         ("s.jsonl", '{"utterance_id": "a", "score": NaN}\n', "1 score NaN or infinite"),
-        ("s.jsonl", '{"utterance_id": "a", "score": 1, "score": 2}\n', "line 1: several columns called 'score'"),
-        ("s.jsonl", "[" * 500_000, "line 1: JSON nested too deeply"),
-        ("s.jsonl", '{"a": ' * 100_000, "line 1: JSON nested too deeply"),
+        (
+            "s.jsonl",
+            '{"utterance_id": "a", "score": 1, "score": 2}\n',
+            'line 1: not valid JSON: "score" occurs twice in one object',
+        ),
+        ("s.jsonl", "[" * 500_000, "line 1: not valid JSON: objects or lists nested too deeply"),
+        ("s.jsonl", '{"a": ' * 100_000, "line 1: not valid JSON: objects or lists nested too deeply"),
         ("s.txt", "a 1_000\nb 2\n", "line 1: 'a 1_000' is neither a trial with its score nor a header"),
         ("s.txt", "a 1\nb 2_000\n", "1 score that is not a number:\n  b: '2_000'"),
         ("s.txt", "a 1\nb \uff10.5\n", "1 score that is not a number"),
@@ -140,14 +147,14 @@ def test_a_column_of_numbers_is_numbers(tmp_path: Path) -> None:
         ("s.parquet", "PAR1", "not a readable parquet file"),
     ],
 )
-def test_says_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_errors_state_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_scores(tmp_path / name)
     assert message in str(caught.value) and name in str(caught.value)
 
 
-def test_not_there_not_text_and_a_byte_order_mark(tmp_path: Path) -> None:
+def test_missing_files_invalid_text_and_a_byte_order_mark(tmp_path: Path) -> None:
     for name in ("s.txt", "s.csv", "s.jsonl", "s.parquet"):
         with pytest.raises(InputError, match=r"s[.]"):
             read_scores(tmp_path / name)
@@ -159,14 +166,14 @@ def test_not_there_not_text_and_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet"])
-def test_what_is_not_a_plain_file_of_utf8_text(tmp_path: Path, suffix: str) -> None:
+def test_folders_pipes_and_utf16_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"s{suffix}"
     path.mkdir()
     with pytest.raises(InputError, match="a folder, where a file is expected"):
         read_scores(path)
     path.rmdir()
     os.mkfifo(path)
-    # Nobody writes to it: reading it would never end.
+    # Nothing writes to it, so reading it would never end.
     with pytest.raises(InputError, match="not a plain file but a pipe"):
         read_scores(path)
     with pytest.raises(InputError, match="not a plain file but a pipe"):
@@ -184,3 +191,15 @@ def test_rows_of_different_keys(tmp_path: Path) -> None:
     rows = [{"utterance_id": "a", "score": 1}, {"score": 2, "utterance_id": "b", "speaker": "s"}]
     (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_scores(tmp_path / "s.jsonl").columns["speaker"].tolist() == ["", "s"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=4), max_size=6, unique=True))
+def test_escaped_ids_can_be_split_from_their_score_and_read_again(names: list[str]) -> None:
+    text = "".join(score_line(name, 0.5, escape=True) for name in names)
+    fields = [line.split() for line in text.encode().decode().splitlines()]
+    assert [(unquote(name), score) for name, score in fields] == [(name, "0.500000") for name in names]
+    if not all(map(is_plain, names)):
+        return
+    text = "".join(score_line(name, 0.5) for name in names)
+    assert [line.split() for line in text.encode().decode().splitlines()] == [[name, "0.500000"] for name in names]

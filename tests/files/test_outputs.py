@@ -1,4 +1,4 @@
-"""Files that commands write: folders made for them, one that is replaced is named, and nothing left by failures."""
+"""Output files of commands: folders are created for them, failures leave nothing, a replaced file is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_folders_are_made_and_a_replaced_file_is_named(
+def test_folders_are_created_and_a_replaced_file_is_reported(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if name == "report" or "plot" in name:
@@ -47,7 +47,7 @@ def test_folders_are_made_and_a_replaced_file_is_named(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nothing_is_left_where_the_command_fails(
+def test_a_command_that_fails_leaves_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, file = COMMANDS[name]
@@ -60,28 +60,28 @@ def test_nothing_is_left_where_the_command_fails(
     assert f"{tmp_path / 'file'} is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "file", "ending"), [("compare", "c.txt", ".csv"), ("calibrate", "c.yaml", ".json")])
-def test_an_ending_of_another_format_is_refused(
+@pytest.mark.parametrize(("name", "file", "suffix"), [("compare", "c.txt", ".csv"), ("calibrate", "c.yaml", ".json")])
+def test_a_suffix_of_another_format_is_refused(
     name: str,
     file: str,
-    ending: str,
+    suffix: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert spectra(monkeypatch, *COMMANDS[name][0], tmp_path / file) == 2
-    assert f"{file}: this file is written as {ending}; its name must end in {ending}" in capsys.readouterr().err
+    assert f"{file}: this file is written as {suffix}; its name must end in {suffix}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["score", "--model", "demo", CLIP, "--output"], ["convert", "demo"]])
-def test_a_folder_that_cannot_be_made_is_named(
-    words: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_folder_that_cannot_be_created_is_named(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     assert spectra(monkeypatch, *words, f"{tmp_path}/file/run/") == 2
-    said = capsys.readouterr().err
-    assert "Errno" not in said and f"{tmp_path / 'file'}" in said
+    message = capsys.readouterr().err
+    assert "Errno" not in message and f"{tmp_path / 'file'}" in message
 
 
 def test_scores_in_a_new_folder(tmp_path: Path) -> None:
@@ -97,24 +97,24 @@ def test_a_calibration_in_a_new_directory(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["calibration.json"]
 
 
-def test_folders_that_were_made_go_with_a_file_that_fails(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    path = tmp_path / "there" / "new" / "deeper" / "a.txt"
+def test_a_failed_file_leaves_no_folders_that_were_created_for_it(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    path = tmp_path / "old" / "new" / "deeper" / "a.txt"
     with pytest.raises(KeyboardInterrupt), output_file(path) as file:
-        file.write(b"half")
+        file.write(b"unfinished")
         raise KeyboardInterrupt
-    assert list((tmp_path / "there").iterdir()) == []
+    assert list((tmp_path / "old").iterdir()) == []
     with pytest.raises(RuntimeError), output_file(path):
-        (path.parent / "of somebody else").touch()
+        (path.parent / "another program's").touch()
         raise RuntimeError
-    assert [entry.name for entry in path.parent.iterdir()] == ["of somebody else"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["another program's"]
     shutil.rmtree(path.parent)
     with output_file(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
 
 
-def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "a.txt")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

@@ -256,7 +256,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_scoring(
     (tmp_path / "file").touch()
     assert refusal(tmp_path / "file" / "s.txt").endswith("file is not a folder")
     (tmp_path / "folder.txt").mkdir()
-    assert refusal(tmp_path / "folder.txt").endswith("a folder of this name is there already")
+    assert refusal(tmp_path / "folder.txt").endswith("a folder of this name exists")
     os.mkfifo(tmp_path / "pipe.txt")
     assert refusal(tmp_path / "pipe.txt").endswith("not a plain file")
 

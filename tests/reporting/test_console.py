@@ -70,8 +70,15 @@ def test_columns_are_left_out_in_their_order_and_named() -> None:
 def test_names_are_neither_markup_nor_commands_to_a_terminal(hostile: tuple[SafeConsole, str]) -> None:
     console, name = hostile
     print_table(console, [Column(name, "text")], [[name]], title=name)
-    print_results(rows, console)
-    return [LONG_IDS[0], LONG_IDS[1], "-1234.5678", "bonafide"]
+    print_results([Result(Trial(name, Path("a.wav")), None, error=name)], console)
+    check_escaped(console)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"), [(1.23456, 3, "1.235"), (-1e11, 1, "-100000000000.0"), (1e12, 2, "1.00e+12")]
+)
+def test_large_numbers_are_in_scientific_notation(value: float, digits: int, shown: str) -> None:
+    assert number(value, digits) == shown
 
 
 def test_info_folds_long_names(

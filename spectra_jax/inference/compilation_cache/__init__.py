@@ -24,7 +24,7 @@ all that protects them.
 """
 
 from spectra_jax.inference.compilation_cache.contexts import default_directory, use, use_jax_cache
-from spectra_jax.inference.compilation_cache.entries import CompilationCache, EntryError
+from spectra_jax.inference.compilation_cache.entries import CompilationCache
 from spectra_jax.inference.compilation_cache.jax_cache import disabled
 
-__all__ = ["CompilationCache", "EntryError", "default_directory", "disabled", "use", "use_jax_cache"]
+__all__ = ["CompilationCache", "default_directory", "disabled", "use", "use_jax_cache"]

@@ -13,6 +13,7 @@ import jax
 import jax.monitoring
 from jax.experimental import serialize_executable
 
+from spectra_jax.errors import CompilationCacheError
 from spectra_jax.inference.compilation_cache.key import cache_key
 from spectra_jax.inference.compilation_cache.permissions import make_private_directory, require_private
 from spectra_jax.inference.compilation_cache.private_files import read_private_file, write_private_file
@@ -22,10 +23,6 @@ from spectra_jax.inference.compilation_cache.signing import SIGNATURE_BYTES, Sig
 MAX_ENTRIES = 64
 MAX_ENTRY_BYTES = 64 * 2**20
 MAX_EXECUTABLE_BYTES = 512 * 2**20
-
-
-class EntryError(Exception):
-    """A cached executable could not be loaded. This was reported, and the entry was removed where that is possible."""
 
 
 class CompilationCache:
@@ -56,7 +53,7 @@ class CompilationCache:
           arguments: trees of the form that it takes; it returns one array.
 
         Returns:
-          A function that loads the executable or raises EntryError; None where there is no entry that can be read.
+          A function that loads the executable or raises CompilationCacheError; None where there is no readable entry.
         """
         file = self._file(key)
         content = self._read(file)
@@ -69,7 +66,7 @@ class CompilationCache:
                 return serialize_executable.deserialize_and_load(content, takes, returns, devices[0].client, devices)
             except Exception as error:
                 self._discard(file, error)
-                raise EntryError from error
+                raise CompilationCacheError from error
 
         return load
 
