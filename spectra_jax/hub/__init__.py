@@ -23,6 +23,7 @@ is a `HubError`.
 
 from __future__ import annotations
 
+from spectra_jax.errors import HubError
 from spectra_jax.hub.fetch import Fetched, fetch_dataset_file, fetch_file, fetch_model, list_dataset
 from spectra_jax.hub.names import (
     CONFIG,
@@ -44,6 +45,7 @@ __all__ = [
     "WEIGHTS",
     "WEIGHTS_INDEX",
     "Fetched",
+    "HubError",
     "fetch_dataset_file",
     "fetch_file",
     "fetch_model",

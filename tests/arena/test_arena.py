@@ -155,7 +155,7 @@ def test_a_local_dataset_is_an_input(local: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_clips_are_read_as_they_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "_ROWS", 2)
+    monkeypatch.setattr(dataset, "ROWS_WITH_CLIPS", 2)
     (tmp_path / "test-0.parquet").write_bytes(shard([row(index) for index in range(9)]))
     trials = collect([tmp_path])
     assert isinstance(trials, Trials) and len(trials) == 9
@@ -196,7 +196,7 @@ def test_other_parquet_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a readable parquet file"):
         collect([tmp_path])
     (tmp_path / "test-0.parquet").write_bytes(labels_file(["a"], [0]))
-    with pytest.raises(InputError, match="no column `path`; it has: utterance_id, label"):
+    with pytest.raises(InputError, match="no column `path`; it has utterance_id, label"):
         collect([tmp_path / "test-0.parquet"])
 
 

@@ -46,9 +46,9 @@ PINNED = {
 LABELS = "data/labels.parquet"
 _SHARDS = "test-*.parquet"
 _COLUMNS = ("path", "audio", "label", "notes")
-# Rows read at once: with their clips, and without. A row group may have thousands.
-_ROWS_WITH_CLIPS = 32
-_ROWS = 65_536
+ROWS_WITH_CLIPS = 32
+"""How many rows of a shard are in memory at once with their clips. A row group may have thousands."""
+_ROWS = 65_536  # without clips
 # Bytes of a column that are read ahead. By default pyarrow reads the column of a complete row group, which may be
 # the complete shard.
 _READ_AHEAD = 1 << 20
@@ -237,7 +237,7 @@ def _trials(shard: str, *, clips: bool, start: int = 0) -> Iterator[Trial]:
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
         groups = [group for group, end in enumerate(ends) if end > start]
         row = int(ends[groups[0] - 1]) if groups and groups[0] else 0
-        size = _ROWS_WITH_CLIPS if clips else _ROWS
+        size = ROWS_WITH_CLIPS if clips else _ROWS
         for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
             before = min(max(start - row, 0), len(batch))
             row += before
