@@ -58,7 +58,7 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     from flax import nnx
 
     import spectra_jax
-    from spectra_jax.model.spectra import fold_for_inference
+    from spectra_jax.model.fold import fold_for_inference
 
     model = fold_for_inference(spectra_jax.load(network.native, precision))
     samples = network.config.num_samples
@@ -74,7 +74,7 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     @jax.jit
     def taps(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
         seen.clear()
-        nnx.merge(graph, params)(windows, tap=note)
+        nnx.merge(graph, params)(windows, hook=note)
         return dict(seen)
 
     values = taps(params, heard)
@@ -91,7 +91,7 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
         return x, parts[1](x)
 
     def graphs(aasist: Any, x: jax.Array, residual_encoder: jax.Array, attention: jax.Array) -> jax.Array:
-        # What comes before is known, and costs nothing. Not through a tap: that writes out the branches, which the
+        # What comes before is known, and costs nothing. Not through a hook: that writes out the branches, which the
         # whole network runs as one loop.
         aasist.residual_encoder = lambda _: residual_encoder
         aasist.attention_map = lambda _: attention

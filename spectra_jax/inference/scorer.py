@@ -33,9 +33,10 @@ from spectra_jax.inference.compilation_cache import CompilationCache, DamagedErr
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.inference.results import CERTIFIED, Result
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import POOLS, SpectraAASIST3, fold_for_inference, split, split_with_rank_gaps
+from spectra_jax.model.spectra import POOLS, SpectraAASIST3, split, split_with_rank_gaps
 
 T = TypeVar("T")
 Aggregate = Literal["first", "mean", "min", "median"]

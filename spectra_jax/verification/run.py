@@ -18,8 +18,9 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
 from spectra_jax.inference.scorer import Scorer, decode_trial
+from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import POOLS, fold_for_inference, stages
+from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.verification.references import STAGES, Reference
 
 # A stage's rms difference as a share of its rms. Rounding leaves at most 2.6e-5 in float32 on the golden networks, and

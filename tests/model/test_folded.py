@@ -9,8 +9,9 @@ from flax import nnx
 
 from spectra_jax import Scorer, load
 from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model
-from spectra_jax.model.layers import BatchNorm
-from spectra_jax.model.spectra import fold_for_inference, split, split_with_rank_gaps
+from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.norms import BatchNorm
+from spectra_jax.model.spectra import split, split_with_rank_gaps
 from spectra_jax.model.wav2vec2 import TransformerLayer
 from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS

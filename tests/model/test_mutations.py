@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from spectra_jax import audio
 from spectra_jax.checkpoints import native as checkpoint
 from spectra_jax.checkpoints.native import Checkpoint, load_model
-from spectra_jax.model import layers, wav2vec2
+from spectra_jax.model import norms, wav2vec2
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from tests.conftest import GOLDEN, expected, golden_windows
 from tests.golden import recipe
@@ -145,13 +145,13 @@ def tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def flax_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = layers.LayerNorm.__init__
-    monkeypatch.setattr(layers.LayerNorm, "__init__", lambda self, width, _, **how: init(self, width, 1e-6, **how))
+    init = norms.LayerNorm.__init__
+    monkeypatch.setattr(norms.LayerNorm, "__init__", lambda self, width, _, **how: init(self, width, 1e-6, **how))
 
 
 def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = layers.BatchNorm.__init__
-    monkeypatch.setattr(layers.BatchNorm, "__init__", lambda self, width, **how: init(self, width, epsilon=1e-3, **how))
+    init = norms.BatchNorm.__init__
+    monkeypatch.setattr(norms.BatchNorm, "__init__", lambda self, width, **how: init(self, width, epsilon=1e-3, **how))
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_wrong_formulas_are_seen(
             @jax.jit
             def run(params: nnx.State, windows: np.ndarray) -> list[jax.Array]:
                 seen: dict[str, jax.Array] = {}
-                nnx.merge(graph, params)(windows, tap=lambda name, value: seen.setdefault(name, value))
+                nnx.merge(graph, params)(windows, hook=lambda name, value: seen.setdefault(name, value))
                 return [seen["ssl.last_hidden_state"], seen["residual_encoder"].transpose(0, 3, 1, 2)]
 
             found = map(np.asarray, run(params, golden_windows(GOLDEN_ROWS)))
