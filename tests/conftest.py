@@ -14,12 +14,22 @@ from tempfile import mkdtemp
 import jax
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
 
-from spectra_jax import cli
-from spectra_jax.checkpoints.native import Checkpoint
-from spectra_jax.convert import read_pytorch
-from spectra_jax.model.config import SpectraConfig
-from tests.golden import recipe
+# Every call in these modules is checked against its annotations, shapes included. They must not be imported before.
+# (`model.config` is not among them, since beartype does not know `Self`.)
+_SHAPES_CHECKED = [
+    *("checkpoints", "convert", "verification"),
+    *(f"model.{name}" for name in ("aasist", "activations", "conv", "fold", "graph", "kan", "linear", "norms")),
+    *(f"model.{name}" for name in ("parameters", "precision", "spectra", "wav2vec2")),
+]
+install_import_hook([f"spectra_jax.{name}" for name in _SHAPES_CHECKED], "beartype.beartype")
+
+from spectra_jax import cli  # noqa: E402
+from spectra_jax.checkpoints.native import Checkpoint  # noqa: E402
+from spectra_jax.convert import read_pytorch  # noqa: E402
+from spectra_jax.model.config import SpectraConfig  # noqa: E402
+from tests.golden import recipe  # noqa: E402
 
 # A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

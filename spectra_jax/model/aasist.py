@@ -239,10 +239,11 @@ def _map_branches(
     return _unstack(outputs)
 
 
-def _stacked(branches: Sequence[Branch] | Branch) -> tuple[nnx.GraphDef[Branch], Any, Any]:
+def _stacked(branches: Sequence[Branch] | Branch) -> tuple[Any, Any, Any]:
     """The structure of a branch, and the parameters and the batch statistics of all, stacked along a first axis."""
     if isinstance(branches, Branch):
-        return nnx.split(branches, nnx.Param, nnx.BatchStat)
+        graph, *stacked = nnx.split(branches, nnx.Param, nnx.BatchStat)
+        return graph, stacked[0], stacked[1]
     (graph, *_), *states = zip(*(nnx.split(branch, nnx.Param, nnx.BatchStat) for branch in branches), strict=True)
     parameters, statistics = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in states)
     return graph, parameters, statistics

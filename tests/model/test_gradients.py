@@ -162,7 +162,7 @@ def test_kan_linear_by_differences() -> None:
         x = jnp.asarray(np.random.default_rng(1).uniform(-1.7, 1.7, (5, 3)))
         graph, params = nnx.split(layer)
         # Analytical against central differences of 1e-6, which are right to about 1e-9 of the values.
-        check_grads(lambda params, x: nnx.merge(graph, params)(x), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6)
 
 
 def test_graph_pool_by_differences() -> None:
@@ -173,7 +173,7 @@ def test_graph_pool_by_differences() -> None:
         gap = smallest_rank_gap(jax.nn.sigmoid(pool.projection(x))[..., 0], 0.5)
         # The pool jumps where nodes change places: differences must not step over such a place.
         assert float(gap.min()) > 1e-4
-        check_grads(lambda params, x: nnx.merge(graph, params)(x), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6)
 
 
 @pytest.mark.long

@@ -63,7 +63,7 @@ def test_every_precision_lowers_and_means_what_it_says(precision: str, asked: se
 
 
 def test_cudnn_attends_in_bfloat16_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wav2vec2, "cudnn_attends", lambda: True)
+    monkeypatch.setattr(wav2vec2, "has_cudnn_attention", lambda: True)
     # As on a machine with cuDNN: JAX asks for its version while it traces.
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     # What a layer was traced to before is kept, and is to be forgotten again.
@@ -90,7 +90,7 @@ def test_where_cudnn_attends(
     device = type("Device", (), {"compute_capability": capability})
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert wav2vec2.cudnn_attends() is attends
+    assert wav2vec2.has_cudnn_attention() is attends
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
