@@ -11,7 +11,7 @@ from typing import Any
 # Several modules where the names of an old one are found in more than one today.
 _MODULES = {
     "bulk": ("jobs",),
-    "checkpoint": ("checkpoints.native", "errors"),
+    "checkpoint": ("checkpoints.checkpoint", "checkpoints.load", "checkpoints.native", "errors"),
     "comparison": ("evaluation.compare",),
     "config": ("model.config", "errors"),
     "labels": ("data.labels",),

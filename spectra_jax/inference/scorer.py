@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax import audio, hub
-from spectra_jax.checkpoints.native import abstract_loaded_model, with_weights
+from spectra_jax.checkpoints.load import abstract_inference_model, with_weights
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.data.trial import Trial
 from spectra_jax.devices import local_devices
@@ -193,7 +193,7 @@ class Scorer:
         source = self.source
         devices = list(self._asked_devices or local_devices())
         checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
-        shapes = source if checkpoint is None else abstract_loaded_model(checkpoint.config, self.precision)
+        shapes = source if checkpoint is None else abstract_inference_model(checkpoint.config, self.precision)
         assert isinstance(shapes, SpectraAASIST3)
         batch_size = self._batch_size(shapes, devices, num_clips)
         mesh = Mesh(np.array(devices), ("clips",))

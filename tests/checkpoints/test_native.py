@@ -23,7 +23,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import spectra_jax
-from spectra_jax.checkpoints.native import Checkpoint, leaf_shapes, load_model, read_native, write_native
+from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
+from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.load import load_model
+from spectra_jax.checkpoints.native import read_native, write_native
 from spectra_jax.checkpoints.resolve import load, open_checkpoint
 from spectra_jax.convert import convert
 from spectra_jax.errors import CheckpointError, ConfigError, TensorFileError
@@ -119,7 +122,7 @@ def test_large_tensors_can_be_used_in_place(native: Path) -> None:
 
 
 def test_the_leaves_are_the_networks() -> None:
-    shapes = leaf_shapes(SpectraConfig())
+    shapes = weight_shapes(SpectraConfig())
     # The published count of parameters, less one magnitude for each tap of the folded weight norm.
     statistics = ("mean", "var", "num_batches")
     learnt = sum(np.prod(leaf.shape) for path, leaf in shapes.items() if not path.endswith(statistics))
@@ -162,8 +165,8 @@ def test_all_that_is_wrong_with_the_names_is_told_at_once(altered: Callable[...,
         "encoder.norm.bias has dtype F64, expected F32",
         "encoder.norm.scale has dtype F16, expected F32",
         f"{KERNEL} has dtype F32, expected F64",
-        "missing leaf aasist.head.slope [1]",
-        "missing leaf bridge.linear1.bias [48]",
+        "missing tensor aasist.head.slope [1]",
+        "missing tensor bridge.linear1.bias [48]",
         "unexpected tensor aasist.head.slop [1]",
     ]
     for problem in raised.value.problems:
@@ -263,7 +266,7 @@ def test_every_leaf_is_loaded(tiny_checkpoint: Checkpoint, native: Path) -> None
     expected = dict(tiny_checkpoint)
     for model in (load_model(tiny_checkpoint), load(native)):
         leaves = leaves_of(model)
-        assert leaves.keys() == expected.keys() == leaf_shapes(tiny_checkpoint.config).keys()
+        assert leaves.keys() == expected.keys() == weight_shapes(tiny_checkpoint.config).keys()
         for path, leaf in leaves.items():
             assert leaf.dtype == (jnp.int32 if path.endswith("num_batches") else jnp.float32), path
             np.testing.assert_array_equal(np.asarray(leaf), expected[path].astype(leaf.dtype), err_msg=path)
@@ -283,7 +286,7 @@ def test_bfloat16_holds_the_encoders_products(tiny_checkpoint: Checkpoint) -> No
     narrow = {
         path for path, leaf in leaves_of(load_model(tiny_checkpoint, "bfloat16")).items() if leaf.dtype == "bfloat16"
     }
-    products = {path for path in leaf_shapes(tiny_checkpoint.config) if re.match(r"encoder\..*\.kernel$", path)}
+    products = {path for path in weight_shapes(tiny_checkpoint.config) if re.match(r"encoder\..*\.kernel$", path)}
     # A CPU computes the positional convolution in float32.
     assert narrow == products - {"encoder.positional_convolution.conv.kernel"}
 
@@ -314,13 +317,13 @@ def test_a_native_file_stands_for_its_directory(native: Path, tmp_path: Path) ->
 
 def test_a_pytorch_file_finds_its_configuration(tmp_path: Path) -> None:
     for model in (TINY, TINY / "model.safetensors"):
-        assert open_checkpoint(model).config == SpectraConfig.from_json(TINY / "config.json")
+        assert open_checkpoint(model).config == read_config(TINY / "config.json")
     # Under any name, and without one it is taken for the published network, which the tiny one is not.
     weights = shutil.copy(TINY / "model.safetensors", tmp_path / "best.safetensors")
     with pytest.raises(CheckpointError, match="of this configuration: 336 missing, 0 unexpected"):
         open_checkpoint(weights)
     shutil.copy(TINY / "config.json", tmp_path)
-    assert open_checkpoint(weights).config == SpectraConfig.from_json(TINY / "config.json")
+    assert open_checkpoint(weights).config == read_config(TINY / "config.json")
     (tmp_path / "config.json").write_text('{"bridge": 48}')
     with pytest.raises(ConfigError, match=r"config\.json: .*unknown field 'bridge'"):
         open_checkpoint(weights)

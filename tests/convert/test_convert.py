@@ -30,10 +30,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import spectra_jax
-from spectra_jax.checkpoints.native import Checkpoint, leaf_shapes, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
+from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.convert import TABLE, convert, expand, read_pytorch, write_pytorch
-from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, _expand_row
+from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, expand_row
 from spectra_jax.errors import CheckpointError, ConfigError, TensorFileError
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3
@@ -41,7 +43,7 @@ from tests.conftest import GOLDEN, expected, golden_windows, spectra
 from tests.golden import recipe
 
 TINY = GOLDEN / "tiny"
-TINY_CONFIG = SpectraConfig.from_json(TINY / "config.json")
+TINY_CONFIG = read_config(TINY / "config.json")
 SETTINGS = {"tiny": json.loads((TINY / "config.json").read_text()), "full": {}}
 
 Tensors = dict[str, np.ndarray]
@@ -107,7 +109,7 @@ def checkpoint_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int,
 
 
 def check_table(config: SpectraConfig, shapes: dict[str, tuple[int, ...]]) -> None:
-    leaves = leaf_shapes(config)
+    leaves = weight_shapes(config)
     entries = expand(config, leaves)
     sources, targets = ([getattr(entry, end) for entry in entries] for end in ("source", "target"))
     assert len(set(sources)) == len(sources) and len(set(targets)) == len(targets)
@@ -117,7 +119,7 @@ def check_table(config: SpectraConfig, shapes: dict[str, tuple[int, ...]]) -> No
     for entry in entries:
         turned = tuple(names[entry.source][axis] for axis in entry.axes)
         assert turned == leaves[entry.target].shape, entry
-        assert tuple(turned[axis] for axis in entry.back) == names[entry.source], entry
+        assert tuple(turned[axis] for axis in entry.inverse_axes) == names[entry.source], entry
 
 
 @st.composite
@@ -166,9 +168,9 @@ def test_the_table_is_any_networks(settings_: dict, oracle: ModuleType) -> None:
 
 
 def test_no_row_of_the_table_is_idle() -> None:
-    leaves = leaf_shapes(SpectraConfig())
+    leaves = weight_shapes(SpectraConfig())
     for row in TABLE:
-        assert any(entry.target in leaves for entry in _expand_row(row, SpectraConfig())), row
+        assert any(entry.target in leaves for entry in expand_row(row, SpectraConfig())), row
 
 
 # Every leaf comes from the file, and from one tensor of it
@@ -198,7 +200,7 @@ def test_every_value_of_every_tensor_arrives_once(tiny: Tensors, tmp_path: Path)
     assert sorted(label for labels in origins.values() for label in labels) == list(range(1, next_label))
     assert {path: owner[labels[0]] for path, labels in origins.items()} == {
         entry.target: entry.source.replace(f"{POSITIONAL}.weight", WEIGHT_NORM[1])
-        for entry in expand(TINY_CONFIG, leaf_shapes(TINY_CONFIG))
+        for entry in expand(TINY_CONFIG, weight_shapes(TINY_CONFIG))
     }
 
 
@@ -264,7 +266,7 @@ def test_a_changed_value_changes_one_leaf_or_is_refused(
             assert name in problem or "NaN or infinite" in problem
             return
     assert not name.endswith(".grid")
-    source = {entry.target: entry.source for entry in expand(TINY_CONFIG, leaf_shapes(TINY_CONFIG))}
+    source = {entry.target: entry.source for entry in expand(TINY_CONFIG, weight_shapes(TINY_CONFIG))}
     changed = [source[path] for path, leaf in tiny_leaves.items() if leaf.tobytes() != found[path].tobytes()]
     assert changed == [f"{POSITIONAL}.weight" if name in WEIGHT_NORM else name]
 
@@ -362,7 +364,7 @@ def test_to_native_and_back(tiny: Tensors, tmp_path: Path) -> None:
     convert(TINY, tmp_path / "straight", "torch")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["native", "straight", "torch", "torch.safetensors"]
     assert {path.name for path in (tmp_path / "torch").iterdir()} == {"config.json", "model.safetensors"}
-    assert SpectraConfig.from_json(tmp_path / "torch" / "config.json") == TINY_CONFIG
+    assert read_config(tmp_path / "torch" / "config.json") == TINY_CONFIG
 
     found = load_file(tmp_path / "torch" / "model.safetensors")
     assert_only_the_pair_was_rounded(found, tiny)
@@ -609,7 +611,7 @@ def test_each_fault_is_named(
     [
         # The pair's faults exclude each other, and so do two of one tensor.
         ([NAMES[i] for i in (0, 1, 2, 5, 6, 7, 10, 16)], "not the tensors of a Spectra-AASIST3 checkpoint of this con"),
-        ([NAMES[i] for i in (10, 11, 12, 13, 14, 19)], "the right tensors, but not of the sizes that the config"),
+        ([NAMES[i] for i in (10, 11, 12, 13, 14, 19)], "the right tensors, but not of the sizes in the config"),
         ([NAMES[i] for i in (15, 16, 17, 18, 19)], "the right tensors, but not in the precision of"),
         (VALUES, "damaged weights"),
     ],
@@ -675,7 +677,7 @@ def test_the_encoder_without_its_back_end(tiny: Tensors, tmp_path: Path) -> None
 
 def test_another_model(tmp_path: Path, tiny: Tensors) -> None:
     summary, *problems = refused(save(tmp_path / "source", {"bert.layer.0.weight": np.ones(3, np.float32)}))
-    assert summary == f"a checkpoint of another model: 0 of the {len(tiny)} tensors are there"
+    assert summary == f"a checkpoint of another model: it has 0 of the {len(tiny)} tensors"
     assert len(problems) == len(tiny) + 1
 
 
@@ -714,7 +716,7 @@ def test_names_below_module_are_the_same_model(
 def test_a_prefix_of_some_names_only_is_refused(tiny: Tensors, tmp_path: Path) -> None:
     renamed = {(name if name == SLOPE else f"module.{name}"): array for name, array in tiny.items()}
     summary, *problems = refused(save(tmp_path / "source", renamed))
-    assert summary == f"a checkpoint of another model: 1 of the {len(tiny)} tensors are there"
+    assert summary == f"a checkpoint of another model: it has 1 of the {len(tiny)} tensors"
     assert f"unexpected tensor module.{LINEAR} [48, 64]" in problems
 
 
@@ -777,7 +779,7 @@ def test_a_tensor_that_no_file_has(tiny: Tensors, tmp_path: Path) -> None:
 
 def test_the_right_names_in_other_sizes(tiny: Tensors, tmp_path: Path) -> None:
     summary, *problems = refused(save(tmp_path / "source", tiny, {**SETTINGS["tiny"], "bridge_dim": 64}))
-    assert summary == "the right tensors, but not of the sizes that the configuration says; is its config.json there?"
+    assert summary == "the right tensors, but not of the sizes in the configuration; is its config.json beside it?"
     assert "bridge.mlp.0.weight has shape [48, 64], expected [64, 64]" in problems
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import jax
 import pytest
 
-from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import abstract_inference_model
 from spectra_jax.inference.batch_size import MOST, WITHOUT_MEMORY_STATS, activation_bytes, clips_per_device
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.config import SpectraConfig
@@ -68,6 +69,6 @@ def test_always_a_power_of_two_that_fits() -> None:
     ],
 )
 def test_the_scorer_s_batch(asked: int, num_clips: int | None, expected: int, tiny_checkpoint: Checkpoint) -> None:
-    shapes = abstract_loaded_model(tiny_checkpoint.config)
+    shapes = abstract_inference_model(tiny_checkpoint.config)
     found = Scorer("demo", batch_size=asked)._batch_size(shapes, jax.devices()[:1] * 3, num_clips)
     assert found == expected

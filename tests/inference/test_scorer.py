@@ -20,7 +20,8 @@ import soundfile
 
 import spectra_jax
 from spectra_jax import audio
-from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model, with_weights
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import abstract_inference_model, load_model, with_weights
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import AudioError, CheckpointError
 from spectra_jax.inference.scorer import Scorer, ScoringProgress, StageTimer, WindowPolicy
@@ -89,7 +90,7 @@ def test_what_is_compiled_for_is_what_is_loaded(precision: str, tiny_checkpoint:
     """Shape, dtype and structure, since the network is compiled before its weights are there."""
     with jax.enable_x64(precision == "float64"):
         _, loaded = split(load_model(tiny_checkpoint, precision))
-    _, shapes = split(abstract_loaded_model(tiny_checkpoint.config, precision))
+    _, shapes = split(abstract_inference_model(tiny_checkpoint.config, precision))
     assert jax.tree.structure(shapes) == jax.tree.structure(loaded)
     for held, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(loaded), strict=True):
         assert (held.shape, held.dtype) == (leaf.shape, leaf.dtype)
@@ -370,6 +371,7 @@ def test_every_precision_runs_and_is_what_it_says(
     assert reduced.aasist.head.spline_weight[...].dtype == np.float32
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_lengths_the_network_does_not_take() -> None:
     forward, params = split(spectra_jax.load(TINY))
     for samples, said in [

@@ -8,7 +8,8 @@ import pytest
 from flax import nnx
 
 from spectra_jax import Scorer, load
-from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import abstract_inference_model, load_model
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.spectra import split, split_with_rank_gaps
@@ -100,7 +101,7 @@ def test_shapes_fold_to_the_shapes_of_what_is_folded(tiny_checkpoint: Checkpoint
         shapes, weights = (
             nnx.split(fold_for_inference(network))
             for network in (
-                abstract_loaded_model(tiny_checkpoint.config, precision),
+                abstract_inference_model(tiny_checkpoint.config, precision),
                 load_model(tiny_checkpoint, precision),
             )
         )

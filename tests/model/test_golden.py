@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from spectra_jax.checkpoints.native import Checkpoint, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.data.trial import Trial
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.graph import smallest_rank_gap

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.test_util import check_grads
 
-from spectra_jax.checkpoints.native import leaf_shapes
+from spectra_jax.checkpoints.checkpoint import weight_shapes
 from spectra_jax.convert import expand
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM
 from spectra_jax.model.config import KANConfig, SpectraConfig
@@ -77,7 +77,7 @@ def test_every_gradient_is_autograds(tmp_path: Path) -> None:
     theirs = {key: value.grad.numpy() for key, value in oracle.named_parameters() if value.grad is not None}
 
     compared = set()
-    for entry in expand(model.config, leaf_shapes(model.config)):
+    for entry in expand(model.config, weight_shapes(model.config)):
         if entry.source in theirs:
             wanted = theirs[entry.source].transpose(entry.axes)
             _close(ours[entry.target], wanted, entry.source)
@@ -126,7 +126,7 @@ def test_one_step_is_pytorchs(tmp_path: Path) -> None:
     for module in oracle.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    entries = {entry.source: entry for entry in expand(model.config, leaf_shapes(model.config))}
+    entries = {entry.source: entry for entry in expand(model.config, weight_shapes(model.config))}
     groups = []
     for key, value in oracle.named_parameters():
         target = entries[key].target if key in entries else "encoder."
@@ -162,7 +162,9 @@ def test_kan_linear_by_differences() -> None:
         x = jnp.asarray(np.random.default_rng(1).uniform(-1.7, 1.7, (5, 3)))
         graph, params = nnx.split(layer)
         # Analytical against central differences of 1e-6, which are right to about 1e-9 of the values.
-        check_grads(jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(
+            jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6
+        )
 
 
 def test_graph_pool_by_differences() -> None:
@@ -173,7 +175,9 @@ def test_graph_pool_by_differences() -> None:
         gap = smallest_rank_gap(jax.nn.sigmoid(pool.projection(x))[..., 0], 0.5)
         # The pool jumps where nodes change places: differences must not step over such a place.
         assert float(gap.min()) > 1e-4
-        check_grads(jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(
+            jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6
+        )
 
 
 @pytest.mark.long

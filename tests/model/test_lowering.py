@@ -12,19 +12,20 @@ import pytest
 from jax import export
 from jax._src.cudnn import fused_attention_stablehlo
 
-from spectra_jax.checkpoints.native import abstract_loaded_model
+from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.load import abstract_inference_model
 from spectra_jax.model import kan, wav2vec2
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import split
 from tests.conftest import GOLDEN
 
-TINY = SpectraConfig.from_json(GOLDEN / "tiny" / "config.json")
+TINY = read_config(GOLDEN / "tiny" / "config.json")
 
 
 def lowered(config: SpectraConfig, precision: str, platform: str, batch_size: int = 2) -> str:
     """The StableHLO of the scoring function, whole, for another platform."""
     with jax.enable_x64(precision == "float64"):
-        forward, params = split(abstract_loaded_model(config, precision))
+        forward, params = split(abstract_inference_model(config, precision))
         windows = jax.ShapeDtypeStruct((batch_size, config.num_samples), np.float32)
         # JAX promises nothing of how long cuDNN's call stays the same; here it is looked at once.
         allowed = [export.DisabledSafetyCheck.custom_call("__cudnn$fmhaSoftmax")]

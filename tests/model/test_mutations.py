@@ -11,8 +11,8 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from spectra_jax import audio
-from spectra_jax.checkpoints import native as checkpoint
-from spectra_jax.checkpoints.native import Checkpoint, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint, split_abstract_model
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.model import norms, wav2vec2
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from tests.conftest import GOLDEN, expected, golden_windows
@@ -183,7 +183,7 @@ def test_wrong_formulas_are_seen(
 
     # The network without weights is kept, and what the encoder's layers were traced to.
     def forget() -> None:
-        checkpoint._abstract.cache_clear()
+        split_abstract_model.cache_clear()
         jax.clear_caches()
 
     forget()

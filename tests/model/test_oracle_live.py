@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from spectra_jax.checkpoints.native import leaf_shapes, load_model
+from spectra_jax.checkpoints.checkpoint import weight_shapes
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.convert import expand, read_pytorch
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, stages
@@ -146,7 +147,7 @@ def test_batch_statistics_and_what_they_leave_behind(tmp_path: Path) -> None:
     statistics = oracle.state_dict()
     entries = [
         entry
-        for entry in expand(model.config, leaf_shapes(model.config))
+        for entry in expand(model.config, weight_shapes(model.config))
         if entry.source.endswith(("running_mean", "running_var", "num_batches_tracked"))
     ]
     # 5 in the 3 residual blocks, 2 around them, 1 in the attention map, 2 graph attentions, 8 heterogeneous layers

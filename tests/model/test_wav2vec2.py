@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from spectra_jax.checkpoints.native import load_model
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.convert import read_pytorch
 from spectra_jax.convert.table import WEIGHT_NORM, WEIGHT_NORM_OLD
 from spectra_jax.model.config import SpectraConfig
