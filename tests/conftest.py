@@ -88,8 +88,8 @@ def full_checkpoint(full_pytorch_file: Path) -> Checkpoint:
 
 
 @pytest.fixture
-def shapes_unchecked() -> Iterator[None]:
-    """Without the checks of annotated shapes, as for a user: for tests of the package's own errors about shapes."""
+def annotations_unchecked() -> Iterator[None]:
+    """Without the checks of annotations, as for a user: for tests of the package's own errors about arguments."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

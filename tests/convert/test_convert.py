@@ -913,6 +913,7 @@ def test_the_destination_is_looked_at_before_the_source(tmp_path: Path) -> None:
         convert(tmp_path / "none", tmp_path / "used")
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_a_format_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'pytorch', but a format is native or torch"):
         convert(TINY, tmp_path / "model", "pytorch")  # type: ignore[arg-type]

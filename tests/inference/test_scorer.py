@@ -371,7 +371,7 @@ def test_every_precision_runs_and_is_what_it_says(
     assert reduced.aasist.head.spline_weight[...].dtype == np.float32
 
 
-@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_lengths_the_network_does_not_take() -> None:
     forward, params = split(spectra_jax.load(TINY))
     for samples, said in [

@@ -100,7 +100,7 @@ def test_a_wrong_weight_is_located_in_torch(clips: list[Trial], tmp_path: Path, 
     found = verify(TINY, reference, clips[:4], tolerance=1e-6, gap_bound=0.0, resamples=0)
     assert not found.comparison.agrees
     assert found.divergence is not None and found.divergence.first == BUGS[weight]
-    before = [stage for stage in found.divergence.stages if not stage.departs]
+    before = [stage for stage in found.divergence.stages if not stage.diverges]
     assert before and max(stage.error for stage in before) < 1e-4
 
 
@@ -260,7 +260,7 @@ def test_refuses_what_is_no_onnx_model_of_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         OnnxReference(tmp_path / "none.onnx")
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x08\x12")
-    with pytest.raises(InputError, match="no ONNX model"):
+    with pytest.raises(InputError, match="not an ONNX model"):
         OnnxReference(tmp_path / "cut.onnx")
 
     def write(shape: list) -> Path:
