@@ -25,7 +25,7 @@ from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.verification.references import STAGES, Reference
 
 # The largest rms difference of a stage that rounding explains, divided by the rms of the stage. Rounding leaves at most
-# 2.6e-5 in float32 on the golden networks, and about as much in the reference; the bound is four times that, and likewise
+# 2.6e-5 in float32 on the golden networks, and about as much in the reference; the bound is four times that, likewise
 # for float64.
 STAGE_BOUNDS = {"float32": 1e-4, "float64": 1e-9}
 # Clips on which the stages are compared if the scores differ.
