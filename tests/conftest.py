@@ -114,7 +114,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # The files that take minutes. If workers share the tests by file, these go first, so that none is left for the end.
 _LONG = (
     *("training", "references", "run", "gradients", "golden", "bulk", "ray", "devices"),
-    *("oracle_live", "pytorch", "convert", "cli"),
+    *("parity", "pytorch", "convert", "cli"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that porters of this network make, made on purpose: the golden comparison must see every one of them."""
+"""Typical mistakes in a reimplementation, made on purpose: the golden comparison must detect each of them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def compiled(model: SpectraAASIST3) -> Callable[[nnx.State, np.ndarray], np.ndar
 
 
 def agrees(logits: np.ndarray) -> bool:
-    """The comparison of test_golden.py, as a verdict."""
-    wanted = np.array([row["logits_float64"] for row in GOLDEN_ROWS])
-    return bool(np.max(np.abs(logits - wanted)) <= LOGITS["float64"])
+    """Whether the comparison of test_golden.py passes."""
+    expected_logits = np.array([row["logits_float64"] for row in GOLDEN_ROWS])
+    return bool(np.max(np.abs(logits - expected_logits)) <= LOGITS["float64"])
 
 
 def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Callable) -> None:
@@ -73,7 +73,7 @@ def transpose_convolution(params: nnx.State) -> None:
     kernel[...] = kernel[...].swapaxes(2, 3)
 
 
-def reverse_positional_taps(params: nnx.State) -> None:
+def reverse_positional_kernel(params: nnx.State) -> None:
     kernel = leaf(params, "encoder.positional_convolution.conv.kernel")
     kernel[...] = kernel[...][::-1]
 
@@ -88,7 +88,7 @@ def swap_graph_attentions(params: nnx.State) -> None:
 
 
 def reset_residual_block(params: nnx.State) -> None:
-    """What a peer did: the names did not match, the load was not strict, and a block kept its initial values."""
+    """As in a public re-implementation: a block keeps its initial values, because names differ and loading is not strict."""
     for part in ("conv1", "conv2"):
         kernel = leaf(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
         bound = np.prod(kernel[...].shape[:-1]) ** -0.5
@@ -102,7 +102,7 @@ def drop_slope(params: nnx.State) -> None:
 WEIGHT_MUTATIONS = [
     transpose_query,
     transpose_convolution,
-    reverse_positional_taps,
+    reverse_positional_kernel,
     swap_node_types,
     swap_graph_attentions,
     reset_residual_block,
@@ -111,30 +111,32 @@ WEIGHT_MUTATIONS = [
 
 
 @pytest.mark.parametrize("mutate", WEIGHT_MUTATIONS, ids=lambda mutate: mutate.__name__)
-def test_wrong_weights_are_seen(mutate: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+def test_wrong_weights_are_detected(mutate: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x, split(model)[1])
         mutate(params)
     assert not agrees(compiled(params, golden_windows(GOLDEN_ROWS)))
 
 
-def unemphasised(rows: list[dict]) -> np.ndarray:
+def without_preemphasis(rows: list[dict]) -> np.ndarray:
     clips = [recipe.waveform(row["seed"], row["samples"]) for row in rows]
     return np.stack([audio.prepare(clip, 16000, preemphasis=0.0) for clip in clips])
 
 
-def emphasised_after_the_cut(rows: list[dict]) -> np.ndarray:
-    """Tiled first: the seams between repetitions then get differences that the reference does not have."""
+def preemphasis_after_the_window(rows: list[dict]) -> np.ndarray:
+    """The clip is repeated first, so that pre-emphasis acts across the repetitions, which it does not in the reference."""
     clips = [recipe.waveform(row["seed"], row["samples"]).astype(np.float32) / np.float32(32768) for row in rows]
     return np.stack([audio.pre_emphasis(audio.window(clip)) for clip in clips])
 
 
-@pytest.mark.parametrize("windows", [unemphasised, emphasised_after_the_cut], ids=lambda make: make.__name__)
-def test_wrong_windows_are_seen(windows: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+@pytest.mark.parametrize(
+    "windows", [without_preemphasis, preemphasis_after_the_window], ids=lambda function: function.__name__
+)
+def test_wrong_windows_are_detected(windows: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
     assert not agrees(compiled(split(model)[1], windows(GOLDEN_ROWS)))
 
 
-def test_right_windows_are_the_reference_s() -> None:
+def test_prepared_windows_are_those_of_the_reference() -> None:
     clips = [recipe.waveform(row["seed"], row["samples"]) for row in GOLDEN_ROWS]
     found = np.stack([audio.prepare(clip, 16000) for clip in clips])
     np.testing.assert_array_equal(found, golden_windows(GOLDEN_ROWS))
@@ -156,19 +158,19 @@ def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutate", [tanh_gelu, flax_epsilon, batch_norm_epsilon], ids=lambda mutate: mutate.__name__)
-def test_wrong_formulas_are_seen(
+def test_wrong_formulas_are_detected(
     mutate: Callable, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
 ) -> None:
-    # Stages instead of logits: a program that stops at the residual encoder compiles in a fraction of the time.
+    # Early stages, not logits: a program that ends at the residual encoder compiles much faster.
     def early_stages() -> list[bool]:
         with jax.enable_x64(True):
             graph, params = nnx.split(load_model(tiny_checkpoint, "float64"))
 
             @jax.jit
             def run(params: nnx.State, windows: np.ndarray) -> list[jax.Array]:
-                seen: dict[str, jax.Array] = {}
-                nnx.merge(graph, params)(windows, hook=lambda name, value: seen.setdefault(name, value))
-                return [seen["ssl.last_hidden_state"], seen["residual_encoder"].transpose(0, 3, 1, 2)]
+                recorded: dict[str, jax.Array] = {}
+                nnx.merge(graph, params)(windows, hook=lambda name, value: recorded.setdefault(name, value))
+                return [recorded["ssl.last_hidden_state"], recorded["residual_encoder"].transpose(0, 3, 1, 2)]
 
             found = map(np.asarray, run(params, golden_windows(GOLDEN_ROWS)))
         names = ["ssl.last_hidden_state", "residual_encoder"]
@@ -181,13 +183,13 @@ def test_wrong_formulas_are_seen(
     assert early_stages() == [True, True]
     mutate(monkeypatch)
 
-    # The network without weights is kept, and what the encoder's layers were traced to.
-    def forget() -> None:
+    # The abstract network and the traces of the encoder layers are cached.
+    def clear_caches() -> None:
         split_abstract_model.cache_clear()
         jax.clear_caches()
 
-    forget()
+    clear_caches()
     try:
         assert False in early_stages()
     finally:
-        forget()
+        clear_caches()

@@ -59,7 +59,7 @@ def pytorch_encoder(encoder: dict, seed: int) -> transformers.Wav2Vec2Model:
     model = transformers.Wav2Vec2Model(config).eval()
     model.masked_spec_embed = None
     with torch.no_grad():
-        for parameter in model.parameters():  # fresh biases and norms are zeros and ones, which hide mistakes
+        for parameter in model.parameters():  # initial biases and norms are zeros and ones, which hide mistakes
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
 
@@ -68,7 +68,7 @@ def pytorch_encoder(encoder: dict, seed: int) -> transformers.Wav2Vec2Model:
 @given(
     encoder=encoders(),
     old_style=st.booleans(),
-    # Past 72 a CPU extracts features by stretches of frames, of which the last need not be full.
+    # A CPU extracts features in tiles of 72 frames, of which the last need not be full.
     frames=st.integers(3, 40) | st.integers(70, 160),
     extra=st.integers(0, 4),
     seed=st.integers(0),
@@ -85,12 +85,12 @@ def test_encoder_is_wav2vec2(encoder: dict, old_style: bool, frames: int, extra:
         "residual_channels": [[1, 4]],
         "gat_dims": [3, 2],
     }
-    # The rest of the network is the recipe's: the encoder goes through the same file and table as any other.
+    # The rest of the network is from the recipe, so that the encoder is read from a file of a complete network.
     tensors = recipe.seeded_checkpoint(checkpoint_shapes(settings_), seed=1, hidden_size=encoder["hidden_size"])
     prefix = "ssl_encoder.model."
-    learnt = {f"{prefix}{name}": tensor.numpy() for name, tensor in reference.state_dict().items()}
-    assert learnt.keys() == {name for name in tensors if name.startswith(prefix)}
-    tensors |= learnt
+    encoder_tensors = {f"{prefix}{name}": tensor.numpy() for name, tensor in reference.state_dict().items()}
+    assert encoder_tensors.keys() == {name for name in tensors if name.startswith(prefix)}
+    tensors |= encoder_tensors
     if old_style:
         for new, old in zip(WEIGHT_NORM, WEIGHT_NORM_OLD, strict=True):
             tensors[old] = tensors.pop(new)
@@ -101,5 +101,5 @@ def test_encoder_is_wav2vec2(encoder: dict, old_style: bool, frames: int, extra:
         waveform = np.random.default_rng(seed).standard_normal((2, samples))
         found = np.asarray(jax.jit(lambda x: model.encoder(x))(waveform))
     with torch.no_grad():
-        wanted = reference.double()(torch.from_numpy(waveform)).last_hidden_state.numpy()
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9)
+        expected = reference.double()(torch.from_numpy(waveform)).last_hidden_state.numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)

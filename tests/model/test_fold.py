@@ -1,4 +1,4 @@
-"""What is worked out once, of weights or of a trace: the same answers, and the network as it was."""
+"""Folding for inference: the same logits, and the original network unchanged."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from tests.tolerances import LOGITS
 
 
 @pytest.mark.parametrize("pure", [split, split_with_rank_gaps])
-def test_the_answers_are_the_same(tiny_checkpoint: Checkpoint, pure) -> None:
-    """Of the branches one after another in a loop, and tapped one by one."""
+def test_folding_keeps_the_logits(tiny_checkpoint: Checkpoint, pure) -> None:
+    """With the branches in a loop, and with a hook, which runs them one by one."""
     windows = golden_windows(expected("tiny")["waveforms"][:2])
     with jax.enable_x64(True):
         model = load_model(tiny_checkpoint, "float64")
-        answers = []
+        logits = []
         for network in (model, fold_for_inference(model)):
             forward, params = pure(network)
-            answers.append(np.asarray(jax.jit(forward)(params, windows)))
-    np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=LOGITS["float64"])
+            logits.append(np.asarray(jax.jit(forward)(params, windows)))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=LOGITS["float64"])
 
 
-def test_the_network_is_left_as_it_was() -> None:
-    """A scorer's network can be trained and saved, whether the scorer read it or was given it."""
+def test_a_scorer_keeps_the_unfolded_network() -> None:
+    """The network of a scorer can be trained and saved, whether the scorer loaded it or received it."""
     read = Scorer("demo").model
     leaves = jax.tree.leaves(split(load("demo"))[1])
     for scorer in (Scorer("demo"), Scorer(read)):
         scorer.load()
-        # What scores is another one, and holds less.
+        # The folded network has fewer weights.
         assert len(scorer._network.params) < len(leaves)
         for found, leaf in zip(jax.tree.leaves(split(scorer.model)[1]), leaves, strict=True):
             np.testing.assert_array_equal(found, leaf)
 
 
-def test_the_encoder_s_weights_are_held_once() -> None:
+def test_the_weights_of_the_encoder_are_shared() -> None:
     model = load("demo")
     ours, theirs = (jax.tree.leaves(nnx.state(network.encoder)) for network in (fold_for_inference(model), model))
     assert all(one is other for one, other in zip(ours, theirs, strict=True))
 
 
-def test_weights_that_layers_share_are_folded_for_each() -> None:
+def test_weights_that_two_layers_share_are_folded_for_each() -> None:
     models = [load("demo") for _ in range(2)]
     for model, share in zip(models, (True, False), strict=True):
         first, second = model.aasist.gat_s.attended_projection, model.aasist.gat_s.node_projection
@@ -61,7 +61,7 @@ def test_weights_that_layers_share_are_folded_for_each() -> None:
         np.testing.assert_array_equal(found, right)
 
 
-def test_a_class_of_the_caller_s_own_is_left_alone() -> None:
+def test_a_network_with_a_class_of_the_user_is_not_folded() -> None:
     class Own(BatchNorm):
         def __call__(self, x: jax.Array) -> jax.Array:
             return (x - self.mean[...]) / jax.numpy.sqrt(self.var[...])
