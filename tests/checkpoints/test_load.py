@@ -23,8 +23,8 @@ def test_the_number_of_weights_is_the_published_one() -> None:
     shapes = weight_shapes(SpectraConfig())
     # The published number of parameters, without the magnitudes of the weight norm.
     statistics = ("mean", "var", "num_batches")
-    learnt = sum(np.prod(leaf.shape) for path, leaf in shapes.items() if not path.endswith(statistics))
-    assert learnt == 318_948_883 - 128
+    trained = sum(np.prod(leaf.shape) for path, leaf in shapes.items() if not path.endswith(statistics))
+    assert trained == 318_948_883 - 128
 
 
 def test_every_weight_is_loaded(tiny_checkpoint: Checkpoint, native: Path) -> None:

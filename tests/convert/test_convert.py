@@ -59,7 +59,7 @@ def test_to_native_and_back(tiny: Tensors, tmp_path: Path) -> None:
     for other in ("torch.safetensors", "straight/model.safetensors"):
         assert (tmp_path / other).read_bytes() == (tmp_path / "torch" / "model.safetensors").read_bytes()
 
-    # From here on nothing is rounded any more but that one kernel.
+    # Later conversions round that one kernel only.
     convert(tmp_path / "torch", tmp_path / "again")
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("native", "again"))
     kernel = "encoder.positional_convolution.conv.kernel"
@@ -272,7 +272,7 @@ def test_the_native_format_is_not_one_file(tmp_path: Path) -> None:
         ValueError, match=r"\.safetensors is the ending of a file, and the native format is a directory"
     ):
         convert("demo", tmp_path / "model.safetensors")
-    convert("demo", tmp_path / "model.v1.2")  # a dot alone is no ending
+    convert("demo", tmp_path / "model.v1.2")  # a dot does not make an ending
 
 
 def test_the_destination_is_checked_before_the_source(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Callable) ->
     assert agrees(compiled(split(model)[1], golden_windows(GOLDEN_ROWS)))
 
 
-def leaf(params: nnx.State, path: str) -> nnx.Variable:
+def variable(params: nnx.State, path: str) -> nnx.Variable:
     for part in path.split("."):
         params = params[int(part) if part.isdecimal() else part]
     return params
@@ -58,23 +58,23 @@ def leaf(params: nnx.State, path: str) -> nnx.Variable:
 
 def swap(params: nnx.State, one: str, other: str) -> None:
     for name in ("base_weight", "spline_weight", "spline_scaler", "slope"):
-        a, b = leaf(params, f"{one}.{name}"), leaf(params, f"{other}.{name}")
+        a, b = variable(params, f"{one}.{name}"), variable(params, f"{other}.{name}")
         first, second = a[...], b[...]
         a[...], b[...] = second, first
 
 
 def transpose_query(params: nnx.State) -> None:
-    kernel = leaf(params, "encoder.layers.1.attention.query.kernel")
+    kernel = variable(params, "encoder.layers.1.attention.query.kernel")
     kernel[...] = kernel[...].T
 
 
 def transpose_convolution(params: nnx.State) -> None:
-    kernel = leaf(params, "aasist.residual_encoder.blocks.1.conv2.kernel")
+    kernel = variable(params, "aasist.residual_encoder.blocks.1.conv2.kernel")
     kernel[...] = kernel[...].swapaxes(2, 3)
 
 
 def reverse_positional_kernel(params: nnx.State) -> None:
-    kernel = leaf(params, "encoder.positional_convolution.conv.kernel")
+    kernel = variable(params, "encoder.positional_convolution.conv.kernel")
     kernel[...] = kernel[...][::-1]
 
 
@@ -88,15 +88,15 @@ def swap_graph_attentions(params: nnx.State) -> None:
 
 
 def reset_residual_block(params: nnx.State) -> None:
-    """As in a public re-implementation: a block keeps its initial values, because names differ and loading is not strict."""
+    """As in a public re-implementation: names differ, loading is not strict, and a block keeps its initial values."""
     for part in ("conv1", "conv2"):
-        kernel = leaf(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
+        kernel = variable(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
         bound = np.prod(kernel[...].shape[:-1]) ** -0.5
         kernel[...] = jax.random.uniform(jax.random.key(0), kernel[...].shape, kernel[...].dtype, -bound, bound)
 
 
 def drop_slope(params: nnx.State) -> None:
-    leaf(params, "aasist.head.slope")[...] *= 0
+    variable(params, "aasist.head.slope")[...] *= 0
 
 
 WEIGHT_MUTATIONS = [
@@ -124,7 +124,7 @@ def without_preemphasis(rows: list[dict]) -> np.ndarray:
 
 
 def preemphasis_after_the_window(rows: list[dict]) -> np.ndarray:
-    """The clip is repeated first, so that pre-emphasis acts across the repetitions, which it does not in the reference."""
+    """The clip is repeated first, so that pre-emphasis acts across repetitions, which it does not in the reference."""
     clips = [recipe.waveform(row["seed"], row["samples"]).astype(np.float32) / np.float32(32768) for row in rows]
     return np.stack([audio.pre_emphasis(audio.window(clip)) for clip in clips])
 

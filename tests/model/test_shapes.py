@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import jaxtyping
-import numpy as np
 import pytest
 
-from spectra_jax.convert.pytorch import _apply_weight_norm
 from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.precision import Precision
 
@@ -25,8 +23,6 @@ def test_a_wrong_number_of_axes_is_an_error() -> None:
 def test_axes_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(jaxtyping.TypeCheckError, match="weight"):
         Precision.of("float32").dot(jnp.zeros((2, 3)), jnp.zeros((4, 5)))
-    with pytest.raises(jaxtyping.TypeCheckError):
-        _apply_weight_norm(np.ones((1, 1, 3)), np.ones((2, 2, 4)))
 
 
 @pytest.mark.usefixtures("annotations_unchecked")
