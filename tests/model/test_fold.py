@@ -13,7 +13,6 @@ from spectra_jax.checkpoints.load import abstract_inference_model, load_model
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.spectra import split, split_with_rank_gaps
-from spectra_jax.model.wav2vec2 import TransformerLayer
 from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
 
@@ -71,32 +70,16 @@ def test_a_network_with_a_class_of_the_user_is_not_folded() -> None:
     assert fold_for_inference(model) is model
 
 
-def test_what_a_layer_of_the_caller_s_own_changes_is_kept() -> None:
-    """The encoder's layers are traced once for all, but for those that hold more than weights."""
-
-    class Counting(TransformerLayer):
-        def __call__(self, x: jax.Array) -> jax.Array:
-            self.calls[...] = self.calls[...] + 1
-            return super().__call__(x)
-
-    encoder = load("demo").encoder
-    encoder.layers[0] = Counting(encoder.config, precision=encoder.precision, rngs=nnx.Rngs(0))
-    encoder.layers[0].calls = nnx.BatchStat(jax.numpy.zeros((), np.int32))
-    for _ in range(2):
-        encoder(jax.numpy.ones((1, encoder.config.num_samples(3))))
-    assert encoder.layers[0].calls[...] == 2
-
-
-def test_float64_needs_its_mode(tiny_checkpoint: Checkpoint) -> None:
-    """Half of it would be float32 otherwise."""
+def test_folding_in_float64_needs_x64(tiny_checkpoint: Checkpoint) -> None:
+    """Without x64, some weights would be float32."""
     with jax.enable_x64(True):
         model = load_model(tiny_checkpoint, "float64")
     with pytest.raises(ValueError, match="x64"):
         fold_for_inference(model)
 
 
-def test_shapes_fold_to_the_shapes_of_what_is_folded(tiny_checkpoint: Checkpoint) -> None:
-    """What is compiled from shapes while the weights are read has to fit them."""
+def test_an_abstract_network_folds_to_the_shapes_of_the_folded_weights(tiny_checkpoint: Checkpoint) -> None:
+    """A program is compiled for the abstract network while the weights are read."""
     for precision in ("float32", "bfloat16"):
         shapes, weights = (
             nnx.split(fold_for_inference(network))
@@ -106,8 +89,8 @@ def test_shapes_fold_to_the_shapes_of_what_is_folded(tiny_checkpoint: Checkpoint
             )
         )
         assert shapes[0] == weights[0]
-        found, held = (
+        found, expected_shapes = (
             {path: (leaf.shape, leaf.dtype) for path, leaf in jax.tree.leaves_with_path(state)}
             for state in (weights[1], shapes[1])
         )
-        assert found == held
+        assert found == expected_shapes
