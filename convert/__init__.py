@@ -6,32 +6,32 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from spectra_jax.checkpoints.native import Checkpoint
+from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.convert.pytorch import read_pytorch, write_pytorch
 from spectra_jax.convert.table import TABLE, Entry, expand
 
 __all__ = ["TABLE", "Entry", "convert", "expand", "read_pytorch", "write_pytorch"]
 
-# Endings of the files in which other programs keep models.
-_OF_FILES = re.compile(
+# Endings of the model files of other programs.
+_FILE_ENDINGS = re.compile(
     r"\.(bin|ckpt|engine|gguf|h5|hdf5|joblib|json|keras|mlmodel|msgpack|np[yz]|onnx|pb|pickle|pkl|pth?|safetensors|tar|"
     r"tflite|torchscript|zip)"
 )
 
 
 def convert(source: str | Path, destination: str | Path, to: Literal["native", "torch"] = "native") -> Checkpoint:
-    """Convert a model of any form to the native format, or to the one that the PyTorch reference loads strictly.
+    """Convert a model in any format to the native format, or to that of PyTorch, which the reference loads strictly.
 
-    One tensor is in memory at a time. The destination appears when it is whole, or not at all.
+    One tensor is in memory at a time. The destination appears when it is complete, or not at all.
 
     Args:
-      source: whatever `spectra_jax.load` takes.
-      destination: a directory that does not exist yet or is empty; for `torch` also a new file `*.safetensors`. Its
-        missing parents are made.
+      source: as for `spectra_jax.load`.
+      destination: a directory that does not exist yet or is empty; for `torch` also a new file `*.safetensors`. Missing
+        parent directories are created.
       to: the format to write.
 
     Returns:
-      What was converted. Its provenance says how it was read.
+      The converted checkpoint. Its provenance states how it was read.
 
     Raises:
       FileExistsError: the destination exists.
@@ -39,7 +39,7 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
       ValueError: no such format, or the destination has the name of a file of another one.
       CheckpointError, ConfigError, TensorFileError, HubError, OSError: see `spectra_jax.open_checkpoint`.
     """
-    # Here, for these import the readers of this package.
+    # Imported here, since these modules import the readers of this package.
     import spectra_jax
     from spectra_jax.checkpoints.native import write_native
     from spectra_jax.checkpoints.resolve import open_checkpoint
@@ -69,9 +69,9 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
 
 
 def _require_directory_name(destination: Path, to: str) -> None:
-    """See that a directory to be is not named like a file, which somebody wants instead."""
+    """Check that a new directory does not have the name of a model file, which the user probably wants instead."""
     ending = destination.suffix.lower()
-    if _OF_FILES.fullmatch(ending):
+    if _FILE_ENDINGS.fullmatch(ending):
         raise ValueError(
             f"{destination}: {ending} is the ending of a file, and the {to} format is a directory of config.json and "
             "model.safetensors. Name a directory, or write one file for PyTorch with --to torch and a name that ends "

@@ -1,8 +1,8 @@
-"""The name table: which PyTorch tensor is which Flax leaf, and how its axes turn.
+"""The name table: the Flax weight of each PyTorch tensor, and the order of its axes.
 
-One row a module. `{...}` runs over the network's repeated parts, and a row is kept where the configured network has
-such a leaf, so the table needs no conditions of its own. What it claims is checked from both ends when a file is read:
-every tensor of the file is used exactly once, and every leaf of the network is filled exactly once.
+The table has a row for each kind of module. `{...}` takes every index of a repeated part, and the resulting entry is
+used if the configured network has such a weight, so that the table needs no conditions. Reading a file checks it from
+both sides: every tensor of the file is used exactly once, and every weight of the network is set exactly once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import product
 
 from spectra_jax.model.config import SpectraConfig
 
-# kind -> (PyTorch tensor, Flax leaf, axes of the PyTorch tensor in Flax's order)
+# kind of module -> (PyTorch tensor, Flax weight, axes of the PyTorch tensor in the order of Flax)
 KINDS: dict[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {
     "linear": (("weight", "kernel", (1, 0)), ("bias", "bias", (0,))),
     "conv1d": (("weight", "kernel", (2, 1, 0)), ("bias", "bias", (0,))),
@@ -50,7 +50,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     (f"{_W2V}.feature_projection.layer_norm", "encoder.feature_projection.norm", "layer_norm"),
     (f"{_W2V}.feature_projection.projection", "encoder.feature_projection.linear", "linear"),
-    # Its weight is the product of a weight-normed pair: see WEIGHT_NORM.
+    # Its weight is the product of two tensors, magnitude and direction: see WEIGHT_NORM.
     (f"{_W2V}.encoder.pos_conv_embed.conv", "encoder.positional_convolution.conv", "conv1d"),
     (f"{_W2V}.encoder.layers.{{layer}}.layer_norm", "encoder.layers.{layer}.attention_norm", "layer_norm"),
     (f"{_W2V}.encoder.layers.{{layer}}.attention.q_proj", "encoder.layers.{layer}.attention.query", "linear"),
@@ -111,30 +111,31 @@ POSITIONAL = f"{_W2V}.encoder.pos_conv_embed.conv"
 WEIGHT_NORM = (f"{POSITIONAL}.parametrizations.weight.original0", f"{POSITIONAL}.parametrizations.weight.original1")
 """Magnitude g (1, 1, taps) and direction v (out, in / groups, taps), whose product is the kernel `w = g v / ||v||`."""
 WEIGHT_NORM_OLD = (f"{POSITIONAL}.weight_g", f"{POSITIONAL}.weight_v")
-"""The same pair as `torch.nn.utils.weight_norm` names it."""
+"""The names of the same pair in `torch.nn.utils.weight_norm`."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One PyTorch tensor, the Flax leaf it fills, and the order in which its axes get there."""
+    """A PyTorch tensor, the Flax weight that it sets, and its axes in the order of the Flax weight."""
 
     source: str
     target: str
     axes: tuple[int, ...]
 
     @property
-    def back(self) -> tuple[int, ...]:
-        """The axes of the Flax leaf in PyTorch's order."""
+    def inverse_axes(self) -> tuple[int, ...]:
+        """The axes of the Flax weight in the order of the PyTorch tensor."""
         return tuple(self.axes.index(axis) for axis in range(len(self.axes)))
 
 
-def expand(config: SpectraConfig, leaves: Iterable[str]) -> list[Entry]:
-    """The table written out for one network: an entry for every tensor that fills one of `leaves`."""
-    leaves = set(leaves)
-    return [entry for row in TABLE for entry in _expand_row(row, config) if entry.target in leaves]
+def expand(config: SpectraConfig, weights: Iterable[str]) -> list[Entry]:
+    """The entries of the table for one network: one for every tensor that sets one of `weights`."""
+    weights = set(weights)
+    return [entry for row in TABLE for entry in expand_row(row, config) if entry.target in weights]
 
 
-def _expand_row(row: tuple[str, str, str], config: SpectraConfig) -> Iterator[Entry]:
+def expand_row(row: tuple[str, str, str], config: SpectraConfig) -> Iterator[Entry]:
+    """Every entry that a row of the table can have, whether or not the network has such a weight."""
     source, target, kind = row
     parts: dict[str, list[dict[str, object]]] = {
         "{conv}": [{"conv": i} for i in range(len(config.encoder.conv_dim))],
@@ -144,11 +145,11 @@ def _expand_row(row: tuple[str, str, str], config: SpectraConfig) -> Iterator[En
         "{branch}": [{"branch": i, "branch_number": i + 1} for i in range(4)],
         "{st}": [{"st": i} for i in (1, 2)],
     }
-    for chosen in product(*(values for part, values in parts.items() if part in target)):
-        names = {key: value for values in chosen for key, value in values.items()}
-        for tensor, leaf, axes in KINDS[kind]:
+    for indices in product(*(values for part, values in parts.items() if part in target)):
+        names = {key: value for index in indices for key, value in index.items()}
+        for tensor, weight, axes in KINDS[kind]:
             yield Entry(
                 ".".join(filter(None, [source.format(**names), tensor])),
-                ".".join(filter(None, [target.format(**names), leaf])),
+                ".".join(filter(None, [target.format(**names), weight])),
                 axes,
             )

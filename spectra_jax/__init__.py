@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_jax import renamed
 
 if TYPE_CHECKING:
-    from spectra_jax.checkpoints.native import load_model
+    from spectra_jax.checkpoints.load import load_model
     from spectra_jax.checkpoints.resolve import load, open_checkpoint
     from spectra_jax.data.labels import read_labels
     from spectra_jax.data.score_files import read_scores
@@ -50,7 +50,7 @@ _PUBLIC = {
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "load": "checkpoints.resolve",
-    "load_model": "checkpoints.native",
+    "load_model": "checkpoints.load",
     "open_checkpoint": "checkpoints.resolve",
     "read_labels": "data.labels",
     "read_scores": "data.score_files",

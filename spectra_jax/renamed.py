@@ -11,7 +11,7 @@ from typing import Any
 # Old name -> the modules that have its contents now, searched in this order.
 _MODULES = {
     "bulk": ("jobs",),
-    "checkpoint": ("checkpoints.native", "errors"),
+    "checkpoint": ("checkpoints.checkpoint", "checkpoints.load", "checkpoints.native", "errors"),
     "comparison": ("evaluation.compare",),
     "config": ("model.config", "errors"),
     "labels": ("data.labels",),

@@ -1,4 +1,4 @@
-"""Settings and data that several tests share."""
+"""Settings and data that tests of several folders use."""
 
 from __future__ import annotations
 
@@ -12,25 +12,36 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
-from spectra_jax import cli
-from spectra_jax.checkpoints.native import Checkpoint
-from spectra_jax.convert import read_pytorch
-from spectra_jax.model.config import SpectraConfig
-from tests.golden import recipe
+# Every call in these modules is checked against its annotations, shapes included. They must not be imported before.
+# (`model.config` is not among them, since beartype does not know `Self`.)
+_SHAPES_CHECKED = [
+    *("checkpoints", "convert", "verification"),
+    *(f"model.{name}" for name in ("aasist", "activations", "conv", "fold", "graph", "kan", "linear", "norms")),
+    *(f"model.{name}" for name in ("parameters", "precision", "spectra", "wav2vec2")),
+]
+jaxtyping.install_import_hook([f"spectra_jax.{name}" for name in _SHAPES_CHECKED], "beartype.beartype")
 
-# A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.
+from spectra_jax import cli  # noqa: E402
+from spectra_jax.checkpoints.checkpoint import Checkpoint  # noqa: E402
+from spectra_jax.checkpoints.config_file import read_config  # noqa: E402
+from spectra_jax.convert import read_pytorch  # noqa: E402
+from spectra_jax.model.config import SpectraConfig  # noqa: E402
+from tests.golden import recipe  # noqa: E402
+
+# An implicit promotion could turn a float32 network into a float64 one, or the reverse.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Many tests compile the same small networks, in this process and in ones they start: each is compiled once a run.
+# Many tests compile the same small networks, in this process and in child processes: each is compiled once in a run.
 _cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", mkdtemp(prefix="spectra-jax-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they interrupt.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and the programs that they start inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,12 +69,12 @@ def golden_windows(waveforms: list[dict]) -> np.ndarray:
 def tiny_checkpoint() -> Checkpoint:
     """The tiny golden network, read from its PyTorch file."""
     folder = GOLDEN / "tiny"
-    return read_pytorch(folder / "model.safetensors", SpectraConfig.from_json(folder / "config.json"))
+    return read_pytorch(folder / "model.safetensors", read_config(folder / "config.json"))
 
 
 @pytest.fixture(scope="session")
 def full_pytorch_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB, gone afterwards."""
+    """A checkpoint of the published size and names, with the recipe's seeded weights: 1.28 GB, deleted afterwards."""
     path = tmp_path_factory.mktemp("full") / "model.safetensors"
     recipe.write_full_checkpoint(path)
     yield path
@@ -77,8 +88,16 @@ def full_checkpoint(full_pytorch_file: Path) -> Checkpoint:
 
 
 @pytest.fixture
+def annotations_unchecked() -> Iterator[None]:
+    """Without the checks of annotations, as for a user: for tests of the package's own errors about arguments."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache and no login, whatever this machine has. The client reads its environment at import only."""
+    """An empty cache of the Hub, and no login. The client reads its environment at import only."""
     import huggingface_hub
     from huggingface_hub import constants as client
 
@@ -92,8 +111,11 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-# The files that take minutes. Where workers share the tests by file, these go first, so that none waits for another.
-_LONG = ("training", "verification", "gradients", "golden", "bulk", "ray", "devices", "oracle_live", "convert", "cli")
+# The files that take minutes. If workers share the tests by file, these go first, so that none is left for the end.
+_LONG = (
+    *("training", "references", "run", "gradients", "golden", "bulk", "ray", "devices"),
+    *("parity", "pytorch", "convert", "cli"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -102,6 +124,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave no cache behind that this run made. Workers share the one of the run that started them."""
+    """Delete the cache of this run. Workers share the cache of the run that started them."""
     if not hasattr(config, "workerinput") and Path(_cache).name.startswith("spectra-jax-tests-"):
         shutil.rmtree(_cache, ignore_errors=True)

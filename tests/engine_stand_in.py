@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from spectra_jax.checkpoints.native import abstract_loaded_model
+from spectra_jax.checkpoints.load import abstract_inference_model
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.inference.batch_size import total_batch_size
 from spectra_jax.inference.engine import BatchScores, Engine
@@ -53,13 +53,13 @@ def build_stand_in(
     **_: object,
 ) -> Engine:
     """Instead of `build_engine`: an engine of the same batch size, whose logits are the first samples."""
-    model = abstract_loaded_model(open_checkpoint(source).config, precision)
+    model = abstract_inference_model(open_checkpoint(source).config, precision)
     return StandInEngine(model, total_batch_size(batch_size, model, precision, devices, num_clips), first_samples)
 
 
 def stand_in_scorer(compute: Callable[[np.ndarray], Any], batch_size: int = 3) -> Scorer:
     """A scorer for the tiny golden network's windows, whose logits are those of a function of them."""
     scorer = Scorer(GOLDEN / "tiny", precision="float64", batch_size=batch_size)
-    model = abstract_loaded_model(open_checkpoint(GOLDEN / "tiny").config, "float64")
+    model = abstract_inference_model(open_checkpoint(GOLDEN / "tiny").config, "float64")
     scorer.engine = StandInEngine(model, batch_size, compute)
     return scorer

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena"},
     "__main__": {"cli"},
 }
-_THIRD_PARTY_OF_MODEL = {"jax", "flax", "numpy"}
+_THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}
 
 
 def imports(path: Path) -> set[str]:
@@ -102,6 +102,6 @@ def test_no_command_imports_another(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "model").glob("*.py")), ids=lambda path: path.name)
-def test_the_network_needs_jax_flax_and_numpy_only(path: Path) -> None:
+def test_the_network_needs_jax_flax_numpy_and_jaxtyping_only(path: Path) -> None:
     others = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"spectra_jax"}
     assert others <= _THIRD_PARTY_OF_MODEL

@@ -44,9 +44,9 @@ class Network:
 
     @property
     def config(self) -> SpectraConfig:
-        from spectra_jax.model.config import SpectraConfig
+        from spectra_jax.checkpoints.config_file import read_config
 
-        return SpectraConfig.from_json(recipe.GOLDEN / self.name / "config.json")
+        return read_config(recipe.GOLDEN / self.name / "config.json")
 
     def write(self) -> None:
         """Write what is missing. The full network is 1.3 GB in each format; its weights are drawn from a seed."""

@@ -67,7 +67,7 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     import jax.numpy as jnp
 
     import spectra_jax
-    from spectra_jax.model.spectra import fold_for_inference
+    from spectra_jax.model.fold import fold_for_inference
 
     model = fold_for_inference(spectra_jax.load(network.native, precision))
     samples = network.config.num_samples
@@ -104,7 +104,7 @@ def _intermediate_values(model: SpectraAASIST3, inputs: jax.Array) -> dict[str, 
     @jax.jit
     def taps(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
         seen.clear()
-        nnx.merge(graph, params)(windows, tap=record)
+        nnx.merge(graph, params)(windows, hook=record)
         return dict(seen)
 
     return taps(params, inputs)

@@ -1,1 +1,1 @@
-"""From the name of a model to its weights in a network."""
+"""Checkpoints: found by the name of a model, read, written, and loaded into a network."""

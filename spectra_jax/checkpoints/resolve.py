@@ -1,4 +1,4 @@
-"""From the name of a model to its weights: a path on this machine, a repository on the Hub, or the demo."""
+"""From the name of a model to its checkpoint: a path on this machine, a repository on the Hub, or the demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from spectra_jax import hub
-from spectra_jax.checkpoints.native import FORMAT, Checkpoint, load_model, read_native
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.load import load_model
+from spectra_jax.checkpoints.native import FORMAT, read_native
 from spectra_jax.convert.pytorch import read_pytorch
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.tensor_file import open_tensors
@@ -23,19 +26,19 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
-    """Find a model and check its header; no weights are in memory yet.
+    """Find the checkpoint of a model and check the header of its file. The weights are not read yet.
 
     Args:
       model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
         published architecture) or a directory with `model.safetensors`, or with several files and their
         `model.safetensors.index.json`; a Hub id `organisation/name` or
-        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. What exists on this machine
-        goes before the Hub; the name `demo` before both.
+        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. A path on this machine
+        takes precedence over the Hub, and the name `demo` over both.
 
     Raises:
-      FileNotFoundError: no such path, and no name that a Hub repository could have.
-      CheckpointError, ConfigError, TensorFileError: the files are not those of such a network.
-      HubError: the Hub cannot give it.
+      FileNotFoundError: no such path, and not a valid name of a Hub repository.
+      CheckpointError, ConfigError, TensorFileError: the files are not a checkpoint of this network.
+      HubError: it cannot be downloaded.
     """
     name = str(model)
     if name == DEMO:
@@ -45,7 +48,8 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
         weights = next((path / file for file in (WEIGHTS, WEIGHTS_INDEX) if (path / file).exists()), None)
         if weights is None:
             raise FileNotFoundError(
-                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only{_instead(path)}"
+                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only"
+                f"{_advice_on_pickles(path)}"
             )
         return _open_file(weights, name)
     if path.exists():
@@ -58,7 +62,7 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
         )
     fetched = hub.fetch_model(name)
     checkpoint = _open_file(fetched.weights, name)
-    # Also of a native checkpoint, which tells of an origin of its own: the facts have to belong together.
+    # A native checkpoint has a provenance of its own, which these facts replace: they have to belong together.
     origin = {
         "source": name,
         "source_format": checkpoint.provenance.get("format", "pytorch"),
@@ -68,8 +72,8 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
     return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
 
 
-def _instead(directory: Path) -> str:
-    """What else a directory holds that may be meant, and what to do with it."""
+def _advice_on_pickles(directory: Path) -> str:
+    """The end of the message about a directory without safetensors: what to do with its pickle, if it has one."""
     pickles = sorted(file.name for file in directory.iterdir() if file.suffix in _PICKLES)
     if not pickles:
         return ""
@@ -91,9 +95,9 @@ def _open_file(path: Path, name: str) -> Checkpoint:
             f"{WEIGHTS_INDEX} as well"
         )
     config = path.parent / CONFIG
-    # A link that leads nowhere is not the same as no file, which stands for the published architecture.
-    there = os.path.lexists(config)
-    return read_pytorch(path, SpectraConfig.from_json(config) if there else SpectraConfig(), name)
+    # Without a file it is the published architecture. A broken link is an error.
+    exists = os.path.lexists(config)
+    return read_pytorch(path, read_config(config) if exists else SpectraConfig(), name)
 
 
 def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float32") -> SpectraAASIST3:

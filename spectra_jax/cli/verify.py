@@ -119,15 +119,7 @@ def verify(
         write_comparison(found.comparison, output)
         say(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
-        numbers = {**found.comparison.to_dict(), "skipped": found.skipped, "divergence": None}
-        if found.divergence is not None:
-            numbers["divergence"] = {
-                "first": found.divergence.first,
-                "trials": list(found.divergence.trials),
-                # JSON has no infinity, which is what stages of different shapes differ by.
-                "stages": {stage.name: min(stage.error, 1e308) for stage in found.divergence.stages},
-            }
-        print_json(numbers)
+        print_json(found.to_dict())
     else:
         print_comparison(found.comparison, stdout())
         if found.divergence is not None:
@@ -144,7 +136,7 @@ def _show(divergence: Divergence) -> None:
     if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
         stdout().print("The first stage that differs is unknown: the reference names none of its stages.")
         return
-    rows = [(stage.name, f"{stage.error:.1e}", "departs" if stage.departs else "") for stage in divergence.stages]
+    rows = [(stage.name, f"{stage.error:.1e}", "departs" if stage.diverges else "") for stage in divergence.stages]
     columns = (Column("stage", "text"), Column("rms difference / rms", "number"), Column(""))
     print_table(stdout(), columns, rows, title="stage by stage, on " + ", ".join(divergence.trials))
     if divergence.first is None:

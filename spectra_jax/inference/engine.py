@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool, Float
 
-from spectra_jax.checkpoints.native import abstract_loaded_model, with_weights
+from spectra_jax.checkpoints.load import abstract_inference_model, with_weights
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import CompilationCacheError
@@ -34,9 +34,10 @@ from spectra_jax.inference.compilation_cache import CompilationCache
 from spectra_jax.inference.compilation_cache.key import xla_flags
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import SpectraAASIST3, fold_for_inference, split, split_with_rank_gaps
+from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps
 
 # How arrays lie on a mesh of one axis: complete on each device, or each device its share of the clips.
 _REPLICATED, _BY_CLIP = P(), P("clips")
@@ -187,7 +188,7 @@ def build_engine(
     """
     devices = list(devices or local_devices())
     checkpoint = None if isinstance(source, SpectraAASIST3) else open_checkpoint(source)
-    model = source if checkpoint is None else abstract_loaded_model(checkpoint.config, precision)
+    model = source if checkpoint is None else abstract_inference_model(checkpoint.config, precision)
     assert isinstance(model, SpectraAASIST3)
     batch_size = total_batch_size(batch_size, model, precision, devices, num_clips)
     pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")

@@ -1,9 +1,8 @@
-"""The one configuration of the network: frozen, validated, JSON in and out.
+"""The configuration of the network: frozen and validated, from and to plain JSON values.
 
-`SpectraConfig()` is the published architecture, and so is the empty JSON object `{}`
-that the published checkpoint carries. Every field may be left out; an unknown field is refused,
-since a misspelt one would otherwise build another network without a word. Sizes have upper limits, many times those
-of the largest published encoders, so that a file that anybody may have written builds no endless network.
+`SpectraConfig()` is the published architecture, and so is the empty JSON object `{}` of the published checkpoint. Every
+field may be omitted. An unknown field is refused, since a misspelt one would otherwise silently build another network.
+Sizes have upper limits, so that an untrusted file cannot describe a network that takes hours to build.
 """
 
 from __future__ import annotations
@@ -12,23 +11,20 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from spectra_jax.errors import ConfigError
-from spectra_jax.files.untrusted import read_json
 
 MODEL_TYPE = "spectra_aasist3"
 ENCODER_ALONE = (
-    "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that tells bona fide from "
-    "spoof: name a checkpoint of the whole detector, such as lab260/Spectra-AASIST3"
+    "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that classifies speech "
+    "as bona fide or spoof: name a checkpoint of the complete detector, such as lab260/Spectra-AASIST3"
 )
 
-
-# What is read of a `config.json`; it has about one kilobyte.
-_LARGEST_FILE = 2**20
+# Limits of messages.
 _LONGEST_VALUE = 100
 _MAX_NAMED = 5
+# Limits of the network, many times the sizes of the largest published encoders.
 _MOST_LAYERS = 200
 _MOST_BLOCKS = 64
 _WIDEST = 16_384
@@ -36,6 +32,7 @@ _LARGEST_NUMBER = 1e6
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raise a `ConfigError` with the field's name, value and rule unless the rule holds."""
     if not holds:
         raise ConfigError(f"config: {name} = {_shown(value)}, but it must be {rule}")
 
@@ -47,14 +44,14 @@ def _shown(value: object) -> str:
 
 def check_integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> None:
     # True and False are integers to Python; as a size they are a mistake.
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
     rule = f"a whole number of at least {minimum}" + ("" if maximum is None else f" and at most {maximum:,}")
-    require(whole and value >= minimum and (maximum is None or value <= maximum), name, value, rule)
+    require(is_integer and value >= minimum and (maximum is None or value <= maximum), name, value, rule)
 
 
 def check_number(name: str, value: object, holds: Any, rule: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    # A comparison, since an integer that no float can hold has no finite counterpart to ask about.
+    # Compared, not converted: an integer may be larger than any float.
     require(number and abs(value) <= sys.float_info.max and holds(value), name, value, rule)  # type: ignore[arg-type]
 
 
@@ -65,7 +62,7 @@ def _freeze(value: object) -> object:
 
 @dataclass(frozen=True)
 class Section:
-    """What every part of the configuration shares: reading from and writing to plain JSON values."""
+    """A part of a configuration: reading from and writing to plain JSON values, and validation on construction."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -73,11 +70,11 @@ class Section:
         self._validate()
 
     def _validate(self) -> None:
-        raise TypeError("a section of the configuration says what its rules are")
+        raise NotImplementedError(f"{type(self).__name__} has no validation")
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """Build from plain JSON values; fields left out take the published values.
+        """Build from plain JSON values. Omitted fields have the published values.
 
         Raises:
           ConfigError: an unknown field, or a value that breaks a rule.
@@ -104,7 +101,7 @@ class Section:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, every field written out; `from_dict` reads them back to an equal configuration."""
+        """Plain JSON values of all fields. `from_dict` builds an equal configuration from them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
@@ -169,7 +166,7 @@ class EncoderConfig(Section):
             )
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that `num_samples` samples give: 201 for 64,600 in the published architecture; 0 if too short."""
+        """Frames of `num_samples` samples: 201 for 64,600 in the published architecture; 0 if too short."""
         return self.layer_frames(num_samples)[-1]
 
     def layer_frames(self, num_samples: int) -> list[int]:
@@ -181,7 +178,7 @@ class EncoderConfig(Section):
         return frames
 
     def num_samples(self, num_frames: int) -> int:
-        """The shortest input that gives `num_frames` frames: 400 samples for the first, then 320 for each."""
+        """Samples of the shortest input that has `num_frames` frames: 400 for the first, then 320 for each."""
         for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
             num_frames = (num_frames - 1) * stride + kernel
         return num_frames
@@ -189,7 +186,7 @@ class EncoderConfig(Section):
 
 @dataclass(frozen=True)
 class KANConfig(Section):
-    """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, and `spline_order` more each side."""
+    """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, `spline_order` more on each side."""
 
     grid_size: int = 16
     spline_order: int = 4
@@ -221,7 +218,7 @@ def _require_detector(model_type: object) -> None:
 
 @dataclass(frozen=True)
 class SpectraConfig(Section):
-    """The whole detector. The defaults are the published `lab260/Spectra-AASIST3`."""
+    """The complete detector. The defaults are those of the published `lab260/Spectra-AASIST3`."""
 
     model_type: str = MODEL_TYPE
     sample_rate: int = 16000
@@ -231,7 +228,7 @@ class SpectraConfig(Section):
     bridge_dim: int = 128
     residual_channels: tuple[tuple[int, int], ...] = ((1, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64))
     gat_dims: tuple[int, int] = (64, 32)
-    # [pool_S, pool_T, both pools of every branch, unused], as the reference's settings have it
+    # [pool_S, pool_T, both pools of every branch, unused], as in the settings of the reference
     pool_ratios: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.5)
     # [GAT-S, GAT-T, ST1 and ST2, unused]
     temperatures: tuple[float, float, float, float] = (2.0, 2.0, 100.0, 100.0)
@@ -241,12 +238,11 @@ class SpectraConfig(Section):
 
     def _validate(self) -> None:
         _require_detector(self.model_type)
-        # Ten minutes and more, in one window.
+        # More than ten minutes in one window.
         for name, maximum in (("sample_rate", 1_000_000), ("num_samples", 10_000_000), ("max_frames", 100_000)):
             check_integer(name, getattr(self, name), maximum=maximum)
-        check_integer(
-            "bridge_dim", self.bridge_dim, minimum=3, maximum=_WIDEST
-        )  # the 3x3 max-pool leaves at least one spectral row
+        # The 3x3 max-pool leaves at least one spectral row.
+        check_integer("bridge_dim", self.bridge_dim, minimum=3, maximum=_WIDEST)
         check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
         require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
         require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
@@ -282,13 +278,13 @@ class SpectraConfig(Section):
         )
         pairs = self.residual_channels
         require(isinstance(pairs, tuple) and 0 < len(pairs) <= _MOST_BLOCKS, "residual_channels", pairs, rule)
-        before = 1
+        previous = 1
         for pair in pairs:
             require(isinstance(pair, tuple) and len(pair) == 2, "residual_channels", pairs, rule)
             for channels in pair:
                 check_integer("residual_channels", channels, maximum=_WIDEST)
-            require(pair[0] == before, "residual_channels", pairs, rule)
-            before = pair[1]
+            require(pair[0] == previous, "residual_channels", pairs, rule)
+            previous = pair[1]
 
     @property
     def num_spectral_nodes(self) -> int:
@@ -297,7 +293,7 @@ class SpectraConfig(Section):
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """As of every section. Another model is named as such, and not by all its fields, which are unknown here."""
+        """As for every section. The configuration of another model is refused by its `model_type`, not its fields."""
         if isinstance(values, dict) and "model_type" in values:
             _require_detector(values["model_type"])
         try:
@@ -305,23 +301,6 @@ class SpectraConfig(Section):
         except RecursionError:
             raise ConfigError("config: lists nested too deeply") from None
 
-    @classmethod
-    def from_json(cls, path: str | Path) -> Self:
-        """Read a `config.json`.
-
-        Raises:
-          ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
-          OSError: the file cannot be read, or is a device or pipe.
-        """
-        try:
-            values = read_json(path, _LARGEST_FILE)
-        except ValueError as error:
-            raise ConfigError(f"{path}: not a JSON file of a configuration ({error})") from error
-        try:
-            return cls.from_dict(values)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-
     def to_json(self) -> str:
-        """The text of a `config.json` with every field written out."""
+        """The text of a `config.json` with all fields."""
         return json.dumps(self.to_dict(), indent=2) + "\n"

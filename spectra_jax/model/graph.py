@@ -10,35 +10,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
+from jax import Array, lax
 from jax.nn import initializers
+from jaxtyping import Float, Int32
 
+from spectra_jax.model.activations import selu
 from spectra_jax.model.config import KANConfig
+from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.kan import KANLinear
-from spectra_jax.model.layers import BatchNorm, Tap, initial, selu, untapped
+from spectra_jax.model.norms import BatchNorm
+from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
 
 
 def _pairs(num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The unordered pairs of nodes (i <= j), and for each cell of the (n, n) map which pair it shows."""
+    """The unordered pairs of nodes i <= j, as `i` (pairs,) and `j` (pairs,), and the pair of each (i, j), (n, n)."""
     first, second = np.triu_indices(num_nodes)
-    cell = np.empty((num_nodes, num_nodes), np.int32)
-    cell[first, second] = cell[second, first] = np.arange(first.size, dtype=np.int32)
-    return first.astype(np.int32), second.astype(np.int32), cell
+    pair_index = np.empty((num_nodes, num_nodes), np.int32)
+    pair_index[first, second] = pair_index[second, first] = np.arange(first.size, dtype=np.int32)
+    return first.astype(np.int32), second.astype(np.int32), pair_index
 
 
-def pairwise_logits(x: jax.Array, projection: KANLinear, weights: jax.Array) -> tuple[jax.Array, np.ndarray]:
-    """`tanh(KAN(x_i * x_j)) @ weights` (b, pairs, k) for each unordered pair, and the map (n, n) from cells to pairs.
+def pairwise_logits(
+    x: Float[Array, "batch nodes inputs"], projection: KANLinear, weights: Float[Array, "features kinds"]
+) -> tuple[Float[Array, "batch pairs kinds"], Int32[np.ndarray, "nodes nodes"]]:
+    """`tanh(KAN(x_i * x_j)) @ weights` for each unordered pair of nodes, and the index of the pair of each (i, j).
 
-    The product is the same for (i, j) and (j, i), so half of the cells need no work of their own.
+    The product is the same for (i, j) and (j, i), so that half of the pairs need no computation.
     """
-    first, second, cell = _pairs(x.shape[1])
+    first, second, pair_index = _pairs(x.shape[1])
     products = x[:, first] * x[:, second]
-    return projection(products, lambda features: projection.precision.dot(jnp.tanh(features), weights)), cell
+    return projection(products, lambda features: projection.precision.dot(jnp.tanh(features), weights)), pair_index
 
 
 class GraphAttention(nnx.Module):
-    """Attention over all pairs of one type of node: GAT-S and GAT-T. (b, n, in) -> (b, n, out)."""
+    """Attention over all pairs of nodes of one type: GAT-S and GAT-T."""
 
     def __init__(
         self,
@@ -55,26 +61,30 @@ class GraphAttention(nnx.Module):
 
         self.dropout = nnx.Dropout(0.2, deterministic=True)
         self.pair_projection = project()
-        self.pair_weight = nnx.Param(initial(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype))
+        self.pair_weight = nnx.Param(
+            initial_value(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype)
+        )
         self.attended_projection = project()
         self.node_projection = project()
         self.norm = BatchNorm(out_features, precision=precision, rngs=rngs)
         self.temperature = temperature
         self.precision = precision
 
-    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch nodes inputs"], *, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch nodes outputs"]:
         x = self.dropout(x, rngs=rngs)
-        logits, cell = pairwise_logits(x, self.pair_projection, self.pair_weight[...])  # (b, pairs, 1)
+        logits, pair_index = pairwise_logits(x, self.pair_projection, self.pair_weight[...])  # (b, pairs, 1)
         logits = logits[..., 0] / self.temperature
-        # The map of logits is symmetric. A CPU is slow to compile, and to compute, a softmax over short rows.
-        attention = jax.nn.softmax(logits[:, cell], axis=1)  # (b, n, n), columns sum to one
+        # The logits are symmetric. A softmax over short rows is slow to compile and to run on a CPU.
+        attention = jax.nn.softmax(logits[:, pair_index], axis=1)  # (b, n, n), columns sum to one
         attended = self.precision.einsum("bji,bjd->bid", attention, x)
         y = self.attended_projection(attended) + self.node_projection(x)
         return selu(self.norm(y))
 
 
 class HeterogeneousGraphAttention(nnx.Module):
-    """Attention over temporal and spectral nodes together, with a master node that listens to all: ST1 and ST2."""
+    """Attention over temporal and spectral nodes together, with a master node that attends to all: ST1 and ST2."""
 
     def __init__(
         self,
@@ -89,8 +99,8 @@ class HeterogeneousGraphAttention(nnx.Module):
         def project(width: int = out_features) -> KANLinear:
             return KANLinear(in_features, width, kan, precision=precision, rngs=rngs)
 
-        def weight() -> nnx.Param[jax.Array]:
-            return nnx.Param(initial(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype))
+        def weight() -> nnx.Param[Array]:
+            return nnx.Param(initial_value(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype))
 
         self.temporal_projection = project(in_features)
         self.spectral_projection = project(in_features)
@@ -110,44 +120,51 @@ class HeterogeneousGraphAttention(nnx.Module):
         self.precision = precision
 
     def __call__(
-        self, temporal: jax.Array, spectral: jax.Array, master: jax.Array, *, rngs: nnx.Rngs | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """temporal (b, t, in), spectral (b, s, in), master (b, 1, in) -> the same three with `out` features."""
+        self,
+        temporal: Float[Array, "batch temporal inputs"],
+        spectral: Float[Array, "batch spectral inputs"],
+        master: Float[Array, "batch 1 inputs"],
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[
+        Float[Array, "batch temporal outputs"], Float[Array, "batch spectral outputs"], Float[Array, "batch 1 outputs"]
+    ]:
+        """Temporal nodes, spectral nodes and the master node, updated."""
         num_temporal = temporal.shape[1]
         x = jnp.concatenate([self.temporal_projection(temporal), self.spectral_projection(spectral)], axis=1)
         x = self.dropout(x, rngs=rngs)
         attention = self._attention(x, num_temporal)
-        # The master listens to the nodes as they are before their own projection.
+        # The master node attends to the nodes before their own update.
         new_master = self._update_master(x, master)
         attended = self.precision.einsum("bji,bjd->bid", attention, x)
         y = self.norm(self.attended_projection(attended) + self.node_projection(x))
         return y[:, :num_temporal], y[:, num_temporal:], new_master
 
-    def _attention(self, x: jax.Array, num_temporal: int) -> jax.Array:
-        """(b, n, in) -> (b, n, n), whose columns sum to one: what each node hears of all."""
+    def _attention(self, x: Array, num_temporal: int) -> Array:
+        """Nodes (b, n, in) -> weights (b, n, n) with which each node (column) attends to all (rows)."""
         first, second, _ = _pairs(x.shape[1])
-        # A pair's block, by how many of its two nodes are spectral: T-T, across, S-S.
-        block = (first >= num_temporal).astype(np.int32) + (second >= num_temporal).astype(np.int32)
+        # How many of the two nodes are spectral: 0 for temporal pairs, 1 for mixed ones, 2 for spectral pairs.
+        kind = (first >= num_temporal).astype(np.int32) + (second >= num_temporal).astype(np.int32)
         weights = jnp.concatenate(
             [self.pair_weight_temporal[...], self.pair_weight_cross[...], self.pair_weight_spectral[...]], axis=1
         )
-        by_block, cell = pairwise_logits(x, self.pair_projection, weights)  # (b, pairs, 3)
-        logits = jnp.take_along_axis(by_block, block[None, :, None], axis=-1)[..., 0] / self.temperature
-        return jax.nn.softmax(logits[:, cell], axis=1)
+        by_kind, pair_index = pairwise_logits(x, self.pair_projection, weights)  # (b, pairs, 3)
+        logits = jnp.take_along_axis(by_kind, kind[None, :, None], axis=-1)[..., 0] / self.temperature
+        return jax.nn.softmax(logits[:, pair_index], axis=1)
 
-    def _update_master(self, x: jax.Array, master: jax.Array) -> jax.Array:  # (b, n, in), (b, 1, in) -> (b, 1, out)
+    def _update_master(self, x: Array, master: Array) -> Array:  # (b, n, in), (b, 1, in) -> (b, 1, out)
         features = jnp.tanh(self.master_pair_projection(x * master))
         logits = self.precision.dot(features, self.master_pair_weight[...])[..., 0] / self.temperature  # (b, n)
         attention = jax.nn.softmax(logits, axis=1)
-        heard = self.precision.einsum("bn,bnd->bd", attention, x)[:, None]
-        return self.attended_master_projection(heard) + self.master_projection(master)
+        attended = self.precision.einsum("bn,bnd->bd", attention, x)[:, None]
+        return self.attended_master_projection(attended) + self.master_projection(master)
 
 
 class GraphPool(nnx.Module):
-    """Keeps the best-ranked share of the nodes, best first, each scaled by its score. (b, n, d) -> (b, k, d).
+    """Keeps the highest-ranked share of the nodes, in the order of their scores, each scaled by its score.
 
-    The order matters downstream, and two nodes whose scores nearly tie can swap under rounding: the tap `NAME.scores`
-    shows the ranking scores, from which `smallest_rank_gap` tells how near a tie was.
+    The order affects all later layers, and two nodes whose scores nearly tie can swap under rounding. The stage
+    `NAME.scores` holds the scores; `smallest_rank_gap` gives the distance from a tie.
     """
 
     def __init__(self, features: int, ratio: float, *, kan: KANConfig, precision: Precision, rngs: nnx.Rngs | None):
@@ -156,13 +173,18 @@ class GraphPool(nnx.Module):
         self.ratio = ratio
 
     def __call__(
-        self, x: jax.Array, *, rngs: nnx.Rngs | None = None, tap: Tap = untapped, name: str = "pool"
-    ) -> jax.Array:
+        self,
+        x: Float[Array, "batch nodes features"],
+        *,
+        rngs: nnx.Rngs | None = None,
+        hook: StageHook = no_hook,
+        name: str = "pool",
+    ) -> Float[Array, "batch kept features"]:
         scores = jax.nn.sigmoid(self.projection(self.dropout(x, rngs=rngs)))[..., 0]  # (b, n)
-        scores = tap(f"{name}.scores", scores)
-        best, index = lax.top_k(scores, num_kept(x.shape[1], self.ratio))
+        scores = hook(f"{name}.scores", scores)
+        top_scores, index = lax.top_k(scores, num_kept(x.shape[1], self.ratio))
         kept = jnp.take_along_axis(x, index[..., None], axis=1)
-        return tap(name, kept * best[..., None])
+        return hook(name, kept * top_scores[..., None])
 
 
 def num_kept(num_nodes: int, ratio: float) -> int:
@@ -170,11 +192,11 @@ def num_kept(num_nodes: int, ratio: float) -> int:
     return max(int(num_nodes * ratio), 1)
 
 
-def smallest_rank_gap(scores: jax.Array, ratio: float) -> jax.Array:
-    """The smallest difference between neighbours in a pool's ranking, (b, n) -> (b,).
+def smallest_rank_gap(scores: Float[Array | np.ndarray, "batch nodes"], ratio: float) -> Float[Array, " batch"]:
+    """The smallest difference between the scores of neighbours in a pool's ranking.
 
-    Over the kept ranks, the last of them against the first one dropped. Below about 2e-5 a float32 ranking, and with
-    it the trial's score, is not comparable across implementations. Infinite where there is nothing to rank.
+    It covers the kept nodes and the first one that is dropped. Below about 2e-5 a float32 ranking, and with it the
+    trial's score, is not comparable across implementations. It is infinite for a single node.
     """
     ranked = -jnp.sort(-scores, axis=-1)
     gaps = ranked[:, :-1] - ranked[:, 1:]

@@ -1,4 +1,4 @@
-"""How the network computes: one explicit policy instead of JAX's global configuration."""
+"""The precision of the network's arithmetic: one explicit policy instead of JAX's global configuration."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Float
 
 PrecisionName = Literal["float32", "tf32", "bfloat16", "float64"]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What matrix products and convolutions of the XLS-R encoder compute in.
+    """The dtypes in which matrix products and convolutions of the XLS-R encoder are computed.
 
     Norms, softmax, splines and accumulators are always `dtype`, and so is everything after the encoder:
-    the graph pools there rank nodes, and a coarser rank order costs more accuracy than it saves time.
+    its graph pools rank nodes, and a coarser ranking costs more accuracy than it saves time.
 
     | name | operands | accumulator | means |
     | --- | --- | --- | --- |
     | float32 | float32 | float32 | true float32 on every backend, never TF32 or bfloat16 passes |
     | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
-    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are held in bfloat16 too |
-    | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)` or the `Scorer`, which does it itself |
+    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are bfloat16, too |
+    | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)`, or the `Scorer`, which enables it |
     """
 
     name: PrecisionName
@@ -34,7 +35,7 @@ class Precision:
 
     @classmethod
     def of(cls, name: Precision | str) -> Precision:
-        """The policy called `name`; a policy is returned as it is.
+        """The policy with this name; a policy is returned as it is.
 
         Raises:
           ValueError: no such precision.
@@ -47,20 +48,20 @@ class Precision:
 
     @property
     def full(self) -> Precision:
-        """The same width with nothing reduced: what everything after the encoder uses."""
+        """The same accumulator dtype without reduced operands: the policy of everything after the encoder."""
         return PRECISIONS["float64" if self.name == "float64" else "float32"]
 
     def require_mode(self) -> None:
-        """See that JAX is in the mode that this precision needs.
+        """Check that JAX is in the mode that this precision needs.
 
         Raises:
-          ValueError: float64 without x64, where JAX would quietly compute in float32.
+          ValueError: float64 without x64, where JAX would compute in float32 without a warning.
         """
         if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
             raise ValueError("float64 needs JAX's x64 mode: load and run inside `with jax.enable_x64(True):`")
 
-    def dot(self, x: jax.Array, weight: jax.Array) -> jax.Array:
-        """Contract the last axis of `x` (..., k) with the first of `weight` (k, n)."""
+    def dot(self, x: Float[Array, "*rows k"], weight: Float[Array, "k n"]) -> Float[Array, "*rows n"]:
+        """The matrix product: the last axis of `x` contracted with the first axis of `weight`."""
         return lax.dot_general(
             x.astype(self.operand_dtype),
             weight.astype(self.operand_dtype),
@@ -69,7 +70,7 @@ class Precision:
             preferred_element_type=self.dtype,
         )
 
-    def einsum(self, subscripts: str, *operands: jax.Array) -> jax.Array:
+    def einsum(self, subscripts: str, *operands: Float[Array, ...]) -> Float[Array, ...]:
         """`jnp.einsum` under this policy."""
         return jnp.einsum(
             subscripts,
@@ -78,7 +79,7 @@ class Precision:
             preferred_element_type=self.dtype,
         )
 
-    def conv(self, x: jax.Array, kernel: jax.Array, **how: Any) -> jax.Array:
+    def conv(self, x: Float[Array, ...], kernel: Float[Array, ...], **options: Any) -> Float[Array, ...]:
         """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out)."""
         layout = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(
@@ -87,7 +88,7 @@ class Precision:
             dimension_numbers=layout,
             precision=self.lax,
             preferred_element_type=self.dtype,
-            **how,
+            **options,
         )
 
 

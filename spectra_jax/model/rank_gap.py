@@ -1,15 +1,16 @@
-"""How near to a tie is too near to compare scores.
+"""The rank gap below which scores cannot be compared.
 
-A graph pool keeps the best of its nodes in the order of their scores, and the order decides what meets what afterwards.
-Where two neighbours nearly tie, rounding can swap them and the trial's score jumps. Nothing is wrong then: the network
-is discontinuous there, and only a wider type decides. A trial's *smallest rank gap* is the smallest difference between
-neighbours over all of its pools, the last node kept against the first one dropped included.
+A graph pool keeps the highest-scoring nodes in the order of their scores, and later layers depend on this order. If the
+scores of two neighbours nearly tie, rounding can swap them, and the score of the trial jumps. This is not an error: the
+network is discontinuous at a tie, and a wider dtype decides the order. The *smallest rank gap* of a trial is the
+smallest difference between neighbours in the rankings of all its pools; it covers the kept nodes and the first one that
+is dropped.
 """
 
 GAP_BOUND = 2e-5
 """Below this gap, a float32 ranking is not comparable.
 
-Gaps move by up to 1.04e-5 between float32 and float64 (400 trials of a tiny network, ten pools each), so that one of
-twice that cannot close. bfloat16 moves them by up to 0.02, more than the smallest gap of nearly every trial: there is
-no bound to state for it, nor for TF32.
+Gaps differ by up to 1.04e-5 between float32 and float64 (400 trials of a tiny network, ten pools each), so that a gap
+of twice that size cannot close. In bfloat16 they differ by up to 0.02, which is more than the smallest gap of nearly
+every trial: no bound can be given for bfloat16, nor for TF32.
 """

@@ -15,31 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
+from jax import Array, lax
 from jax.nn import initializers
+from jaxtyping import Float
 
+from spectra_jax.model.activations import gelu
 from spectra_jax.model.config import EncoderConfig
-from spectra_jax.model.layers import Conv, LayerNorm, Linear, Tap, uniform_fan_in, untapped
+from spectra_jax.model.conv import Conv
+from spectra_jax.model.hooks import StageHook, no_hook
+from spectra_jax.model.linear import Linear
+from spectra_jax.model.norms import LayerNorm
+from spectra_jax.model.parameters import uniform_fan_in
 from spectra_jax.model.precision import Precision
 
-
-@jax.custom_jvp
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, as PyTorch computes it: `jax.nn.gelu` uses `erfc`, which takes a CPU three times as long."""
-    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The derivative, Phi(x) + x phi(x) of the standard normal distribution.
-
-    Written out, since JAX 0.12's own rule for `erf` calls a primitive that cannot be differentiated inside
-    `jax.shard_map`, where a training step is: it mixes constants with values that differ between devices.
-    """
-    (x,), (change,) = primals, tangents
-    cumulative = 0.5 * (1 + lax.erf(x * math.sqrt(0.5)))
-    density = jnp.exp(-0.5 * jnp.square(x)) * math.sqrt(0.5 / math.pi)
-    return gelu(x), (cumulative + x * density) * change
+# Frames that a CPU extracts at a time: 1.4 s, and 9 MB after the first layer in float32.
+TILE_FRAMES = 72
 
 
 class FeatureExtractorLayer(nnx.Module):
@@ -66,15 +56,15 @@ class FeatureExtractorLayer(nnx.Module):
             precision=precision,
             rngs=rngs,
         )
-        # The reference fixes this epsilon, whatever layer_norm_eps says.
+        # Fixed in the reference; layer_norm_eps does not apply here.
         self.norm = LayerNorm(out_channels, 1e-5, precision=precision, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (b, time, in) -> (b, time', out)
+    def __call__(self, x: Float[Array, "batch time inputs"]) -> Float[Array, "batch out_time outputs"]:
         return gelu(self.norm(self.conv(x)))
 
 
 class FeatureExtractor(nnx.Module):
-    """Waveform (b, samples) -> local features (b, frames, channels), one frame for every 320 samples as published."""
+    """Waveforms -> local features, one frame for every 320 samples in the published network."""
 
     def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
         shapes = zip((1, *config.conv_dim), config.conv_dim, config.conv_kernel, config.conv_stride, strict=False)
@@ -82,38 +72,37 @@ class FeatureExtractor(nnx.Module):
             FeatureExtractorLayer(*shape, config=config, precision=precision, rngs=rngs) for shape in shapes
         )
         self.config = config
-        # Until `train()`. A CPU takes many times as long to go back through a loop over convolutions.
+        # True until `train()`: the backward pass through a loop over convolutions is many times slower on a CPU.
         self.deterministic = True
 
-    def __call__(self, waveform: jax.Array) -> jax.Array:
+    def __call__(self, waveform: Float[Array, "batch samples"]) -> Float[Array, "batch frames channels"]:
         if not self.deterministic:
-            return self._at_once(waveform)
-        return lax.platform_dependent(waveform, cpu=self._by_tiles, default=self._at_once)
+            return self._extract(waveform)
+        return lax.platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
 
-    def _at_once(self, waveform: jax.Array) -> jax.Array:
+    def _extract(self, waveform: Array) -> Array:
         x = waveform[..., None]
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def _by_tiles(self, waveform: jax.Array) -> jax.Array:
-        """The same, a stretch of frames at a time: the first layers' results are hundreds of times the size of the
-        waveform, and a CPU is quicker where they stay in its cache and need no fresh memory. Nothing in the layers
-        looks beyond a frame's own samples, so that only those that two stretches share are worked on twice."""
+    def _extract_by_tiles(self, waveform: Array) -> Array:
+        """The same features, computed for `TILE_FRAMES` frames at a time.
+
+        The results of the first layers are hundreds of times the size of the waveform, and a CPU is faster if they
+        stay in its cache and need no new memory. A frame depends on its own samples only, so that only the samples
+        that two tiles share are computed twice.
+        """
         frames = self.config.num_frames(waveform.shape[1])
-        tiles = -(-frames // _TILE_FRAMES)
+        tiles = -(-frames // TILE_FRAMES)
         length = -(-frames // tiles)
         hop = math.prod(self.config.conv_stride)
         missing = self.config.num_samples(tiles * length) - waveform.shape[1]
         waveform = jnp.pad(waveform, ((0, 0), (0, max(missing, 0))))
         starts = length * hop * np.arange(tiles)
         x = waveform[:, starts[:, None] + np.arange(self.config.num_samples(length))]  # (b, tiles, samples)
-        x = lax.map(lambda tile: self._at_once(tile[None])[0], x.reshape(-1, x.shape[-1]))
+        x = lax.map(lambda tile: self._extract(tile[None])[0], x.reshape(-1, x.shape[-1]))
         return x.reshape(waveform.shape[0], tiles * length, -1)[:, :frames]
-
-
-# 72 frames are 1.4 s, and 9 MB after the first layer in float32.
-_TILE_FRAMES = 72
 
 
 class FeatureProjection(nnx.Module):
@@ -127,31 +116,30 @@ class FeatureProjection(nnx.Module):
             channels, config.hidden_size, kernel_init=init, bias_init=init, precision=precision, rngs=rngs
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, channels) -> (b, frames, hidden)
+    def __call__(self, x: Float[Array, "batch frames channels"]) -> Float[Array, "batch frames hidden"]:
         return self.linear(self.norm(x))
 
 
 class PositionalConvolution(nnx.Module):
-    """A wide grouped convolution whose output tells each frame where it is. The kernel is stored with its weight norm
-    folded in."""
+    """Relative position embedding: a wide grouped convolution. Its kernel is stored with the weight norm applied."""
 
     def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
-        taps = config.num_conv_pos_embeddings
+        kernel_size = config.num_conv_pos_embeddings
         self.conv = Conv(
             config.hidden_size,
             config.hidden_size,
-            (taps,),
-            # An even kernel padded by half of itself on both sides gives one frame too many; the reference drops the
-            # last one, which is the same as not padding for it.
-            padding=((taps // 2, taps // 2 - (taps % 2 == 0)),),
+            (kernel_size,),
+            # An even kernel with half of its size as padding on both sides gives one frame too many. The reference
+            # drops the last one, which is the same as less padding at the end.
+            padding=((kernel_size // 2, kernel_size // 2 - (kernel_size % 2 == 0)),),
             groups=config.num_conv_pos_embedding_groups,
-            kernel_init=initializers.normal(2 * math.sqrt(1 / (taps * config.hidden_size))),
+            kernel_init=initializers.normal(2 * math.sqrt(1 / (kernel_size * config.hidden_size))),
             bias_init=initializers.zeros,
             precision=precision,
             rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+    def __call__(self, x: Float[Array, "batch frames hidden"]) -> Float[Array, "batch frames hidden"]:
         return gelu(self.conv(x))
 
 
@@ -166,31 +154,31 @@ class SelfAttention(nnx.Module):
         self.num_heads = config.num_attention_heads
         self.precision = precision
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+    def __call__(self, x: Float[Array, "batch frames hidden"]) -> Float[Array, "batch frames hidden"]:
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # (b, frames, heads, d)
 
-        def by_head(projected: jax.Array) -> jax.Array:  # (b, frames, hidden) -> (b, heads, frames, d)
+        def split_heads(projected: Array) -> Array:  # (b, frames, hidden) -> (b, heads, frames, d)
             # Heads first, so that each of the many small products reads memory in order: twice as fast on a CPU.
             return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
 
         query, key, value = self.query(x) * heads[-1] ** -0.5, self.key(x), self.value(x)
-        if self.precision.operand_dtype == jnp.bfloat16 and cudnn_attends():
-            # One kernel that never writes the attention map to memory; it takes no wider operands.
+        if self.precision.operand_dtype == jnp.bfloat16 and has_cudnn_attention():
+            # One kernel, which never writes the attention weights to memory. It takes no wider operands.
             operands = (projected.astype(jnp.bfloat16).reshape(heads) for projected in (query, key, value))
-            heard = jax.nn.dot_product_attention(*operands, scale=1.0, implementation="cudnn")
+            attended = jax.nn.dot_product_attention(*operands, scale=1.0, implementation="cudnn")
         else:
-            query, key, value = by_head(query), by_head(key), by_head(value)
+            query, key, value = split_heads(query), split_heads(key), split_heads(value)
             logits = self.precision.einsum("bhqd,bhkd->bhqk", query, key)
-            attention = jax.nn.softmax(logits, axis=-1)
-            heard = self.precision.einsum("bhqk,bhkd->bhqd", attention, value).swapaxes(1, 2)
-        return self.out(heard.reshape(x.shape))
+            weights = jax.nn.softmax(logits, axis=-1)
+            attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
+        return self.out(attended.reshape(x.shape))
 
 
-def cudnn_attends() -> bool:
-    """Whether JAX computes on NVIDIA GPUs for which cuDNN has a fused attention: Ampere or newer."""
+def has_cudnn_attention() -> bool:
+    """Whether JAX runs on NVIDIA GPUs for which cuDNN has a fused attention kernel: Ampere or newer."""
     if jax.default_backend() != "gpu":
         return False
-    # AMD's GPUs tell an architecture, such as gfx90a, instead of a number.
+    # AMD GPUs have an architecture such as gfx90a instead of a number.
     capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(jax.devices()[0], "compute_capability", "")))
     return capability is not None and int(capability[1]) >= 8
 
@@ -206,16 +194,16 @@ class TransformerLayer(nnx.Module):
         self.feed_forward_in = _transformer_linear(width, inner, precision=precision, rngs=rngs)
         self.feed_forward_out = _transformer_linear(inner, width, precision=precision, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:  # (b, frames, hidden)
+    def __call__(self, x: Float[Array, "batch frames hidden"]) -> Float[Array, "batch frames hidden"]:
         x = x + self.attention(self.attention_norm(x))
         return x + self.feed_forward_out(gelu(self.feed_forward_in(self.feed_forward_norm(x))))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(graph: nnx.GraphDef[TransformerLayer], weights: Any, x: jax.Array) -> jax.Array:
-    """A layer, traced and lowered once for all that differ in their weights alone; a compiler sees them one by one.
+def _run_layer(graph: nnx.GraphDef[TransformerLayer], weights: Any, x: Array) -> Array:
+    """One layer. All layers that differ in their weights only are traced and lowered once.
 
-    What was traced is kept: code that is replaced later, as tests do, is not seen before `jax.clear_caches()`.
+    JAX caches the trace: after code has been replaced, as in tests, call `jax.clear_caches()`.
     """
     return nnx.merge(graph, weights)(x)
 
@@ -232,30 +220,32 @@ def _transformer_linear(in_features: int, out_features: int, *, precision: Preci
 
 
 class XLSREncoder(nnx.Module):
-    """Waveform (b, samples) -> last hidden state (b, frames, hidden_size)."""
+    """Waveforms -> last hidden state."""
 
     def __init__(self, config: EncoderConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
         precision = Precision.of(precision)
         self.feature_extractor = FeatureExtractor(config, precision=precision, rngs=rngs)
         self.feature_projection = FeatureProjection(config, precision=precision, rngs=rngs)
         self.positional_convolution = PositionalConvolution(config, precision=precision, rngs=rngs)
-        # Layers of their own rather than one scan over a stack: slicing weights out of a stack costs a CPU more than
-        # the longer compile.
+        # Separate layers rather than a scan over stacked weights: slicing the weights costs more time on a CPU than
+        # the longer compilation.
         self.layers = nnx.List(
             TransformerLayer(config, precision=precision, rngs=rngs) for _ in range(config.num_hidden_layers)
         )
         self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, precision=precision, rngs=rngs)
         self.config = config
         self.precision = precision
-        # Whether a backward pass computes the layers again rather than keep what they computed.
+        # Whether a backward pass computes the layers again instead of storing their intermediate values.
         self.remat = False
 
-    def __call__(self, waveform: jax.Array, *, tap: Tap = untapped) -> jax.Array:
-        """Encode.
+    def __call__(
+        self, waveform: Float[Array | np.ndarray, "batch samples"], *, hook: StageHook = no_hook
+    ) -> Float[Array, "batch frames hidden"]:
+        """Encode waveforms.
 
         Args:
-          waveform: (b, samples) float, 16 kHz for the published weights.
-          tap: sees the stages `ssl.*`.
+          waveform: float, at 16 kHz for the published weights.
+          hook: called with the stages `ssl.*`, and may replace them.
 
         Raises:
           ValueError: not two axes, or too short for one frame.
@@ -268,12 +258,12 @@ class XLSREncoder(nnx.Module):
                 f"{self.config.num_samples(1)} samples for one frame"
             )
         x = self.feature_extractor(jnp.asarray(waveform, self.precision.dtype))
-        x = tap("ssl.feature_extractor", x)
-        x = tap("ssl.feature_projection", self.feature_projection(x))
-        x = x + tap("ssl.pos_conv_embed", self.positional_convolution(x))
+        x = hook("ssl.feature_extractor", x)
+        x = hook("ssl.feature_projection", self.feature_projection(x))
+        x = x + hook("ssl.pos_conv_embed", self.positional_convolution(x))
         for index, layer in enumerate(self.layers):
             graph, weights, *others = nnx.split(layer, nnx.Param, ...)
-            # What else a layer of the caller's own holds it may change, which `_run` would lose.
-            run = layer if jax.tree.leaves(others) else functools.partial(_run, graph, weights)
-            x = tap(f"ssl.layer{index}", (jax.checkpoint(run) if self.remat else run)(x))
-        return tap("ssl.last_hidden_state", self.norm(x))
+            # A layer of a class of the user's own may hold and change other state, which `_run_layer` would lose.
+            run = layer if jax.tree.leaves(others) else functools.partial(_run_layer, graph, weights)
+            x = hook(f"ssl.layer{index}", (jax.checkpoint(run) if self.remat else run)(x))
+        return hook("ssl.last_hidden_state", self.norm(x))

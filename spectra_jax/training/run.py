@@ -31,7 +31,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spectra_jax.checkpoints.native import Checkpoint, replace_weights, write_native
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.native import replace_weights, write_native
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, TrainingError

@@ -1,11 +1,11 @@
-"""One answer to "is it the same network?": scores beside a reference's, in one run, on the same windows.
+"""Verifying that our network is the reference network: both score the same windows.
 
     reference = OnnxReference(Path("spectra-aasist3.onnx"))
-    found = verify("lab260/Spectra-AASIST3", reference, trials)
-    found.comparison.verdict, found.divergence
+    result = verify("lab260/Spectra-AASIST3", reference, trials)
+    result.comparison.verdict, result.divergence
 
-A reference is an ONNX export, a PyTorch module, or a score file that somebody published. Of the first two, the first
-stage that departs is named.
+A reference is an ONNX export, a PyTorch module, or a published score file. For the first two, the result names the
+first stage that differs.
 """
 
 from spectra_jax.verification.references import OnnxReference, Reference, TorchReference, reference_file

@@ -1,8 +1,8 @@
-"""Our network and a reference side by side: the same windows in, differences out, and where they begin."""
+"""Our network and a reference on the same windows: the differences, and the first stage with one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
@@ -19,51 +20,62 @@ from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
 from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.scorer import Scorer
+from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import POOLS, fold_for_inference, stages
+from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.verification.references import STAGES, Reference
 
-# A stage's rms difference as a share of its rms. Rounding leaves at most 2.6e-5 in float32 on the golden networks, and
-# the reference's own is of that size; four times that is no rounding any more. Of float64, 1e-9 likewise.
+# The largest rms difference of a stage that rounding explains, divided by the rms of the stage. Rounding leaves at most
+# 2.6e-5 in float32 on the golden networks, and about as much in the reference; the bound is four times that, likewise
+# for float64.
 STAGE_BOUNDS = {"float32": 1e-4, "float64": 1e-9}
-# Clips that a divergence is looked for in.
-_LOCATED_IN = 2
+# Clips on which the stages are compared if the scores differ.
+_CLIPS_FOR_STAGES = 2
+# JSON has no infinity, which is the error of stages of different shapes.
+_LARGEST_ERROR = 1e308
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One named stage, ours against the reference's."""
+    """One named stage of our network compared with that of the reference."""
 
     name: str
     error: float
-    """Root mean square of the difference, as a share of the reference's root mean square; infinite for other shapes."""
-    departs: bool
+    """Root mean square of the difference divided by that of the reference; infinite for different shapes."""
+    diverges: bool
+    """Whether the error is larger than rounding explains."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where the networks begin to differ.
+    """The stage at which the networks begin to differ.
 
     Attributes:
-      first: the first stage that departs; None where no stage that could be compared does.
-      stages: all that could be compared, in the network's order.
-      trials: the clips that were looked at.
+      first: the name of the first stage that diverges; None if no compared stage does.
+      stages: all stages that could be compared, in the order of the network.
+      trials: ids of the clips on which they were compared.
     """
 
     first: str | None
     stages: Sequence[Stage]
     trials: Sequence[str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        errors = {stage.name: min(stage.error, _LARGEST_ERROR) for stage in self.stages}
+        return {"first": self.first, "trials": list(self.trials), "stages": errors}
+
 
 @dataclass(frozen=True)
 class Verification:
-    """What verifying found.
+    """The result of a verification.
 
     Attributes:
-      ours, theirs: scores, ours with rank gaps.
-      comparison: of both.
-      divergence: where they begin to differ; None where they agree, or where the reference is a score file.
-      skipped: trials that could not be heard, and why.
+      ours: scores of our network, with rank gaps.
+      theirs: scores of the reference.
+      comparison: the comparison of both.
+      divergence: the stage at which they begin to differ; None if they agree, or if the reference is a score file.
+      skipped: the reason for each trial that could not be compared, by its id.
     """
 
     ours: Scores
@@ -72,9 +84,14 @@ class Verification:
     divergence: Divergence | None
     skipped: dict[str, str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: those of the comparison, and the skipped trials and the divergence."""
+        divergence = None if self.divergence is None else self.divergence.to_dict()
+        return {**self.comparison.to_dict(), "skipped": self.skipped, "divergence": divergence}
+
 
 def sample(trials: Iterable[Trial], number: int, seed: int) -> set[str]:
-    """Ids of about so many trials, drawn without replacement, each label in its share (rounded) and at least once."""
+    """Ids of about `number` trials, drawn without replacement: each label in its proportion (rounded), at least one."""
     by_label: dict[str | None, list[str]] = {}
     for trial in trials:
         by_label.setdefault(trial.label, []).append(trial.utterance_id)
@@ -102,60 +119,34 @@ def verify(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Verification:
-    """Score trials by our network and by a reference, on the very same windows.
+    """Score trials with our network and with a reference, on the same windows.
 
     Args:
-      model: what `spectra_jax.load` takes.
-      reference: to compare with.
-      trials: of which unreadable ones are skipped.
-      only: ids of the trials to take.
+      model: as for `spectra_jax.load`.
+      reference: the network to compare with.
+      trials: unreadable ones are skipped.
+      only: ids of the trials to score; all otherwise.
       precision: float32 or float64, of our network.
       batch_size: clips at a time, in both.
       tolerance, gap_bound, resamples, seed: see `spectra_jax.compare`.
 
     Raises:
-      InputError: a precision without a bound, or no trial that could be decoded; and what the reference raises.
+      InputError: an unsupported precision, no trial that could be decoded, or logits that are not finite; and the
+        errors of the reference.
     """
     if precision not in STAGE_BOUNDS:
         raise InputError(f"precision {precision!r}: verify in {' or '.join(STAGE_BOUNDS)}")
     scorer = Scorer(model, precision=precision, batch_size=batch_size, diagnostics=True)
-    chosen = _chosen(trials, only)
-    config = scorer.model.config
-    heard, answers, references = [], [], []
-    skipped: dict[str, str] = {}
-    for batch in _batches((decode_trial(trial, config) for trial in chosen), scorer.batch_size):
-        skipped |= {clip.trial.utterance_id: str(clip.error) for clip in batch if clip.error}
-        windows = [clip.window for clip in batch if clip.window is not None]
-        if windows:
-            heard += [clip.trial for clip in batch if clip.window is not None]
-            answers.append(scorer.diagnosed(np.stack(windows)))
-            references.append(reference.logits(np.stack(windows)))
-    if not heard:
-        raise InputError(
-            f"none of the {len(skipped):,} trials could be decoded: {next(iter(skipped.values()), 'no trials')}"
-        )
-    answer, theirs = np.concatenate(answers), np.concatenate(references)
-    ids = np.array([trial.utterance_id for trial in heard], object)
-    for name, logits in (("our network", answer[:, :2]), (reference.name, theirs)):
-        bad = ids[~np.isfinite(logits).all(axis=1)]
-        if len(bad):
-            raise InputError(f"{name}: logits that are not finite for {len(bad):,} trials, such as {bad[0]}")
-    columns = _gap_columns(answer)
-    ours = Scores("spectra-jax", ids, answer[:, 1].astype(np.float64), columns)
-    other = Scores(reference.name, ids, theirs[:, 1].astype(np.float64))
-    comparison = compare(
-        ours, other, _labels(heard), tolerance=tolerance, gap_bound=gap_bound, resamples=resamples, seed=seed
-    )
-    divergence = None
-    if not comparison.agrees:
-        worst = np.argsort(-np.abs(comparison.differences) * comparison.unexplained)[:_LOCATED_IN]
-        suspects = list(ids[worst[comparison.unexplained[worst]]])
-        # Heard again, since windows of all trials would not fit.
-        found = {trial.utterance_id: decode_trial(trial, config).window for trial in _chosen(trials, set(suspects))}
-        # Of the coarser one.
-        bound = max(STAGE_BOUNDS[precision], STAGE_BOUNDS[reference.precision])
-        divergence = _located(scorer, reference, found, bound)
-    return Verification(ours, other, comparison, divergence, skipped)
+    outputs = _run_both(scorer, reference, _select(trials, only))
+    ids = np.array([trial.utterance_id for trial in outputs.trials], object)
+    _require_finite("our network", outputs.ours, ids)
+    _require_finite(reference.name, outputs.theirs, ids)
+    ours = Scores("spectra-jax", ids, outputs.ours[:, 1].astype(np.float64), _gap_columns(outputs.rank_gaps))
+    theirs = Scores(reference.name, ids, outputs.theirs[:, 1].astype(np.float64))
+    labels = _labels(outputs.trials)
+    comparison = compare(ours, theirs, labels, tolerance=tolerance, gap_bound=gap_bound, resamples=resamples, seed=seed)
+    divergence = None if comparison.agrees else _locate_divergence(scorer, reference, trials, comparison)
+    return Verification(ours, theirs, comparison, divergence, outputs.skipped)
 
 
 def verify_scores(
@@ -171,19 +162,16 @@ def verify_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Verification:
-    """Score trials by our network and compare with published scores of theirs, which may have six decimals.
+    """Score trials with our network and compare with published scores, which may be rounded to six decimals.
 
     Raises:
-      InputError: no trial that has both a score of ours and a published one.
+      InputError: no trial has both a score of our network and a published one.
     """
     scorer = Scorer(model, precision=precision, batch_size=batch_size, diagnostics=True)
-    results = list(scorer.score_trials(_chosen(trials, only)))
+    results = list(scorer.score_trials(_select(trials, only)))
     scored = [result for result in results if result.logits is not None]
     skipped = {result.trial.utterance_id: str(result.error) for result in results if result.logits is None}
-    if not scored:
-        raise InputError(
-            f"none of the {len(skipped):,} trials could be decoded: {next(iter(skipped.values()), 'no trials')}"
-        )
+    _require_decoded(scored, skipped)
     ids = np.array([result.trial.utterance_id for result in scored], object)
     columns = {
         RANK_GAP: np.array([np.nan if result.rank_gap is None else result.rank_gap for result in scored]),
@@ -195,7 +183,7 @@ def verify_scores(
         ours,
         published,
         _labels([result.trial for result in scored if result.trial.utterance_id not in missing]),
-        # Six decimals are half a millionth off by themselves.
+        # Rounding to six decimals changes a score by up to half a millionth.
         tolerance=tolerance + 5e-7,
         gap_bound=gap_bound,
         common=True,
@@ -206,8 +194,47 @@ def verify_scores(
     return Verification(ours, published, comparison, None, skipped)
 
 
-def _chosen(trials: Iterable[Trial], only: set[str] | None) -> Iterator[Trial]:
-    """The trials asked for. A dataset is not read beyond the last of them."""
+@dataclass(frozen=True)
+class _Outputs:
+    """What both networks computed for the trials that could be decoded."""
+
+    trials: Sequence[Trial]
+    ours: Float[np.ndarray, "trials 2"]
+    rank_gaps: Float[np.ndarray, "trials pools"]
+    theirs: Float[np.ndarray, "trials 2"]
+    skipped: dict[str, str]
+
+
+def _run_both(scorer: Scorer, reference: Reference, trials: Iterable[Trial]) -> _Outputs:
+    config = scorer.model.config
+    decoded, ours, theirs = [], [], []
+    skipped: dict[str, str] = {}
+    for batch in _batches((decode_trial(trial, config) for trial in trials), scorer.batch_size):
+        skipped |= {clip.trial.utterance_id: str(clip.error) for clip in batch if clip.error}
+        windows = [clip.window for clip in batch if clip.window is not None]
+        if windows:
+            decoded += [clip.trial for clip in batch if clip.window is not None]
+            ours.append(scorer.diagnosed(np.stack(windows)))
+            theirs.append(reference.logits(np.stack(windows)))
+    _require_decoded(decoded, skipped)
+    diagnosed = np.concatenate(ours)
+    return _Outputs(decoded, diagnosed[:, :2], diagnosed[:, 2:], np.concatenate(theirs), skipped)
+
+
+def _require_decoded(decoded: Sequence[Any], skipped: Mapping[str, str]) -> None:
+    if not decoded:
+        reason = next(iter(skipped.values()), "no trials")
+        raise InputError(f"none of the {len(skipped):,} trials could be decoded: {reason}")
+
+
+def _require_finite(name: str, logits: np.ndarray, ids: np.ndarray) -> None:
+    not_finite = ids[~np.isfinite(logits).all(axis=1)]
+    if len(not_finite):
+        raise InputError(f"{name}: logits that are not finite for {len(not_finite):,} trials, such as {not_finite[0]}")
+
+
+def _select(trials: Iterable[Trial], only: set[str] | None) -> Iterator[Trial]:
+    """The trials with the ids `only`, or all. A dataset is not read beyond the last of them."""
     missing = None if only is None else set(only)
     for trial in trials:
         if missing is None:
@@ -224,38 +251,47 @@ def _batches(clips: Iterable[Any], size: int) -> Iterator[list[Any]]:
     return iter(lambda: list(islice(remaining, size)), [])
 
 
-def _gap_columns(answer: np.ndarray) -> dict[str, np.ndarray]:
-    gaps = answer[:, 2:]
+def _gap_columns(gaps: Float[np.ndarray, "trials pools"]) -> dict[str, np.ndarray]:
     pools = np.array(POOLS, object)[gaps.argmin(axis=1)]
     return {RANK_GAP: gaps.min(axis=1).astype(np.float64), RANK_GAP_POOL: pools}
 
 
 def _labels(trials: Sequence[Trial]) -> Labels | None:
-    """The trials' own labels, where all have one and both classes are there."""
-    words = [trial.label for trial in trials]
-    if None in words or len(set(words)) < 2:
+    """The labels of the trials, if all have one and both classes occur."""
+    labels = [trial.label for trial in trials]
+    if None in labels or len(set(labels)) < 2:
         return None
     ids = np.array([trial.utterance_id for trial in trials], object)
-    return Labels("the trials' labels", ids, np.array([word == "bonafide" for word in words], bool))
+    return Labels("the trials' labels", ids, np.array([label == "bonafide" for label in labels], bool))
 
 
-def _located(scorer: Scorer, reference: Reference, windows: dict[str, Any], bound: float) -> Divergence:
-    stacked = np.stack(list(windows.values()))
-    theirs = reference.stages(stacked)
+def _locate_divergence(
+    scorer: Scorer, reference: Reference, trials: Iterable[Trial], comparison: Comparison
+) -> Divergence:
+    """Compare the stages on the trials with the largest unexplained differences."""
+    differences = np.abs(comparison.differences) * comparison.unexplained
+    worst = np.argsort(-differences)[:_CLIPS_FOR_STAGES]
+    ids = set(comparison.utterance_ids[worst[comparison.unexplained[worst]]])
+    # Decoded a second time, since the windows of all trials would not fit into memory.
+    decoded = {trial.utterance_id: decode_trial(trial, scorer.model.config).window for trial in _select(trials, ids)}
+    windows = np.stack([window for window in decoded.values() if window is not None])
+    # The bound of the coarser precision.
+    bound = max(STAGE_BOUNDS[scorer.precision.name], STAGE_BOUNDS[reference.precision])
+    theirs = reference.stages(windows)
     with jax.enable_x64(scorer.precision.name == "float64"):
         ours = {
             name: np.asarray(value)
-            for name, value in stages(fold_for_inference(scorer.model), jnp.asarray(stacked)).items()
+            for name, value in stages(fold_for_inference(scorer.model), jnp.asarray(windows)).items()
         }
-    errors = {name: _error(ours[name], theirs[name]) for name in STAGES if name in theirs}
+    errors = {name: _relative_error(ours[name], theirs[name]) for name in STAGES if name in theirs}
     compared = [Stage(name, error, error > bound) for name, error in errors.items()]
-    first = next((stage.name for stage in compared if stage.departs), None)
-    return Divergence(first, compared, list(windows))
+    first = next((stage.name for stage in compared if stage.diverges), None)
+    return Divergence(first, compared, list(decoded))
 
 
-def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+def _relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
-    size = float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64))))
+    scale = float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64))))
     error = float(np.sqrt(np.mean(np.square(ours.astype(np.float64) - theirs))))
-    return error / size if size else (0.0 if error == 0 else float("inf"))
+    return error / scale if scale else (0.0 if error == 0 else float("inf"))

@@ -22,6 +22,7 @@ from benchmarks.speed import flops, render
 from benchmarks.speed.contenders import CONTENDERS, Contender
 from benchmarks.speed.measure import Remote, WorkerError, in_turn, loaded
 from benchmarks.speed.network import Network
+from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import abstract_model
 from tests.conftest import GOLDEN
@@ -48,8 +49,8 @@ def test_operations_of_the_full_encoder_are_what_xla_counts() -> None:
 
 
 def test_operations_of_the_tiny_network_are_what_xla_counts() -> None:
-    """Within 15 %: norms and splines have a larger share of it, and XLA counts the body of a loop once."""
-    config = SpectraConfig.from_json(GOLDEN / "tiny" / "config.json")
+    """Wide of the mark by 10 %: norms and splines weigh more in it, and XLA counts the body of a loop once."""
+    config = read_config(GOLDEN / "tiny" / "config.json")
     found = xla_flops(abstract_model(config), config.num_samples)
     assert found == pytest.approx(flops.clip_flops(config, config.num_samples), rel=0.15)
 
@@ -192,4 +193,4 @@ def test_the_picture_names_every_contender_measured(tmp_path: Path) -> None:
 def test_the_tiny_network_is_the_golden_one(tiny: Network) -> None:
     import spectra_jax
 
-    assert spectra_jax.open_checkpoint(tiny.native).config == SpectraConfig.from_json(GOLDEN / "tiny" / "config.json")
+    assert spectra_jax.open_checkpoint(tiny.native).config == read_config(GOLDEN / "tiny" / "config.json")

@@ -49,8 +49,8 @@ def _weight_norm_gain(n: np.ndarray, shape: Shape, hidden_size: int) -> np.ndarr
     return f32(0.5 * np.sqrt(hidden_size / 128)) * (1 + f32(0.1) * n)
 
 
-# What becomes of a tensor's standard normal draw, by its name: the first pattern that matches. The rules receive the
-# draw, which they may overwrite, the tensor's shape and the encoder's hidden size.
+# How a standard normal draw becomes a tensor, by its name: the first pattern that matches. A rule receives the draw,
+# which it may overwrite, the shape of the tensor and the hidden size of the encoder.
 RULES: tuple[tuple[str, Callable[[np.ndarray, Shape, int], np.ndarray]], ...] = (
     (r"running_mean$", lambda n, shape, hidden: f32(0.1) * n),
     (r"running_var$", lambda n, shape, hidden: f32(1) + np.abs(n)),
@@ -77,7 +77,7 @@ def seeded_tensor(name: str, shape: Shape, seed: int, hidden_size: int) -> np.nd
         return np.array(7, np.int64)
     if name.endswith(".grid"):
         return np.tile(KNOTS, (shape[0], 1))
-    # Seeded by name, so a tensor does not depend on which others are made or in what order.
+    # Seeded by name, so that a tensor does not depend on the others or on their order.
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     normal = generator.standard_normal(shape, dtype=np.float32)
     for pattern, rule in RULES:
@@ -103,7 +103,7 @@ def published_shapes() -> dict[str, Shape]:
 
 def write_full_checkpoint(path: Path) -> None:
     """The full golden network as a PyTorch file of the published names and sizes: 1.28 GB."""
-    # Here, so that whoever wants a waveform imports nothing of the package.
+    # Imported here, so that the rest of this module needs numpy only.
     from spectra_jax.files.tensor_file import TensorSpec, write_tensors
 
     tensors = seeded_checkpoint(published_shapes(), seed=3, hidden_size=1024)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import pytest
 
-from spectra_jax.checkpoints.native import Checkpoint, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.spectra import SpectraAASIST3
 

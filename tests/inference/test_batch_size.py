@@ -8,7 +8,8 @@ from typing import Literal
 import jax
 import pytest
 
-from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import abstract_inference_model
 from spectra_jax.inference.batch_size import (
     MAX_CLIPS_PER_DEVICE,
     WITHOUT_MEMORY_STATS,
@@ -76,5 +77,5 @@ def test_always_a_power_of_two_that_fits() -> None:
 def test_the_batch_over_three_devices(
     requested: int | Literal["auto"], num_clips: int | None, expected: int, tiny_checkpoint: Checkpoint
 ) -> None:
-    network = abstract_loaded_model(tiny_checkpoint.config)
+    network = abstract_inference_model(tiny_checkpoint.config)
     assert total_batch_size(requested, network, FLOAT32, jax.devices()[:1] * 3, num_clips) == expected

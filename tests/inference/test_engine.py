@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from spectra_jax.checkpoints.native import Checkpoint, abstract_loaded_model, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import abstract_inference_model, load_model
 from spectra_jax.errors import CheckpointError
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.spectra import SpectraAASIST3, split
@@ -57,7 +58,7 @@ def test_the_loaded_weights_are_those_that_are_compiled_for(precision: str, tiny
     """Shape, dtype and structure, since the network is compiled before its weights are read."""
     with jax.enable_x64(precision == "float64"):
         _, loaded = split(load_model(tiny_checkpoint, precision))
-    _, shapes = split(abstract_loaded_model(tiny_checkpoint.config, precision))
+    _, shapes = split(abstract_inference_model(tiny_checkpoint.config, precision))
     assert jax.tree.structure(shapes) == jax.tree.structure(loaded)  # type: ignore[operator]
     for shape, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(loaded), strict=True):
         assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from spectra_jax import audio
-from spectra_jax.checkpoints.native import Checkpoint, with_weights
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import with_weights
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import AudioError
 from spectra_jax.inference.scorer import Scorer, ScoringProgress

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import spectra_jax
-from spectra_jax.checkpoints.native import Checkpoint, load_model
+from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.model.spectra import split
 from tests.conftest import GOLDEN, golden_windows
 

@@ -1,4 +1,4 @@
-"""Gradients: against PyTorch's autograd, against differences, and one step that follows them, in float64."""
+"""Gradients in float64: against PyTorch's autograd, against finite differences, and in one step of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.test_util import check_grads
 
-from spectra_jax.checkpoints.native import leaf_shapes
+from spectra_jax.checkpoints.checkpoint import weight_shapes
 from spectra_jax.convert import expand
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM
 from spectra_jax.model.config import KANConfig, SpectraConfig
@@ -30,7 +30,7 @@ from spectra_jax.training.step import (
     make_optimizer,
     make_step,
 )
-from tests.model.test_oracle_live import NETWORKS, build, windows
+from tests.model.test_parity import NETWORKS, build, windows
 from tests.training.test_training import MODEL
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
@@ -45,7 +45,7 @@ TOLERANCE = 1e-9
 
 @pytest.mark.slow
 def test_every_gradient_is_autograds(tmp_path: Path) -> None:
-    """Of a class-weighted cross entropy, on batch statistics and without dropout."""
+    """Gradients of a class-weighted cross entropy, with batch statistics and without dropout."""
     config, samples = NETWORKS["odd sizes"]
     x = windows(samples, range(len(LABELS)))
     with jax.enable_x64(True):
@@ -56,7 +56,7 @@ def test_every_gradient_is_autograds(tmp_path: Path) -> None:
         @jax.jit
         @jax.value_and_grad
         def loss_and_gradients(params: nnx.State, rest: nnx.State, x: jax.Array) -> jax.Array:
-            # Copies, since batch norms that train write to their statistics in here.
+            # A copy, since batch norms write to their statistics in training.
             logits = nnx.merge(graph, params, rest, copy=True)(x)
             weight = jnp.asarray(CLASS_WEIGHTS)[LABELS]
             losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), LABELS[:, None], axis=1)[:, 0]
@@ -77,12 +77,12 @@ def test_every_gradient_is_autograds(tmp_path: Path) -> None:
     theirs = {key: value.grad.numpy() for key, value in oracle.named_parameters() if value.grad is not None}
 
     compared = set()
-    for entry in expand(model.config, leaf_shapes(model.config)):
+    for entry in expand(model.config, weight_shapes(model.config)):
         if entry.source in theirs:
-            wanted = theirs[entry.source].transpose(entry.axes)
-            _close(ours[entry.target], wanted, entry.source)
+            expected = theirs[entry.source].transpose(entry.axes)
+            _close(ours[entry.target], expected, entry.source)
             compared.add(entry.target)
-    # The kernel of the positional convolution is the product of a pair, and so are its gradients.
+    # The kernel of the positional convolution is the product of two tensors in PyTorch, each with its own gradient.
     (kernel,) = set(ours) - compared
     assert POSITIONAL.endswith("pos_conv_embed.conv") and kernel == "encoder.positional_convolution.conv.kernel"
     by_kernel = ours[kernel].transpose(2, 1, 0)
@@ -126,7 +126,7 @@ def test_one_step_is_pytorchs(tmp_path: Path) -> None:
     for module in oracle.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    entries = {entry.source: entry for entry in expand(model.config, leaf_shapes(model.config))}
+    entries = {entry.source: entry for entry in expand(model.config, weight_shapes(model.config))}
     groups = []
     for key, value in oracle.named_parameters():
         target = entries[key].target if key in entries else "encoder."
@@ -144,15 +144,15 @@ def test_one_step_is_pytorchs(tmp_path: Path) -> None:
         if key not in entries or entries[key].target not in ours:
             continue
         entry = entries[key]
-        wanted = value.numpy().transpose(entry.axes)
+        expected = value.numpy().transpose(entry.axes)
         found = ours[entry.target]
         if key in gradients:
-            # AdamW's first step divides each gradient by its own size: where it is rounding alone, so is the step.
+            # The first step of AdamW divides each gradient by its size: one that is only rounding gives a random step.
             real = np.abs(gradients[key].numpy().transpose(entry.axes)) > 1e-12
-            wanted, found = wanted[real], found[real]
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8, err_msg=key)
+            expected, found = expected[real], found[real]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8, err_msg=key)
         compared += 1
-    # All but the positional kernel, which the oracle has as a product of two parameters.
+    # All but the positional kernel, which is the product of two parameters in the oracle.
     assert compared >= len(ours) - 1
 
 
@@ -162,7 +162,9 @@ def test_kan_linear_by_differences() -> None:
         x = jnp.asarray(np.random.default_rng(1).uniform(-1.7, 1.7, (5, 3)))
         graph, params = nnx.split(layer)
         # Analytical against central differences of 1e-6, which are right to about 1e-9 of the values.
-        check_grads(lambda params, x: nnx.merge(graph, params)(x), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(
+            jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6
+        )
 
 
 def test_graph_pool_by_differences() -> None:
@@ -171,9 +173,11 @@ def test_graph_pool_by_differences() -> None:
         x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 7, 4)))
         graph, params = nnx.split(pool)
         gap = smallest_rank_gap(jax.nn.sigmoid(pool.projection(x))[..., 0], 0.5)
-        # The pool jumps where nodes change places: differences must not step over such a place.
+        # The pool is discontinuous at ties: the differences must not cross one.
         assert float(gap.min()) > 1e-4
-        check_grads(lambda params, x: nnx.merge(graph, params)(x), (params, x), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(
+            jax.jit(lambda params, x: nnx.merge(graph, params)(x)), (params, x), order=1, modes=["rev"], rtol=1e-6
+        )
 
 
 @pytest.mark.long
@@ -187,17 +191,17 @@ def test_tiny_network_by_differences() -> None:
         diagnosed = split_with_rank_gaps(model)[0](params, x)
         assert float(diagnosed[:, 2:].min()) > 1e-6
         floats, rest = jax.tree.flatten(params)
-        moved = [place for place, leaf in enumerate(floats) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        changed = [index for index, leaf in enumerate(floats) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
         def of(values: list[jax.Array]) -> jax.Array:
             leaves = list(floats)
-            for place, value in zip(moved, values, strict=True):
-                leaves[place] = value
+            for index, value in zip(changed, values, strict=True):
+                leaves[index] = value
             return forward(jax.tree.unflatten(rest, leaves), x)
 
-        # A step so small that no pool's ranking and no maximum changes along it.
+        # The step is so small that no ranking of a pool and no maximum changes.
         check_grads(
-            jax.jit(of), ([floats[place] for place in moved],), order=1, modes=["rev"], eps=1e-8, rtol=1e-4, atol=1e-5
+            jax.jit(of), ([floats[index] for index in changed],), order=1, modes=["rev"], eps=1e-8, rtol=1e-4, atol=1e-5
         )
 
 
@@ -213,7 +217,7 @@ def test_closed_form_of_the_splines_has_the_gradient_of_the_recursion() -> None:
         assert np.abs(np.asarray(closed)).max() > 1
 
 
-def _close(found: np.ndarray, wanted: np.ndarray, name: str) -> None:
-    # A softmax does not see the bias of its keys: some gradients are zero but for rounding.
-    size = max(np.abs(wanted).max(), 1e-3)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * size, err_msg=name)
+def _close(found: np.ndarray, expected: np.ndarray, name: str) -> None:
+    # The bias of the keys does not change a softmax: some gradients are zero, apart from rounding.
+    size = max(np.abs(expected).max(), 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * size, err_msg=name)

@@ -1,4 +1,4 @@
-"""The closed form of the splines against the recursion that defines them."""
+"""The closed form of the splines against their recursive definition, and the KAN layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ grids = st.builds(
 
 
 def cox_de_boor(x: np.ndarray, config: KANConfig) -> np.ndarray:
-    """The recursion (...,) -> (..., bases) that defines B-splines, in float64 on the knots as checkpoints hold them."""
+    """The recursion (...,) -> (..., bases) that defines B-splines, in float64 on the knots of checkpoints."""
     t = knots(config).astype(np.float64)
     x = x[..., None]
     basis = ((x >= t[:-1]) & (x < t[1:])).astype(np.float64)
@@ -78,7 +78,7 @@ def test_knots_are_those_of_the_published_file() -> None:
     np.testing.assert_array_equal(knots(PUBLISHED), np.arange(25) / 8 - 1.5)
 
 
-def test_outside_the_grid_only_the_base_is_left() -> None:
+def test_outside_the_grid_the_splines_are_zero() -> None:
     layer = KANLinear(3, 2, PUBLISHED, precision=Precision.of("float32"), rngs=nnx.Rngs(0))
     x = jnp.array([[1.5, -1.6, 100.0]])
     base = jnp.where(x >= 0, x, 0.25 * x) @ layer.base_weight[...]
@@ -86,7 +86,7 @@ def test_outside_the_grid_only_the_base_is_left() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, kan.CHUNK_ROWS, kan.CHUNK_ROWS + 1, 3 * kan.CHUNK_ROWS - 7])
-def test_chunks_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_output(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with jax.enable_x64(True):
         layer = KANLinear(5, 4, PUBLISHED, precision=Precision.of("float64"), rngs=nnx.Rngs(0))
         x = jax.random.normal(jax.random.key(1), (rows, 5), jnp.float64)
@@ -95,15 +95,15 @@ def test_chunks_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(chunked, layer(x), rtol=0, atol=1e-12)
 
 
-def test_no_basis_tensor_above_the_chunk() -> None:
-    """However many rows a layer gets, the compiled program holds the bases of one chunk at a time."""
+def test_memory_is_bounded_by_the_chunk() -> None:
+    """For any number of rows, the compiled program stores the bases of one chunk at a time."""
     layer = KANLinear(64, 64, PUBLISHED, precision=Precision.of("float32"), rngs=nnx.Rngs(0))
     graph, params = nnx.split(layer)
     rows = 64 * kan.CHUNK_ROWS
     lowered = jax.jit(lambda p, x: nnx.merge(graph, p)(x)).lower(params, jax.ShapeDtypeStruct((rows, 64), jnp.float32))
     memory = lowered.compile().memory_analysis()
     chunk = kan.CHUNK_ROWS * 64 * PUBLISHED.num_bases * 4
-    assert memory.temp_size_in_bytes < 4 * chunk + 2 * rows * 64 * 4  # some chunks' worth, and copies of in- and output
+    assert memory.temp_size_in_bytes < 4 * chunk + 2 * rows * 64 * 4  # some chunks, and copies of input and output
 
 
 def test_gradients_are_those_of_the_function() -> None:
@@ -111,7 +111,7 @@ def test_gradients_are_those_of_the_function() -> None:
         layer = KANLinear(4, 3, PUBLISHED, precision=Precision.of("float64"), rngs=nnx.Rngs(0))
         graph, params = nnx.split(layer)
         x = jax.random.uniform(jax.random.key(2), (7, 4), jnp.float64, -1.4, 1.4)
-        check_grads(lambda p, x: nnx.merge(graph, p)(x), (params, x), order=1, modes=["rev"])
+        check_grads(jax.jit(lambda p, x: nnx.merge(graph, p)(x)), (params, x), order=1, modes=["rev"])
 
 
 def test_initial_splines_pass_near_zero_at_the_knots() -> None:

@@ -1,4 +1,4 @@
-"""Mistakes that porters of this network make, made on purpose: the golden comparison must see every one of them."""
+"""Typical mistakes in a reimplementation, made on purpose: the golden comparison must detect each of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from spectra_jax import audio
-from spectra_jax.checkpoints import native as checkpoint
-from spectra_jax.checkpoints.native import Checkpoint, load_model
-from spectra_jax.model import layers, wav2vec2
+from spectra_jax.checkpoints.checkpoint import Checkpoint, split_abstract_model
+from spectra_jax.checkpoints.load import load_model
+from spectra_jax.model import norms, wav2vec2
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from tests.conftest import GOLDEN, expected, golden_windows
 from tests.golden import recipe
@@ -41,16 +41,16 @@ def compiled(model: SpectraAASIST3) -> Callable[[nnx.State, np.ndarray], np.ndar
 
 
 def agrees(logits: np.ndarray) -> bool:
-    """The comparison of test_golden.py, as a verdict."""
-    wanted = np.array([row["logits_float64"] for row in GOLDEN_ROWS])
-    return bool(np.max(np.abs(logits - wanted)) <= LOGITS["float64"])
+    """Whether the comparison of test_golden.py passes."""
+    expected_logits = np.array([row["logits_float64"] for row in GOLDEN_ROWS])
+    return bool(np.max(np.abs(logits - expected_logits)) <= LOGITS["float64"])
 
 
 def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Callable) -> None:
     assert agrees(compiled(split(model)[1], golden_windows(GOLDEN_ROWS)))
 
 
-def leaf(params: nnx.State, path: str) -> nnx.Variable:
+def variable(params: nnx.State, path: str) -> nnx.Variable:
     for part in path.split("."):
         params = params[int(part) if part.isdecimal() else part]
     return params
@@ -58,23 +58,23 @@ def leaf(params: nnx.State, path: str) -> nnx.Variable:
 
 def swap(params: nnx.State, one: str, other: str) -> None:
     for name in ("base_weight", "spline_weight", "spline_scaler", "slope"):
-        a, b = leaf(params, f"{one}.{name}"), leaf(params, f"{other}.{name}")
+        a, b = variable(params, f"{one}.{name}"), variable(params, f"{other}.{name}")
         first, second = a[...], b[...]
         a[...], b[...] = second, first
 
 
 def transpose_query(params: nnx.State) -> None:
-    kernel = leaf(params, "encoder.layers.1.attention.query.kernel")
+    kernel = variable(params, "encoder.layers.1.attention.query.kernel")
     kernel[...] = kernel[...].T
 
 
 def transpose_convolution(params: nnx.State) -> None:
-    kernel = leaf(params, "aasist.residual_encoder.blocks.1.conv2.kernel")
+    kernel = variable(params, "aasist.residual_encoder.blocks.1.conv2.kernel")
     kernel[...] = kernel[...].swapaxes(2, 3)
 
 
-def reverse_positional_taps(params: nnx.State) -> None:
-    kernel = leaf(params, "encoder.positional_convolution.conv.kernel")
+def reverse_positional_kernel(params: nnx.State) -> None:
+    kernel = variable(params, "encoder.positional_convolution.conv.kernel")
     kernel[...] = kernel[...][::-1]
 
 
@@ -88,21 +88,21 @@ def swap_graph_attentions(params: nnx.State) -> None:
 
 
 def reset_residual_block(params: nnx.State) -> None:
-    """What a peer did: the names did not match, the load was not strict, and a block kept its initial values."""
+    """As in a public re-implementation: names differ, loading is not strict, and a block keeps its initial values."""
     for part in ("conv1", "conv2"):
-        kernel = leaf(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
+        kernel = variable(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
         bound = np.prod(kernel[...].shape[:-1]) ** -0.5
         kernel[...] = jax.random.uniform(jax.random.key(0), kernel[...].shape, kernel[...].dtype, -bound, bound)
 
 
 def drop_slope(params: nnx.State) -> None:
-    leaf(params, "aasist.head.slope")[...] *= 0
+    variable(params, "aasist.head.slope")[...] *= 0
 
 
 WEIGHT_MUTATIONS = [
     transpose_query,
     transpose_convolution,
-    reverse_positional_taps,
+    reverse_positional_kernel,
     swap_node_types,
     swap_graph_attentions,
     reset_residual_block,
@@ -111,30 +111,32 @@ WEIGHT_MUTATIONS = [
 
 
 @pytest.mark.parametrize("mutate", WEIGHT_MUTATIONS, ids=lambda mutate: mutate.__name__)
-def test_wrong_weights_are_seen(mutate: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+def test_wrong_weights_are_detected(mutate: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x, split(model)[1])
         mutate(params)
     assert not agrees(compiled(params, golden_windows(GOLDEN_ROWS)))
 
 
-def unemphasised(rows: list[dict]) -> np.ndarray:
+def without_preemphasis(rows: list[dict]) -> np.ndarray:
     clips = [recipe.waveform(row["seed"], row["samples"]) for row in rows]
     return np.stack([audio.prepare(clip, 16000, preemphasis=0.0) for clip in clips])
 
 
-def emphasised_after_the_cut(rows: list[dict]) -> np.ndarray:
-    """Tiled first: the seams between repetitions then get differences that the reference does not have."""
+def preemphasis_after_the_window(rows: list[dict]) -> np.ndarray:
+    """The clip is repeated first, so that pre-emphasis acts across repetitions, which it does not in the reference."""
     clips = [recipe.waveform(row["seed"], row["samples"]).astype(np.float32) / np.float32(32768) for row in rows]
     return np.stack([audio.pre_emphasis(audio.window(clip)) for clip in clips])
 
 
-@pytest.mark.parametrize("windows", [unemphasised, emphasised_after_the_cut], ids=lambda make: make.__name__)
-def test_wrong_windows_are_seen(windows: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+@pytest.mark.parametrize(
+    "windows", [without_preemphasis, preemphasis_after_the_window], ids=lambda function: function.__name__
+)
+def test_wrong_windows_are_detected(windows: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
     assert not agrees(compiled(split(model)[1], windows(GOLDEN_ROWS)))
 
 
-def test_right_windows_are_the_reference_s() -> None:
+def test_prepared_windows_are_those_of_the_reference() -> None:
     clips = [recipe.waveform(row["seed"], row["samples"]) for row in GOLDEN_ROWS]
     found = np.stack([audio.prepare(clip, 16000) for clip in clips])
     np.testing.assert_array_equal(found, golden_windows(GOLDEN_ROWS))
@@ -145,30 +147,30 @@ def tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def flax_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = layers.LayerNorm.__init__
-    monkeypatch.setattr(layers.LayerNorm, "__init__", lambda self, width, _, **how: init(self, width, 1e-6, **how))
+    init = norms.LayerNorm.__init__
+    monkeypatch.setattr(norms.LayerNorm, "__init__", lambda self, width, _, **how: init(self, width, 1e-6, **how))
 
 
 def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = layers.BatchNorm.__init__
-    monkeypatch.setattr(layers.BatchNorm, "__init__", lambda self, width, **how: init(self, width, epsilon=1e-3, **how))
+    init = norms.BatchNorm.__init__
+    monkeypatch.setattr(norms.BatchNorm, "__init__", lambda self, width, **how: init(self, width, epsilon=1e-3, **how))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutate", [tanh_gelu, flax_epsilon, batch_norm_epsilon], ids=lambda mutate: mutate.__name__)
-def test_wrong_formulas_are_seen(
+def test_wrong_formulas_are_detected(
     mutate: Callable, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
 ) -> None:
-    # Stages instead of logits: a program that stops at the residual encoder compiles in a fraction of the time.
+    # Early stages, not logits: a program that ends at the residual encoder compiles much faster.
     def early_stages() -> list[bool]:
         with jax.enable_x64(True):
             graph, params = nnx.split(load_model(tiny_checkpoint, "float64"))
 
             @jax.jit
             def run(params: nnx.State, windows: np.ndarray) -> list[jax.Array]:
-                seen: dict[str, jax.Array] = {}
-                nnx.merge(graph, params)(windows, tap=lambda name, value: seen.setdefault(name, value))
-                return [seen["ssl.last_hidden_state"], seen["residual_encoder"].transpose(0, 3, 1, 2)]
+                recorded: dict[str, jax.Array] = {}
+                nnx.merge(graph, params)(windows, hook=lambda name, value: recorded.setdefault(name, value))
+                return [recorded["ssl.last_hidden_state"], recorded["residual_encoder"].transpose(0, 3, 1, 2)]
 
             found = map(np.asarray, run(params, golden_windows(GOLDEN_ROWS)))
         names = ["ssl.last_hidden_state", "residual_encoder"]
@@ -181,13 +183,13 @@ def test_wrong_formulas_are_seen(
     assert early_stages() == [True, True]
     mutate(monkeypatch)
 
-    # The network without weights is kept, and what the encoder's layers were traced to.
-    def forget() -> None:
-        checkpoint._abstract.cache_clear()
+    # The abstract network and the traces of the encoder layers are cached.
+    def clear_caches() -> None:
+        split_abstract_model.cache_clear()
         jax.clear_caches()
 
-    forget()
+    clear_caches()
     try:
         assert False in early_stages()
     finally:
-        forget()
+        clear_caches()

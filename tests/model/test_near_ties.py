@@ -1,16 +1,16 @@
-"""Near ties of the real network: gaps that tell them from bugs, and scores that are the same everywhere.
+"""Near ties: the rank gap separates them from bugs, and certified scores do not depend on batches and devices.
 
-One process on four devices scores 80 trials of the tiny network, five of them near ties, in float32 and float64,
-plainly and certified.
+`tests/programs/near_ties.py` scores 80 trials with the tiny network on four devices, five of them near ties: in
+float64, in float32, and certified.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,66 +18,48 @@ import pytest
 from spectra_jax.data.score_files import Scores
 from spectra_jax.evaluation.compare import compare
 from spectra_jax.model.rank_gap import GAP_BOUND
-from tests.conftest import GOLDEN
+from tests.programs.near_ties import NEAR_TIES, SAMPLES, SEEDS
 from tests.tolerances import LOGITS
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-NEAR_TIES = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
-SEEDS = list(dict.fromkeys([*(trial["seed"] for trial in NEAR_TIES), *range(78)]))
-SAMPLES = 32300  # as in near_ties.json
-PROGRAM = f"""
-import sys
-import jax, numpy as np
-from spectra_jax.inference.scorer import Scorer
-from tests.conftest import GOLDEN, golden_windows
-
-windows = golden_windows([{{"seed": seed, "samples": {SAMPLES}}} for seed in {SEEDS}])
-devices = jax.devices()
-
-def answers(**how):
-    return Scorer(GOLDEN / "tiny", **how).diagnosed(windows)
-
-found = {{"float64": answers(precision="float64", devices=devices[:1], diagnostics=True)}}
-for size, count in ((1, 1), (3, 1), (8, 1), (8, 4)):
-    found[f"certified {{size}} {{count}}"] = answers(certify=True, batch_size=size, devices=devices[:count])
-    found[f"float32 {{size}} {{count}}"] = answers(diagnostics=True, batch_size=size, devices=devices[:count])
-np.savez(sys.argv[1], **found)
-"""
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, np.ndarray]:
-    """(80, 2 + 10) logits and rank gaps, by how they were computed."""
-    path = tmp_path_factory.mktemp("near-ties") / "answers.npz"
+    """Logits and rank gaps (80, 2 + 10) for each precision, batch size and number of devices."""
+    path = tmp_path_factory.mktemp("near-ties") / "outputs.npz"
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
         "JAX_NUMPY_DTYPE_PROMOTION": "strict",
     }
-    subprocess.run([sys.executable, "-c", PROGRAM, str(path)], env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "tests.programs.near_ties", str(path)], env=environment, cwd=ROOT, check=True)
     with np.load(path) as arrays:
         return dict(arrays)
 
 
-def as_scores(name: str, answers: np.ndarray) -> Scores:
+def as_scores(name: str, outputs: np.ndarray) -> Scores:
     ids = np.array([f"seed_{seed}" for seed in SEEDS], object)
-    return Scores(name, ids, answers[:, 1].astype(np.float64), {"smallest_rank_gap": answers[:, 2:].min(axis=1)})
+    return Scores(name, ids, outputs[:, 1].astype(np.float64), {"smallest_rank_gap": outputs[:, 2:].min(axis=1)})
 
 
-def settings(found: Mapping[str, np.ndarray], kind: str) -> list[np.ndarray]:
-    return [answers[:, 1] for name, answers in found.items() if name.startswith(kind)]
+def scores_of(found: Mapping[str, np.ndarray], kind: str) -> list[np.ndarray]:
+    scores = [outputs[:, 1] for name, outputs in found.items() if name.startswith(kind)]
+    assert len(scores) == 4
+    return scores
 
 
-def test_the_gaps_are_the_references(found: Mapping[str, np.ndarray]) -> None:
+def test_rank_gaps_are_those_of_the_reference(found: Mapping[str, np.ndarray]) -> None:
     for trial in NEAR_TIES:
         assert trial["samples"] == SAMPLES
         gaps = found["float64"][SEEDS.index(trial["seed"]), 2:]
-        # The difference of two scores near one, each with rounding of its own.
+        # The difference of two scores near one, each of them rounded.
         assert gaps.min() == pytest.approx(trial["smallest_pool_rank_gap"], abs=1e-13)
 
 
-def test_plain_float32_jumps_at_near_ties_alone(found: Mapping[str, np.ndarray]) -> None:
+def test_float32_scores_jump_at_near_ties_only(found: Mapping[str, np.ndarray]) -> None:
     true = as_scores("float64", found["float64"])
     jumped = 0
     for name in (name for name in found if name.startswith("float32")):
@@ -87,34 +69,35 @@ def test_plain_float32_jumps_at_near_ties_alone(found: Mapping[str, np.ndarray])
     assert jumped > 0, "or nothing here says that near ties matter"
 
 
-def test_certified_scores_are_the_same_everywhere(found: Mapping[str, np.ndarray]) -> None:
+def test_certified_scores_do_not_depend_on_batches_and_devices(found: Mapping[str, np.ndarray]) -> None:
     true = found["float64"][:, 1]
-    spread = np.ptp([true, *settings(found, "certified")], axis=0)
+    spread = np.ptp([true, *scores_of(found, "certified")], axis=0)
     assert spread.max() < LOGITS["float32"]
-    # The same batches and devices, and nothing scored again.
-    assert np.ptp([true, *settings(found, "float32")], axis=0).max() > 1e-3
+    # The scores with the same batches and devices without certification.
+    assert np.ptp([true, *scores_of(found, "float32")], axis=0).max() > 1e-3
 
 
-def test_bugs_of_the_same_size_are_told_from_near_ties(found: Mapping[str, np.ndarray]) -> None:
+def test_a_difference_without_a_near_tie_is_unexplained(found: Mapping[str, np.ndarray]) -> None:
     true = as_scores("float64", found["float64"])
-    answers = found["float32 1 1"]
-    differences = answers[:, 1] - found["float64"][:, 1]
+    outputs = found["float32 1 1"]
+    differences = outputs[:, 1] - found["float64"][:, 1]
     jumps = differences[np.abs(differences) > LOGITS["float32"]]
-    steady = np.flatnonzero(answers[:, 2:].min(axis=1) >= GAP_BOUND)
+    assert len(jumps), "no score jumped, so that no difference was tested"
+    without_near_tie = np.flatnonzero(outputs[:, 2:].min(axis=1) >= GAP_BOUND)
     random = np.random.default_rng(0)
     for jump in jumps:
-        # The very jumps that near ties cause, at a trial that has none.
-        broken = answers.copy()
-        place = random.choice(steady)
-        broken[place, 1] += jump
-        comparison = compare(as_scores("broken", broken), true, resamples=0)
+        # A difference as large as that of a near tie, at a trial without one.
+        wrong = outputs.copy()
+        index = random.choice(without_near_tie)
+        wrong[index, 1] += jump
+        comparison = compare(as_scores("wrong", wrong), true, resamples=0)
         assert not comparison.agrees
-        assert np.flatnonzero(comparison.unexplained).tolist() == [place]
+        assert np.flatnonzero(comparison.unexplained).tolist() == [index]
 
 
-def test_the_gap_bound_holds(found: Mapping[str, np.ndarray]) -> None:
+def test_rounding_changes_gaps_by_less_than_the_bound(found: Mapping[str, np.ndarray]) -> None:
     true = found["float64"][:, 2:]
     for name in (name for name in found if name.startswith("float32")):
-        moved = np.abs(found[name][:, 2:] - true).max()
+        change = np.abs(found[name][:, 2:] - true).max()
         # A larger gap cannot close.
-        assert moved < GAP_BOUND, f"{name}: gaps move by {moved:.2g} under rounding"
+        assert change < GAP_BOUND, f"{name}: gaps change by {change:.2g} under rounding"

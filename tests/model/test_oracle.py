@@ -25,12 +25,12 @@ pytestmark = pytest.mark.parity
 
 TINY, FULL = recipe.GOLDEN / "tiny", recipe.GOLDEN / "full"
 
-# Float64 leaves nothing but rounding. The measured differences are 3e-14 (tiny) and 2e-14 (full); the bound leaves
+# Float64 differs by rounding only. The measured differences are 3e-14 (tiny) and 2e-14 (full); the bound leaves
 # room for another BLAS.
 FLOAT64_ERROR = 1e-11
 # Stages are stored in float32: a value on a rounding boundary may land one unit in the last place away.
 FLOAT32_UNIT = 2.0**-23
-# In float32 the answers are comparable only above this rank gap, and then to this error.
+# In float32 the logits are comparable only above this rank gap, and then to this error.
 COMPARABLE_GAP, FLOAT32_ERROR = 2e-5, 1e-4
 
 
@@ -80,7 +80,7 @@ def full() -> Run:
     return run(FULL, load_oracle(FULL / "config.json", tensors, torch.float64))
 
 
-def check_answers(run: Run) -> None:
+def check_logits(run: Run) -> None:
     trials = run.expected["waveforms"]
     np.testing.assert_allclose(run.stages["logits"], [t["logits_float64"] for t in trials], rtol=0, atol=FLOAT64_ERROR)
     np.testing.assert_allclose(run.gaps, [t["smallest_pool_rank_gap"] for t in trials], rtol=0, atol=FLOAT64_ERROR)
@@ -89,16 +89,16 @@ def check_answers(run: Run) -> None:
 # The recipe
 
 
-def test_recipe_makes_the_tiny_checkpoint_bit_for_bit():
+def test_recipe_gives_the_tiny_checkpoint_bit_for_bit():
     stored = load_file(TINY / "model.safetensors")
-    made = recipe.seeded_checkpoint(recipe.tiny_shapes(), seed=11, hidden_size=64)
-    assert made.keys() == stored.keys()
-    for name, tensor in made.items():
+    seeded = recipe.seeded_checkpoint(recipe.tiny_shapes(), seed=11, hidden_size=64)
+    assert seeded.keys() == stored.keys()
+    for name, tensor in seeded.items():
         assert tensor.dtype == stored[name].dtype, name
         np.testing.assert_array_equal(tensor, stored[name], err_msg=name)
 
 
-def test_recipe_makes_the_golden_windows_bit_for_bit():
+def test_recipe_gives_the_golden_windows_bit_for_bit():
     np.testing.assert_array_equal(
         windows_of(read(TINY / "expected.json")["waveforms"]), load_file(TINY / "stages.safetensors")["input"]
     )
@@ -169,8 +169,8 @@ def test_older_weight_norm_names_load_the_same(tiny_model):
 # The tiny network
 
 
-def test_tiny_answers(tiny):
-    check_answers(tiny)
+def test_tiny_logits(tiny):
+    check_logits(tiny)
 
 
 def test_tiny_stages(tiny):
@@ -271,8 +271,8 @@ def test_spline_bases_sum_to_one_inside_the_grid_and_to_zero_outside():
 
 
 @pytest.mark.full
-def test_full_answers(full):
-    check_answers(full)
+def test_full_logits(full):
+    check_logits(full)
 
 
 @pytest.mark.full
@@ -288,7 +288,7 @@ def test_full_stages(full):
             atol=FLOAT64_ERROR,
             err_msg=name,
         )
-        # The sums see the places between the strides.
+        # The sums cover the values between the strides.
         magnitude = np.array(facts["per_trial_abs_sum"])
         np.testing.assert_allclose(np.abs(flat).sum(1), magnitude, rtol=FLOAT64_ERROR, err_msg=name)
         assert np.all(np.abs(flat.sum(1) - facts["per_trial_sum"]) <= FLOAT64_ERROR * magnitude), name

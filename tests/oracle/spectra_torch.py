@@ -1,4 +1,4 @@
-"""The whole network in plain PyTorch: the oracle that the JAX port is held to.
+"""The complete network in plain PyTorch: the oracle for the JAX network.
 
 It is written for reading and for exactness, not for speed. Parameter names are those of the published checkpoint, so
 its file, or any file in that naming, loads strictly. The encoder is the one of `transformers`; everything behind it
@@ -35,7 +35,7 @@ WEIGHT_NORM_NAMES = {"weight_g": "parametrizations.weight.original0", "weight_v"
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill what `config` leaves out, also inside `encoder` and `kan`, from the published architecture."""
+    """`config` with the published values of omitted fields, also inside `encoder` and `kan`."""
     complete = json.loads(PUBLISHED_CONFIG.read_text())
     for key, value in config.items():
         complete[key] = {**complete[key], **value} if isinstance(value, Mapping) else value
@@ -334,7 +334,7 @@ def recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[tuple
 
 
 class SpectraAASIST3(nn.Module):
-    """The whole network: pre-emphasised windows (b, samples) -> logits (b, classes); logit 1 is the bona fide score.
+    """The complete network: pre-emphasised windows (b, samples) -> logits (b, classes); logit 1 is the bona fide score.
 
     `config` has the schema of the golden `config.json` files; keys left out take the published values. Built like
     this its weights are random; `load_oracle` builds it from a checkpoint.
@@ -427,7 +427,7 @@ def load_oracle(
     """
     if not isinstance(config, Mapping):
         config = json.loads(Path(config).read_text())
-    # Weights that are about to be replaced are never made: on the meta device nothing is allocated or drawn.
+    # On the meta device no initial weights are allocated or drawn, since they are replaced.
     with torch.device("meta"):
         model = SpectraAASIST3(config)
     state = {}

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from scipy import special
 
 import spectra_jax
-from spectra_jax.checkpoints.native import leaf_shapes
+from spectra_jax.checkpoints.checkpoint import weight_shapes
 from spectra_jax.convert import convert
 from spectra_jax.errors import ConfigError, InputError, TrainingError
 from spectra_jax.model.config import SpectraConfig
@@ -245,13 +245,13 @@ def test_the_gelus_derivative_is_its_own_inside_shard_map() -> None:
     ],
 )
 def test_what_is_frozen(settings: dict[str, Any], kept: str | tuple[str, ...]) -> None:
-    shapes = leaf_shapes(config().model)
+    shapes = weight_shapes(config().model)
     training = config(**settings).training
     assert {path for path in shapes if is_frozen(path, training)} == {path for path in shapes if path.startswith(kept)}
 
 
 def test_weight_decay_pulls_at_no_norm_bias_position_or_slope() -> None:
-    shapes = leaf_shapes(config().model)
+    shapes = weight_shapes(config().model)
     decaying = {path for path in shapes if decays(path)}
     ends = {path.rsplit(".", 1)[-1] for path in decaying}
     assert ends == {

@@ -1,4 +1,4 @@
-"""The network against the PyTorch oracle, live: other sizes, other lengths, other seeds, and training statistics."""
+"""The network against the PyTorch oracle, computed in the test: other sizes, lengths and seeds, and training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from spectra_jax.checkpoints.native import leaf_shapes, load_model
+from spectra_jax.checkpoints.checkpoint import weight_shapes
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.convert import expand, read_pytorch
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, stages
@@ -120,8 +121,8 @@ def test_every_stage(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(found[stage], value.numpy(), rtol=0, atol=LOGITS["float64"], err_msg=stage)
 
 
-def test_batch_statistics_and_what_they_leave_behind(tmp_path: Path) -> None:
-    """Training mode without dropout: batch norms run on the batch, and the stored statistics move as PyTorch's do."""
+def test_batch_statistics_in_training(tmp_path: Path) -> None:
+    """Training mode without dropout: batch norms use the batch, and update the stored statistics as PyTorch does."""
     config, samples = NETWORKS["odd sizes"]
     x = windows(samples, range(4))
     with jax.enable_x64(True):
@@ -135,25 +136,25 @@ def test_batch_statistics_and_what_they_leave_behind(tmp_path: Path) -> None:
 
         graph, state = nnx.split(model)
         logits, state = step(state, x)
-        moved = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+        updated = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
     oracle.train()
     for module in oracle.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     with torch.no_grad():
-        wanted = oracle(torch.from_numpy(x).double()).numpy()
-    np.testing.assert_allclose(np.asarray(logits), wanted, rtol=0, atol=LOGITS["float64"])
+        expected = oracle(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(np.asarray(logits), expected, rtol=0, atol=LOGITS["float64"])
     statistics = oracle.state_dict()
     entries = [
         entry
-        for entry in expand(model.config, leaf_shapes(model.config))
+        for entry in expand(model.config, weight_shapes(model.config))
         if entry.source.endswith(("running_mean", "running_var", "num_batches_tracked"))
     ]
     # 5 in the 3 residual blocks, 2 around them, 1 in the attention map, 2 graph attentions, 8 heterogeneous layers
     assert len(entries) == 3 * 18
     for entry in entries:
         np.testing.assert_allclose(
-            moved[entry.target], statistics[entry.source], rtol=0, atol=1e-9, err_msg=entry.source
+            updated[entry.target], statistics[entry.source], rtol=0, atol=1e-9, err_msg=entry.source
         )
 
 

@@ -1,0 +1,60 @@
+"""From a checkpoint to a network with its weights."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spectra_jax.checkpoints.checkpoint import Checkpoint, split_abstract_model, variables_by_path
+from spectra_jax.devices import local_devices
+from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.precision import Precision
+from spectra_jax.model.spectra import SpectraAASIST3
+
+
+def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """The network of a checkpoint, with its weights on the default device.
+
+    With `bfloat16`, the weights of the encoder's products are bfloat16. `float64` needs x64 here as well:
+    `with jax.enable_x64(True):`.
+
+    Raises:
+      CheckpointError: the weights are damaged.
+      ValueError: float64 without x64, or JAX cannot start its devices.
+    """
+    local_devices()
+    return with_weights(abstract_inference_model(checkpoint.config, precision), checkpoint)
+
+
+def abstract_inference_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """The network that `load_model` returns, with the shape and dtype of each weight in place of the weight.
+
+    A program compiled for it fits the loaded network, so that compilation need not wait for the weights. It differs
+    from `spectra_jax.model.spectra.abstract_model`, which is for training, in the bfloat16 weights of the encoder.
+    """
+    precision = Precision.of(precision)
+    graph, state = split_abstract_model(config, precision)
+    # The variables of the cached network are shared by all callers.
+    state = jax.tree.map(lambda leaf: leaf, state)
+    for path, variable in variables_by_path(state).items():
+        # The positional convolution stays in float32, because some backends compute it so in every precision.
+        if path.startswith(("encoder.feature_", "encoder.layers.")) and path.endswith(".kernel"):
+            shape = variable.get_value().shape
+            variable.set_value(jax.ShapeDtypeStruct(shape, precision.operand_dtype))
+    return nnx.merge(graph, state)
+
+
+def with_weights(abstract_model: SpectraAASIST3, checkpoint: Checkpoint) -> SpectraAASIST3:
+    """An abstract network with the weights of a checkpoint, in the dtypes of the abstract network.
+
+    Raises:
+      CheckpointError: the weights are damaged.
+      ValueError: float64 without x64.
+    """
+    abstract_model.precision.require_mode()
+    graph, state = nnx.split(abstract_model)
+    variables = variables_by_path(state)
+    for path, array in checkpoint:
+        variables[path].set_value(jnp.asarray(array, variables[path].get_value().dtype))
+    return nnx.merge(graph, state)

@@ -1,0 +1,115 @@
+"""Convolutions over one or two axes, each by the algorithm that its size, dtype and device compute fastest."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, lax
+from jax.nn import initializers
+from jaxtyping import Float
+
+from spectra_jax.model.parameters import initial_value, uniform_fan_in
+from spectra_jax.model.precision import Precision
+
+
+class Conv(nnx.Module):
+    """A convolution over one or two axes, channels last; kernel (*space, in / groups, out)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        *,
+        strides: Sequence[int] | None = None,
+        padding: Sequence[tuple[int, int]] | None = None,
+        groups: int = 1,
+        use_bias: bool = True,
+        kernel_init: initializers.Initializer | None = None,
+        bias_init: initializers.Initializer | None = None,
+        precision: Precision,
+        rngs: nnx.Rngs | None,
+    ):
+        default = uniform_fan_in(in_channels // groups * math.prod(kernel_size))
+        shape = (*kernel_size, in_channels // groups, out_channels)
+        self.kernel = nnx.Param(initial_value(rngs, kernel_init or default, shape, precision.dtype))
+        bias = initial_value(rngs, bias_init or default, (out_channels,), precision.dtype)
+        self.bias = nnx.Param(bias) if use_bias else None
+        self.strides = tuple(strides or (1,) * len(kernel_size))
+        self.padding = tuple(padding or ((0, 0),) * len(kernel_size))
+        self.groups = groups
+        self.precision = precision
+
+    def __call__(self, x: Float[Array, "batch *space inputs"]) -> Float[Array, "batch *out_space outputs"]:
+        x = self._convolve(jnp.pad(x, ((0, 0), *self.padding, (0, 0))))
+        return x if self.bias is None else x + self.bias[...]
+
+    def _convolve(self, x: Array) -> Array:
+        """The convolution without padding and bias, as a matrix product or as XLA's own convolution."""
+        kernel = self.kernel[...]
+        by_matmul = functools.partial(
+            _conv_by_matmul, strides=self.strides, groups=self.groups, precision=self.precision
+        )
+        if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
+            return by_matmul(x, kernel)
+        if self.precision.operand_dtype == jnp.float32:
+            return self._conv_by_xla(self.precision, x, kernel)
+        # On a CPU, XLA has a fast convolution for float32 only: float64 takes a plain loop, 50 times slower than a
+        # matrix product, and bfloat16 gains nothing. Narrow groups gain nothing from bfloat16 matrix products either,
+        # so they stay in float32.
+        in_float32 = self.groups > 1 and self.precision.dtype == jnp.float32
+        on_cpu = functools.partial(self._conv_by_xla, self.precision.full) if in_float32 else by_matmul
+        elsewhere = functools.partial(self._conv_by_xla, self.precision)
+        return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+    def _conv_by_xla(self, precision: Precision, x: Array, kernel: Array) -> Array:
+        return precision.conv(x, kernel, window_strides=self.strides, padding="VALID", feature_group_count=self.groups)
+
+
+# A convolution over so few inputs per output (the waveform, the one-channel image) is faster as a matrix product.
+_FEW_INPUTS = 32
+
+
+def _conv_by_matmul(x: Array, kernel: Array, *, strides: Sequence[int], groups: int, precision: Precision) -> Array:
+    """A convolution without padding as one matrix product over patches; groups in a loop, to bound memory."""
+    if groups > 1:
+        x_groups = jnp.stack(jnp.split(x, groups, axis=-1))
+        kernels = jnp.stack(jnp.split(kernel, groups, axis=-1))
+        one_group = functools.partial(_conv_by_matmul, strides=strides, groups=1, precision=precision)
+        y = lax.map(lambda group: one_group(*group), (x_groups, kernels))  # (groups, b, *space', out / groups)
+        return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
+    *sizes, _, out = kernel.shape
+    if len(sizes) == 1 and strides[0] <= sizes[0] <= 2 * strides[0]:
+        return _conv_by_blocks(x, kernel, stride=strides[0], precision=precision)
+    # Patches overlap. Without the barrier XLA would compute the input again for each patch.
+    x = lax.optimization_barrier(x.astype(precision.operand_dtype))
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        # Each spatial axis becomes two, positions and offsets in the kernel: (b, s0', k0, s1, c) after the first.
+        axis_now = 1 + 2 * axis
+        starts = np.arange(0, x.shape[axis_now] - size + 1, stride)
+        x = jnp.take(x, starts[:, None] + np.arange(size), axis=axis_now, mode="clip")
+    order = [0, *range(1, x.ndim - 1, 2), *range(2, x.ndim - 1, 2), x.ndim - 1]  # (b, *space', *window, c)
+    x = x.transpose(order)
+    x = x.reshape(*x.shape[: 1 + len(sizes)], -1)
+    return precision.dot(x, kernel.reshape(-1, out))
+
+
+def _conv_by_blocks(x: Array, kernel: Array, *, stride: int, precision: Precision) -> Array:
+    """A convolution whose kernel is one to two strides long: (b, time, in) -> (b, time', out).
+
+    The input is cut into blocks of `stride` samples. Each output is one block times the first part of the kernel plus
+    the next block times the rest, so that no patch is copied.
+    """
+    size, channels, out = kernel.shape
+    frames = (x.shape[1] - size) // stride + 1
+    x = x.astype(precision.operand_dtype)
+    x = jnp.pad(x, ((0, 0), (0, max((frames + 1) * stride - x.shape[1], 0)), (0, 0)))[:, : (frames + 1) * stride]
+    blocks = x.reshape(x.shape[0], frames + 1, stride * channels)
+    first, rest = kernel[:stride].reshape(-1, out), kernel[stride:].reshape(-1, out)
+    y = precision.dot(blocks[:, :frames], first)
+    return y + precision.dot(blocks[:, 1:, : len(rest)], rest) if len(rest) else y
