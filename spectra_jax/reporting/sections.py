@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
 from spectra_jax.evaluation.compare import Comparison
 from spectra_jax.evaluation.evaluate import Evaluation
-from spectra_jax.evaluation.metrics import Interval
 from spectra_jax.messages import count
 from spectra_jax.reporting import curves
 from spectra_jax.reporting.charts.attacks import attack_bars, attack_strips
@@ -218,7 +218,7 @@ def _differences_table(comparisons: Sequence[Comparison]) -> Table:
     add("largest |difference|", lambda one: f"{one.max_difference:.3g}")
     add("mean |difference|", lambda one: f"{one.mean_difference:.3g}")
     for name in comparisons[0].quantiles:
-        add(f"{100 * float(name):g} % are at most", lambda one, name=name: f"{one.quantiles[name]:.3g}")  # type: ignore[misc]
+        add(f"{100 * float(name):g} % are at most", partial(_quantile, name))
     add("mean difference", lambda one: f"{one.bias:+.3g}")
     add("Pearson", lambda one: _correlation(one.pearson))
     add("Spearman", lambda one: _correlation(one.spearman))
@@ -233,6 +233,10 @@ def _differences_table(comparisons: Sequence[Comparison]) -> Table:
     return Table("Differences, paired by trial", head, rows)
 
 
+def _quantile(name: str, comparison: Comparison) -> str:
+    return f"{comparison.quantiles[name]:.3g}"
+
+
 def _correlation(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
@@ -241,13 +245,10 @@ def _eer_difference(comparison: Comparison) -> str:
     if comparison.error_rates is None:
         return ""
     intervals = comparison.error_rates.intervals
-    return f"{comparison.error_rates.eer_difference_percent:+.3f}" + (
-        _signed_range(intervals.difference) if intervals else ""
-    )
-
-
-def _signed_range(interval: Interval) -> str:
-    return f" ({interval.low:+.3f} to {interval.high:+.3f})"
+    shown = f"{comparison.error_rates.eer_difference_percent:+.3f}"
+    if intervals is None:
+        return shown
+    return f"{shown} ({intervals.difference.low:+.3f} to {intervals.difference.high:+.3f})"
 
 
 def near_ties_section(comparisons: Sequence[Comparison]) -> Section:

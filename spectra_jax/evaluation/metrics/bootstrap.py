@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spectra_jax.errors import MetricError
-from spectra_jax.evaluation.metrics.detection import ASVSPOOF5, Array, Costs, Counts, Levels, checked
+from spectra_jax.evaluation.metrics.detection import ASVSPOOF5, Array, Costs, Counts, Levels, validate
 
 STATISTICS: Mapping[str, Callable[[Counts, Costs], float]] = {
     "eer": lambda counts, _: counts.eer().rate,
@@ -71,7 +71,7 @@ def bootstrap(
       MetricError: scores that no metric can be computed from; or so few clusters that resamples keep lacking a class.
       ValueError: an unknown statistic, or an argument of the wrong shape, type or range.
     """
-    drawn = _statistics([_System.of(scores, bonafide)], bonafide, statistics, resamples, seed, clusters, costs)
+    drawn = _statistics([RankedScores.of(scores, bonafide)], bonafide, statistics, resamples, seed, clusters, costs)
     return _intervals(drawn[:, 0], statistics, confidence)
 
 
@@ -91,13 +91,13 @@ def bootstrap_difference(
 
     Args and errors are those of `bootstrap`, with two systems' scores of the same n trials.
     """
-    systems = [_System.of(scores_a, bonafide), _System.of(scores_b, bonafide)]
+    systems = [RankedScores.of(scores_a, bonafide), RankedScores.of(scores_b, bonafide)]
     drawn = _statistics(systems, bonafide, statistics, resamples, seed, clusters, costs)
     return _intervals(drawn[:, 0] - drawn[:, 1], statistics, confidence)
 
 
 @dataclass(frozen=True)
-class _System:
+class RankedScores:
     """Scores in ascending order: a resample is then how often each of them occurs."""
 
     levels: Levels
@@ -106,13 +106,13 @@ class _System:
     bonafide: Array
 
     @classmethod
-    def of(cls, scores: ArrayLike, bonafide: ArrayLike) -> _System:
+    def of(cls, scores: ArrayLike, bonafide: ArrayLike) -> RankedScores:
         values, labels = np.asarray(scores, np.float64), np.asarray(bonafide)
         if labels.dtype != bool or values.shape != labels.shape:
             raise ValueError(
                 f"bonafide must be bool and have the scores' shape {values.shape}: found {labels.dtype} {labels.shape}"
             )
-        checked(values[labels], values[~labels])
+        validate(values[labels], values[~labels])
         order = np.argsort(values, kind="stable")
         ranked = values[order]
         starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
@@ -127,7 +127,7 @@ class _System:
 
 
 def _statistics(
-    systems: Sequence[_System],
+    systems: Sequence[RankedScores],
     bonafide: ArrayLike,
     statistics: Sequence[str],
     resamples: int,
@@ -140,7 +140,7 @@ def _statistics(
         raise ValueError(f"no statistic {', '.join(map(repr, unknown))}; known are {', '.join(STATISTICS)}")
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, but it must be at least 1")
-    draw = _by_trial(np.asarray(bonafide)) if clusters is None else _by_cluster(np.asarray(bonafide), clusters)
+    draw = by_trial(np.asarray(bonafide)) if clusters is None else by_cluster(np.asarray(bonafide), clusters)
 
     def one(own: np.random.SeedSequence) -> list[list[float]]:
         times = draw(np.random.default_rng(own))
@@ -152,7 +152,8 @@ def _statistics(
         return np.array(list(pool.map(one, np.random.SeedSequence(seed).spawn(resamples))))
 
 
-def _by_trial(bonafide: Array) -> Callable[[np.random.Generator], Array]:
+def by_trial(bonafide: Array) -> Callable[[np.random.Generator], Array]:
+    """A function that draws how often each trial occurs in a resample, (n,) int64: each class to its own size."""
     classes = [np.flatnonzero(bonafide), np.flatnonzero(~bonafide)]
 
     def draw(random: np.random.Generator) -> Array:
@@ -165,7 +166,8 @@ def _by_trial(bonafide: Array) -> Callable[[np.random.Generator], Array]:
     return draw
 
 
-def _by_cluster(bonafide: Array, clusters: Sequence[object] | Array) -> Callable[[np.random.Generator], Array]:
+def by_cluster(bonafide: Array, clusters: Sequence[object] | Array) -> Callable[[np.random.Generator], Array]:
+    """A function that draws how often each trial occurs in a resample, (n,) int64: as often as its cluster is drawn."""
     names = np.array([str(value) for value in clusters])
     if names.shape != bonafide.shape:
         raise ValueError(f"{len(names):,} clusters for {len(bonafide):,} trials")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spectra_jax.errors import MetricError
-from spectra_jax.evaluation.metrics.detection import Array, Counts, checked
+from spectra_jax.evaluation.metrics.detection import Array, Counts, validate
 
 Kind = Literal["logistic", "isotonic"]
 FORMAT_VERSION = 1
@@ -117,7 +117,7 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> Calibration:
     """
     from scipy.optimize import minimize
 
-    bonafide_scores, spoof_scores = checked(bonafide, spoof)
+    bonafide_scores, spoof_scores = validate(bonafide, spoof)
     pooled = np.concatenate([bonafide_scores, spoof_scores])
     centre, width = float(pooled.mean()), float(pooled.std())
     if width == 0:

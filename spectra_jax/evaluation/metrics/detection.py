@@ -72,7 +72,7 @@ class Costs:
                 "between 0 and 1 and the costs above 0"
             )
 
-    def of(self, false_acceptance: Any, false_rejection: Any) -> Any:
+    def detection_cost(self, false_acceptance: Any, false_rejection: Any) -> Any:
         """The normalised detection cost; accepting all or rejecting all trials, whichever is cheaper, costs 1."""
         miss, false_alarm = self.miss * (1 - self.spoof_prior), self.false_alarm * self.spoof_prior
         return (miss * false_rejection + false_alarm * false_acceptance) / min(miss, false_alarm)
@@ -86,7 +86,7 @@ class Costs:
 ASVSPOOF5 = Costs()
 
 
-def checked(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[Array, Array]:
+def validate(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[Array, Array]:
     """Both classes' scores as float64.
 
     Raises:
@@ -133,7 +133,7 @@ class Counts:
 
     @classmethod
     def of(cls, bonafide: ArrayLike, spoof: ArrayLike) -> Counts:
-        bonafide_scores, spoof_scores = checked(bonafide, spoof)
+        bonafide_scores, spoof_scores = validate(bonafide, spoof)
         thresholds, level = np.unique(np.concatenate([bonafide_scores, spoof_scores]), return_inverse=True)
         k = len(thresholds)
         of_bonafide, of_spoof = level[: len(bonafide_scores)], level[len(bonafide_scores) :]
@@ -209,12 +209,12 @@ class Counts:
         return ordered / (2 * int(bonafide[-1]) * int(spoof[-1]))
 
     def min_dcf(self, costs: Costs) -> float:
-        return float(costs.of(*self.rates).min())
+        return float(costs.detection_cost(*self.rates).min())
 
     def act_dcf(self, costs: Costs) -> float:
         at = np.searchsorted(self.levels.thresholds, costs.threshold, side="left")
         far, frr = self.rates
-        return float(costs.of(far[at], frr[at]))
+        return float(costs.detection_cost(far[at], frr[at]))
 
     def cllr(self) -> float:
         bonafide, spoof = (
@@ -242,7 +242,7 @@ def eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
     the mean of both rates at the smallest |d| is taken.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).eer()
 
@@ -253,7 +253,7 @@ def rocch_eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
     The threshold is interpolated between the hull's vertices.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).rocch_eer()
 
@@ -262,7 +262,7 @@ def auc(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     """The area under the ROC: how often a bona fide trial scores above a spoofed one, ties counting half.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).auc()
 
@@ -271,7 +271,7 @@ def min_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: Costs = ASVSPOOF5) -> 
     """The normalised detection cost at the best threshold.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).min_dcf(costs)
 
@@ -280,7 +280,7 @@ def act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: Costs = ASVSPOOF5) -> 
     """The normalised detection cost at the costs' own threshold, scores taken for natural log-likelihood ratios.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).act_dcf(costs)
 
@@ -289,7 +289,7 @@ def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     """The cost of the log-likelihood ratios, in bits: 0 is perfect, and a ratio of 0 for every trial costs 1.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).cllr()
 
@@ -298,7 +298,7 @@ def min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     """`cllr` after the best rising calibration on these very trials (pool adjacent violators), in bits.
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).min_cllr()
 
@@ -307,9 +307,9 @@ def error_rates(bonafide: ArrayLike, spoof: ArrayLike, thresholds: ArrayLike) ->
     """Both error rates at given thresholds (k,).
 
     Raises:
-      MetricError: see `checked`; or a threshold that is NaN.
+      MetricError: see `validate`; or a threshold that is NaN.
     """
-    bonafide_scores, spoof_scores = (np.sort(scores) for scores in checked(bonafide, spoof))
+    bonafide_scores, spoof_scores = (np.sort(scores) for scores in validate(bonafide, spoof))
     at = np.atleast_1d(np.asarray(thresholds, np.float64))
     if np.isnan(at).any():
         raise MetricError("a threshold is NaN")
@@ -321,7 +321,7 @@ def roc(bonafide: ArrayLike, spoof: ArrayLike) -> ErrorRates:
     """Both error rates at every distinct score, ascending, and above the highest (threshold infinity).
 
     Raises:
-      MetricError: see `checked`.
+      MetricError: see `validate`.
     """
     counts = Counts.of(bonafide, spoof)
     return ErrorRates(np.append(counts.levels.thresholds, np.inf), *counts.rates)

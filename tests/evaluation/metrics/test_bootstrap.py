@@ -11,7 +11,7 @@ from scipy import stats
 from spectra_jax.errors import MetricError
 from spectra_jax.evaluation import metrics
 from spectra_jax.evaluation.metrics import bootstrap, bootstrap_difference
-from spectra_jax.evaluation.metrics.bootstrap import STATISTICS, _by_cluster, _by_trial, _System
+from spectra_jax.evaluation.metrics.bootstrap import STATISTICS, RankedScores, by_cluster, by_trial
 from spectra_jax.evaluation.metrics.detection import ASVSPOOF5
 
 
@@ -25,11 +25,11 @@ def system(n_bonafide: int, n_spoof: int, seed: int = 0, decimals: int = 1) -> t
 @pytest.mark.parametrize("sizes", [(40, 60), (1, 5), (3, 1), (2, 2)])
 def test_a_resample_is_the_plain_metric_of_its_trials(sizes: tuple[int, int]) -> None:
     scores, bonafide = system(*sizes)
-    draw = _by_trial(bonafide)
+    draw = by_trial(bonafide)
     for seed in range(50):
         times = draw(np.random.default_rng(seed))
         assert times[bonafide].sum() == sizes[0] and times[~bonafide].sum() == sizes[1]
-        counts = _System.of(scores, bonafide).counts(times)
+        counts = RankedScores.of(scores, bonafide).counts(times)
         bonafide_scores = np.repeat(scores[bonafide], times[bonafide])
         spoof_scores = np.repeat(scores[~bonafide], times[~bonafide])
         for name, statistic in STATISTICS.items():
@@ -42,7 +42,7 @@ def test_a_resample_is_the_plain_metric_of_its_trials(sizes: tuple[int, int]) ->
 def test_clusters_are_resampled_as_a_unit() -> None:
     _, bonafide = system(30, 30)
     speaker = np.arange(60) % 6
-    times = _by_cluster(bonafide, speaker)(np.random.default_rng(3))
+    times = by_cluster(bonafide, speaker)(np.random.default_rng(3))
     assert all(len(set(times[speaker == name])) == 1 for name in range(6))
     assert times.sum() == 60 and set(times) != {1}
 
