@@ -1,0 +1,63 @@
+"""Sphinx's configuration of the site. `make docs` builds it into docs/_build, with every warning an error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import spectra_jax
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+project = "spectra-jax"
+author = "the spectra-jax authors"
+project_copyright = author
+version = release = spectra_jax.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "markdown_docstrings",
+    "command_help",
+    "self_contained",
+]
+exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
+
+# Markdown
+myst_enable_extensions = ["deflist", "colon_fence", "attrs_inline", "attrs_block"]
+myst_heading_anchors = 4
+# The notebooks are committed with their outputs, and their own test runs them.
+nb_execution_mode = "off"
+# Widgets load their scripts from a content delivery network, and these pages fetch nothing.
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}
+suppress_warnings = [] if any((HERE / "notebooks").glob("*.ipynb")) else ["toc.empty_glob"]
+
+# The API reference
+autodoc_default_options = {"members": True, "member-order": "bysource", "undoc-members": True}
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+# Names of other libraries, in signatures: their documentation is not read, because the build is offline. Names of this
+# package are checked.
+nitpick_ignore_regex = [(r"py:.*", r"(?!spectra_jax\.).*")]
+
+# The site
+html_theme = "furo"
+html_title = "spectra-jax"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "native"
+
+# Copying a console block copies its commands alone.
+copybutton_prompt_text = r"\$ |> |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
