@@ -129,7 +129,7 @@ def worker(what: str, *arguments: Path) -> dict[str, Any]:
 
 def listing(manifest: str) -> dict[str, Any]:
     """List trials, and go through them again as a run does."""
-    from spectra_jax.sources import collect
+    from spectra_jax.data.sources import collect
 
     before, begun = _peak(), time.monotonic()
     trials = collect([manifest])
@@ -149,9 +149,9 @@ def pipeline(manifest: str, output: str) -> dict[str, Any]:
     import jax
     import pyarrow as pa
 
-    from spectra_jax.bulk import BulkRun, Store
-    from spectra_jax.scoring import Scorer
-    from spectra_jax.sources import collect
+    from spectra_jax.data.sources import collect
+    from spectra_jax.inference.scorer import Scorer
+    from spectra_jax.jobs import BulkRun, Store
 
     class Instant(Scorer):
         def _begin(self, windows: np.ndarray) -> jax.Array:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from spectra_jax.checkpoint import Checkpoint
+from spectra_jax.checkpoints.native import Checkpoint
 from spectra_jax.convert.pytorch import read_pytorch, write_pytorch
 from spectra_jax.convert.table import TABLE, Entry, expand
 
@@ -37,14 +37,14 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
       FileExistsError: the destination exists.
       FileNotFoundError: no such source.
       ValueError: no such format, or the destination has the name of a file of another one.
-      CheckpointError, ConfigError, TensorFileError, HubError, OSError: see `spectra_jax.pretrained.open_checkpoint`.
+      CheckpointError, ConfigError, TensorFileError, HubError, OSError: see `spectra_jax.open_checkpoint`.
     """
     # Here, for these import the readers of this package.
     import spectra_jax
-    from spectra_jax.atomic import atomic_directory, require_free
-    from spectra_jax.checkpoint import write_native
+    from spectra_jax.checkpoints.native import write_native
+    from spectra_jax.checkpoints.resolve import open_checkpoint
+    from spectra_jax.files.atomic import atomic_directory, require_free
     from spectra_jax.hub import CONFIG, WEIGHTS
-    from spectra_jax.pretrained import open_checkpoint
 
     if to not in ("native", "torch"):
         raise ValueError(f"to = {to!r}, but a format is native or torch")

@@ -9,12 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from spectra_jax.atomic import atomic_file
-from spectra_jax.checkpoint import Checkpoint, CheckpointError, leaf_shapes
-from spectra_jax.config import ENCODER_ALONE, SpectraConfig
+from spectra_jax.checkpoints.native import Checkpoint, leaf_shapes
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
+from spectra_jax.errors import CheckpointError
+from spectra_jax.files.atomic import atomic_file
+from spectra_jax.files.tensor_file import TensorSpec, header_problems, open_tensors, write_tensors
+from spectra_jax.model.config import ENCODER_ALONE, SpectraConfig
 from spectra_jax.model.kan import knots
-from spectra_jax.tensor_file import TensorSpec, header_problems, open_tensors, write_tensors
 
 
 def _network(config: SpectraConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from spectra_jax.config import SpectraConfig
+from spectra_jax.model.config import SpectraConfig
 
 # kind -> (PyTorch tensor, Flax leaf, axes of the PyTorch tensor in Flax's order)
 KINDS: dict[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {

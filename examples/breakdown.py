@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from spectra_jax.metrics import Interval, bootstrap, eer
+from spectra_jax.evaluation.metrics import Interval, bootstrap, eer
 
 CORPUS = Path(__file__).parent / "corpus"
 SEEN_COPIES = ("world", "griffinlim", "mlsa")

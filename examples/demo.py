@@ -14,9 +14,10 @@ from rich.console import Console
 
 import spectra_jax
 from examples.breakdown import CORPUS, breakdown, rows_of, table
-from spectra_jax.labels import read_labels
-from spectra_jax.results import Result, write
-from spectra_jax.trials import InputError, Trial
+from spectra_jax.data.labels import read_labels
+from spectra_jax.data.trial import Trial
+from spectra_jax.errors import InputError
+from spectra_jax.inference.results import Result, write
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "build" / "demo" / "report.html"
@@ -72,7 +73,7 @@ def parity(console: Console) -> int:
 
 def report(results: list[Result]) -> str:
     """Write the scores and the page about them; where it is, or what it lacks."""
-    from spectra_jax.report import write_report
+    from spectra_jax.reporting.page import write_report
 
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     scores = REPORT.with_name("demo.csv")

@@ -24,8 +24,8 @@ from rich.console import Console
 from examples.breakdown import CORPUS, GROUPS, Figure, Row, breakdown, rows_of, table
 from examples.controls import score_by_lfcc_gmm, score_by_shortcuts
 from spectra_jax import Scorer
-from spectra_jax.metrics import bootstrap_difference, eer
-from spectra_jax.trials import Trial
+from spectra_jax.data.trial import Trial
+from spectra_jax.evaluation.metrics import bootstrap_difference, eer
 
 PRECISIONS = ("float32", "bfloat16")
 

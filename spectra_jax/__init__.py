@@ -11,25 +11,60 @@ when one of the names below is first used.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from spectra_jax.checkpoint import CheckpointError, load_model
-    from spectra_jax.comparison import compare
-    from spectra_jax.config import ConfigError, EncoderConfig, KANConfig, SpectraConfig
-    from spectra_jax.evaluation import evaluate
-    from spectra_jax.labels import read_labels
-    from spectra_jax.model.aasist import KANAASIST
-    from spectra_jax.model.kan import KANLinear
-    from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
-    from spectra_jax.model.xlsr import XLSREncoder
-    from spectra_jax.precision import Precision
-    from spectra_jax.pretrained import load, open_checkpoint
-    from spectra_jax.score_file import read_scores
-    from spectra_jax.scoring import Scorer
+from spectra_jax import renamed
 
-__version__ = version("spectra-jax")
+if TYPE_CHECKING:
+    from spectra_jax.checkpoints.native import load_model
+    from spectra_jax.checkpoints.resolve import load, open_checkpoint
+    from spectra_jax.data.labels import read_labels
+    from spectra_jax.data.score_files import read_scores
+    from spectra_jax.errors import CheckpointError, ConfigError, SpectraError
+    from spectra_jax.evaluation.compare import compare
+    from spectra_jax.evaluation.evaluate import evaluate
+    from spectra_jax.inference.scorer import Scorer
+    from spectra_jax.model.aasist import KANAASIST
+    from spectra_jax.model.config import EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.model.kan import KANLinear
+    from spectra_jax.model.precision import Precision
+    from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
+    from spectra_jax.model.wav2vec2 import XLSREncoder
+
+__version__ = "0.1.0"
+
+# Each public name, and the module that defines it.
+_PUBLIC = {
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "EncoderConfig": "model.config",
+    "KANAASIST": "model.aasist",
+    "KANConfig": "model.config",
+    "KANLinear": "model.kan",
+    "Precision": "model.precision",
+    "Scorer": "inference.scorer",
+    "SpectraAASIST3": "model.spectra",
+    "SpectraConfig": "model.config",
+    "SpectraError": "errors",
+    "XLSREncoder": "model.wav2vec2",
+    "compare": "evaluation.compare",
+    "evaluate": "evaluation.evaluate",
+    "load": "checkpoints.resolve",
+    "load_model": "checkpoints.native",
+    "open_checkpoint": "checkpoints.resolve",
+    "read_labels": "data.labels",
+    "read_scores": "data.score_files",
+    "split": "model.spectra",
+    "split_with_rank_gaps": "model.spectra",
+    "stages": "model.spectra",
+}
+# Reached as attributes too, as if they had been imported with the package.
+# fmt: off
+_SUBPACKAGES = frozenset({
+    "arena", "audio", "checkpoints", "convert", "data", "errors", "evaluation", "hub", "inference", "jobs", "model",
+    "reporting", "training", "verification",
+})
+# fmt: on
 
 __all__ = [
     "KANAASIST",
@@ -42,6 +77,7 @@ __all__ = [
     "Scorer",
     "SpectraAASIST3",
     "SpectraConfig",
+    "SpectraError",
     "XLSREncoder",
     "compare",
     "evaluate",
@@ -55,47 +91,19 @@ __all__ = [
     "stages",
 ]
 
-_MODULES = {
-    "KANAASIST": "model.aasist",
-    "CheckpointError": "checkpoint",
-    "ConfigError": "config",
-    "EncoderConfig": "config",
-    "KANConfig": "config",
-    "KANLinear": "model.kan",
-    "Precision": "precision",
-    "Scorer": "scoring",
-    "SpectraAASIST3": "model.spectra",
-    "SpectraConfig": "config",
-    "XLSREncoder": "model.xlsr",
-    "compare": "comparison",
-    "evaluate": "evaluation",
-    "load": "pretrained",
-    "load_model": "checkpoint",
-    "open_checkpoint": "pretrained",
-    "read_labels": "labels",
-    "read_scores": "score_file",
-    "split": "model.spectra",
-    "split_with_rank_gaps": "model.spectra",
-    "stages": "model.spectra",
-}
-# Reached as attributes too, as if they had been imported with the package.
-# fmt: off
-_SUBMODULES = frozenset({
-    "arena", "audio", "checkpoint", "comparison", "config", "convert", "evaluation", "hub", "labels", "metrics",
-    "precision", "pretrained", "rank_gap", "results", "score_file", "scoring", "trials",
-})
-# fmt: on
-
 
 def __getattr__(name: str) -> Any:
     # JAX takes a second and a half to import, which `spectra-jax --help` need not wait for.
-    if name in _SUBMODULES:
+    if name in _SUBPACKAGES:
         return import_module(f"{__name__}.{name}")
-    if name not in _MODULES:
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBMODULES})
+    return sorted({*globals(), *__all__, *_SUBPACKAGES})
+
+
+renamed.install(__name__)

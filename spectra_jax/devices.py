@@ -6,9 +6,7 @@ import os
 
 import jax
 
-
-class DevicesError(ValueError):
-    """JAX cannot start the devices that it was asked for."""
+from spectra_jax.errors import DevicesError
 
 
 def local_devices() -> list[jax.Device]:

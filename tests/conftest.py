@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from spectra_jax import cli
-from spectra_jax.checkpoint import Checkpoint
-from spectra_jax.config import SpectraConfig
+from spectra_jax.checkpoints.native import Checkpoint
 from spectra_jax.convert import read_pytorch
+from spectra_jax.model.config import SpectraConfig
 from tests.golden import recipe
 
 # A promotion that nobody wrote down is how a float32 network turns float64, or the reverse.

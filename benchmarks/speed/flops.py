@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-from spectra_jax.config import EncoderConfig, SpectraConfig
 from spectra_jax.model.aasist import ATTENTION_CHANNELS, NUM_BRANCHES
+from spectra_jax.model.config import EncoderConfig, SpectraConfig
 from spectra_jax.model.graph import num_kept
 
 

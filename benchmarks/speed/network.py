@@ -13,7 +13,7 @@ from tests.golden import recipe
 
 if TYPE_CHECKING:
     # Importing spectra_jax imports JAX, whose memory no peer's process should be charged with.
-    from spectra_jax.config import SpectraConfig
+    from spectra_jax.model.config import SpectraConfig
 
 NAMES = ("full", "tiny")
 
@@ -44,7 +44,7 @@ class Network:
 
     @property
     def config(self) -> SpectraConfig:
-        from spectra_jax.config import SpectraConfig
+        from spectra_jax.model.config import SpectraConfig
 
         return SpectraConfig.from_json(recipe.GOLDEN / self.name / "config.json")
 

@@ -171,7 +171,7 @@ def scores(network: Network, model: str, precision: str, clips: list[str]) -> li
     from pathlib import Path
 
     import spectra_jax
-    from spectra_jax.trials import Trial
+    from spectra_jax.data.trial import Trial
 
     it = spectra_jax.Scorer(network.native if model == "network" else model, precision=precision, batch_size=4)
     return [result.score for result in it.score_trials([Trial(Path(clip).stem, Path(clip)) for clip in clips])]

@@ -16,7 +16,7 @@ import numpy as np
 from spectra_jax.hub import PUBLISHED
 
 if TYPE_CHECKING:
-    from spectra_jax.scoring import Scorer
+    from spectra_jax.inference.scorer import Scorer
 
 try:
     # The real base class where the tool is installed, since it may ask for it.
@@ -75,7 +75,7 @@ class SpectraAASIST3(_Base):  # type: ignore[misc,unused-ignore]
 
     def _loaded(self) -> Scorer:
         if self._scorer is None:
-            from spectra_jax.scoring import Scorer
+            from spectra_jax.inference.scorer import Scorer
 
             self._scorer = Scorer(
                 self.model, precision=self.precision, batch_size=self.batch_size, certify=self.certify

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spectra_jax import hub
-from spectra_jax.arena.dataset import LABELS, ORGANISATION, pinned_revision
-from spectra_jax.evaluation import evaluate
-from spectra_jax.labels import read_labels
-from spectra_jax.score_file import read_scores
-from spectra_jax.trials import InputError, count
+from spectra_jax.data.labels import read_labels
+from spectra_jax.data.score_files import read_scores
+from spectra_jax.data.sources.arena import LABELS, ORGANISATION, pinned_revision
+from spectra_jax.errors import HubError, InputError, UnreachableError
+from spectra_jax.evaluation.evaluate import evaluate
+from spectra_jax.messages import count
 
 # EER in percent and number of trials: the model card's table at the pinned revision. Figures are given to different
 # numbers of digits, and agree if they agree in those.
@@ -91,8 +92,8 @@ def _recomputed(name: str) -> Recomputed:
             hub.fetch_file(hub.PUBLISHED, hub.PUBLISHED_REVISION, f".eval_results/{dataset}/scores.txt")
         )
         found = evaluate(scores, labels, common=True, resamples=0).numbers
-    except (hub.HubError, ValueError) as error:
-        unreachable = error.reason if isinstance(error, hub.UnreachableError) else None
+    except (HubError, ValueError) as error:
+        unreachable = error.reason if isinstance(error, UnreachableError) else None
         return Recomputed(**row, recomputed=None, trials=None, problem=str(error), unreachable=unreachable)  # type: ignore[arg-type]
     scored = found["n_bonafide"] + found["n_spoof"]
     problems = []

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spectra_jax import metrics
-from spectra_jax.arena.dataset import pinned_revision
-from spectra_jax.evaluation import evaluate
-from spectra_jax.labels import Labels
-from spectra_jax.outputs import output_file
-from spectra_jax.score_file import read_scores
-from spectra_jax.trials import InputError, count, examples
+from spectra_jax.data.labels import Labels
+from spectra_jax.data.score_files import read_scores
+from spectra_jax.data.sources.arena import pinned_revision
+from spectra_jax.errors import InputError
+from spectra_jax.evaluation import metrics
+from spectra_jax.evaluation.evaluate import evaluate
+from spectra_jax.files.outputs import output_file
+from spectra_jax.messages import count, examples
 
 SCHEMA_VERSION = 4
 # In percentage points: what the Arena takes for the same EER.

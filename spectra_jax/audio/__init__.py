@@ -10,12 +10,12 @@ compiler that fuses the two into one instruction does not. There is no waveform 
 """
 
 from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE, TARGET_RATE, resample
 from spectra_jax.audio.samples import MAX_CHANNELS, is_silent, to_mono
 from spectra_jax.audio.windows import NUM_SAMPLES, prepare, prepare_windows, window
+from spectra_jax.errors import AudioError
 
 __all__ = [
     "MAX_CHANNELS",

@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.frames import TRAILING_BYTES, tag_bytes
 from spectra_jax.audio.source import Source
+from spectra_jax.errors import AudioError
 
 _TOP_LEVEL = frozenset(
     b"ftyp moov mdat free skip wide pnot moof mfra sidx styp uuid meta emsg ssix prft udta PICT pdin junk imda".split()

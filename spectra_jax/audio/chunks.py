@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.frames import TRAILING_BYTES, tag_bytes
 from spectra_jax.audio.samples import MAX_CHANNELS
 from spectra_jax.audio.source import Piece, Source
+from spectra_jax.errors import AudioError
 
 # What writers leave in a field of 32 bits for a length that they do not know. A recording that was cut short states a
 # length of its own, which is none of these.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from spectra_jax.audio import frames
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.source import Source
+from spectra_jax.errors import AudioError
 
 # Every suffix whose files `open_stream` decodes. Files are recognised by their content: a suffix only selects them.
 # fmt: off

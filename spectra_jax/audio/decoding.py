@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_jax.audio import boxes, chunks, containers, frames, ogg
-from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.ffmpeg import FFmpegReader
 from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.libsndfile import LibsndfileReader
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
 from spectra_jax.audio.source import Source, View, append
+from spectra_jax.errors import AudioError, UnsupportedCodecError
 
 # Of all channels together, so that no number of them in a header asks for much memory.
 _BLOCK_SAMPLES = 1 << 16

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
+from spectra_jax.errors import AudioError, UnsupportedCodecError
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream

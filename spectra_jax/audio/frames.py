@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.source import Piece, Source, append
+from spectra_jax.errors import AudioError
 
 # The longest that may follow the last frame without being a tag: a newline, padding, the end of a page.
 TRAILING_BYTES = 1024

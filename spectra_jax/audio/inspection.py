@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.samples import describe_not_finite
+from spectra_jax.errors import AudioError
 
 
 class InspectedBlocks:

@@ -10,9 +10,9 @@ import numpy as np
 import soundfile  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError, UnsupportedCodecError
 from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import View
+from spectra_jax.errors import AudioError, UnsupportedCodecError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.source import Piece, Source, append
+from spectra_jax.errors import AudioError
 
 _HEADER_BYTES = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4

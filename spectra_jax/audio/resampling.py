@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_jax.audio.errors import AudioError
+from spectra_jax.errors import AudioError
 
 TARGET_RATE = 16_000
 # What recorders are built for, with a margin on both sides. Outside it a rate is a mistake: kHz for Hz, or a length.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectra_jax.audio.errors import AudioError
+from spectra_jax.errors import AudioError
 
 # The most that libsndfile handles; more "channels" than that are samples.
 MAX_CHANNELS = 1024

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectra_jax.audio.errors import AudioError
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis, pre_emphasise_blocks
 from spectra_jax.audio.resampling import TARGET_RATE, resample, resample_blocks
 from spectra_jax.audio.samples import check_finite, to_mono
+from spectra_jax.errors import AudioError
 
 NUM_SAMPLES = 64_600
 

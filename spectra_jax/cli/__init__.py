@@ -28,8 +28,7 @@ from spectra_jax.cli.report import report
 from spectra_jax.cli.score import score
 from spectra_jax.cli.train import train
 from spectra_jax.cli.verify import verify
-from spectra_jax.hub import HubError
-from spectra_jax.trials import StoppedError
+from spectra_jax.errors import HubError, StoppedError
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from spectra_jax.cli import options
 from spectra_jax.cli.options import say
-from spectra_jax.printable import printable
+from spectra_jax.messages import printable
 
 if TYPE_CHECKING:
-    from spectra_jax.bulk import BulkRun, Part
-    from spectra_jax.scoring import ScoringProgress
+    from spectra_jax.inference.scorer import ScoringProgress
+    from spectra_jax.jobs import BulkRun, Part
 
 
 def is_folder(output: str) -> bool:
     """Whether results go into a folder: a URL, a folder that is there, or a path ending in `/` or in no extension."""
-    from spectra_jax.sources.remote import is_url
+    from spectra_jax.data.sources.remote import is_url
 
     path = Path(output)
     return output.endswith("/") or not path.suffix or path.is_dir() or is_url(output)
@@ -32,7 +32,7 @@ def share(process: str | None, distributed: str | None) -> tuple[int, int]:
     Raises:
       InputError: they cannot be read, or do not go together.
     """
-    from spectra_jax.trials import InputError
+    from spectra_jax.errors import InputError
 
     which, processes = 0, 1
     if process is not None:
@@ -65,7 +65,7 @@ def follow(run: BulkRun, made: Iterable[Part]) -> int:
     A line every ten seconds, and at the end, says how far it is, how fast, and what it waits for. While a part of long
     recordings is made, the line counts windows.
     """
-    from spectra_jax.trials import count
+    from spectra_jax.messages import count
 
     total, todo = len(run.trials), run.own()
     already = total - sum(map(run.trials_of, run.missing()))

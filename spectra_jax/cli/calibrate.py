@@ -21,8 +21,8 @@ from spectra_jax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from spectra_jax.metrics import Calibration
-    from spectra_jax.results import Result
+    from spectra_jax.evaluation.metrics import Calibration
+    from spectra_jax.inference.results import Result
 
 FILE = "calibration.json"
 
@@ -50,9 +50,9 @@ def calibrate(
     That option adds to each score its log-likelihood ratio, and P(spoof) at a prior.
     """
     del debug  # acted on as it is read
-    from spectra_jax.evaluation import evaluate
-    from spectra_jax.metrics import fit_isotonic, fit_logistic
-    from spectra_jax.outputs import output_file
+    from spectra_jax.evaluation.evaluate import evaluate
+    from spectra_jax.evaluation.metrics import fit_isotonic, fit_logistic
+    from spectra_jax.files.outputs import output_file
 
     path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
     will_write(path, ending=".json")
@@ -69,7 +69,7 @@ def calibrate(
     fitted = fit(found.scores[found.bonafide], found.scores[~found.bonafide])
     with output_file(path) as file:
         file.write(fitted.to_json().encode())
-    from spectra_jax.metrics import cllr
+    from spectra_jax.evaluation.metrics import cllr
 
     ratios = fitted.log_likelihood_ratio(found.scores)
     after = cllr(ratios[found.bonafide], ratios[~found.bonafide])
@@ -86,9 +86,10 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
       InputError: not there, or not a calibration.
     """
-    from spectra_jax.metrics import Calibration
-    from spectra_jax.tables import require_plain_file
-    from spectra_jax.trials import InputError, read_text
+    from spectra_jax.data.tables import require_plain_file
+    from spectra_jax.data.text import read_text
+    from spectra_jax.errors import InputError
+    from spectra_jax.evaluation.metrics import Calibration
 
     file = path / FILE if path.is_dir() else path
     require_plain_file(file)

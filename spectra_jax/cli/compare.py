@@ -57,7 +57,7 @@ def compare(
     Exit status: 0 the same, near ties apart; 1 different; 2 wrong usage.
     """
     del debug  # acted on as it is read
-    from spectra_jax import comparison
+    from spectra_jax.evaluation import compare as comparison
 
     will_write(output, ending=".csv")
     (one, other), known = read_tables([a, b], labels, match, subset, whole_names=True)

@@ -26,9 +26,9 @@ def convert(
     Strictly: every tensor used once, every leaf filled once, every value finite.
     """
     del debug  # acted on as it is read
-    from spectra_jax.config import SpectraConfig
     from spectra_jax.convert import convert as run
-    from spectra_jax.outputs import require_writable
+    from spectra_jax.files.outputs import require_writable
+    from spectra_jax.model.config import SpectraConfig
 
     if not destination.exists():
         require_writable(destination)

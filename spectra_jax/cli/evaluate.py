@@ -82,15 +82,15 @@ def evaluate(
     ASVspoof (2015 to 5) and ADD publish them, or the score file's own column `label`.
     """
     del debug  # acted on as it is read
-    from spectra_jax import evaluation
-    from spectra_jax.metrics import Costs
+    from spectra_jax.evaluation import evaluate as evaluation
+    from spectra_jax.evaluation.metrics import Costs
 
     if result is not None and (labels is None or dataset is None or system is None or slug is None):
         raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
     if result is not None and (subset is not None or match != "exact"):
         raise typer.BadParameter("--result states the whole score file: it goes without --subset and --match.")
     if plot is not None:
-        from spectra_jax.report.papers import require_figure
+        from spectra_jax.reporting.papers import require_figure
 
         require_figure(plot)
     will_write(plot, result)
@@ -111,7 +111,7 @@ def evaluate(
     for hint in evaluation.hints(found):
         say(hint)
     if plot is not None:
-        from spectra_jax.report.papers import plot_det
+        from spectra_jax.reporting.papers import plot_det
 
         plot_det([found], plot)
         say(f"DET curve -> {plot}")

@@ -20,12 +20,12 @@ def info(
     Its architecture, size and provenance; no weights are read.
     """
     del debug  # acted on as it is read
+    from spectra_jax.checkpoints.resolve import open_checkpoint
     from spectra_jax.devices import local_devices
+    from spectra_jax.files.tensor_file import open_tensors
+    from spectra_jax.messages import shortened
+    from spectra_jax.model.precision import PRECISIONS
     from spectra_jax.model.spectra import count_parameters
-    from spectra_jax.precision import PRECISIONS
-    from spectra_jax.pretrained import open_checkpoint
-    from spectra_jax.tensor_file import open_tensors
-    from spectra_jax.untrusted import shortened
 
     checkpoint = open_checkpoint(model)
     config, encoder = checkpoint.config, checkpoint.config.encoder

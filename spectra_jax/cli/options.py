@@ -9,19 +9,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spectra_jax import __version__
 from spectra_jax.hub import PUBLISHED
-from spectra_jax.printable import SafeConsole, printable
+from spectra_jax.messages import printable
+from spectra_jax.reporting.console import SafeConsole
 
 if TYPE_CHECKING:
-    from spectra_jax.labels import Labels
-    from spectra_jax.score_file import Scores
-    from spectra_jax.sources import Trials
+    from spectra_jax.data.labels import Labels
+    from spectra_jax.data.score_files import Scores
+    from spectra_jax.data.sources import Trials
 
 stderr = SafeConsole(stderr=True)
 debug = False
@@ -80,8 +81,8 @@ def will_write(*paths: Path | None, ending: str | None = None) -> None:
     Raises:
       InputError: one cannot be written, or has another ending.
     """
-    from spectra_jax.outputs import require_writable
-    from spectra_jax.trials import InputError
+    from spectra_jax.errors import InputError
+    from spectra_jax.files.outputs import require_writable
 
     for path in paths:
         if path is not None:
@@ -104,8 +105,8 @@ def read_tables(
       subset: the subset to keep, of the labels or else of the first score file.
       whole_names: call the systems by their whole paths, not by their file names.
     """
-    from spectra_jax.labels import labels_of, read_labels, take_subset
-    from spectra_jax.score_file import read_scores
+    from spectra_jax.data.labels import labels_of, read_labels, take_subset
+    from spectra_jax.data.score_files import read_scores
 
     known = None if labels is None else read_labels(labels, match=match)
     systems = [read_scores(path, str(path) if whole_names else None, match=match) for path in scores]
@@ -128,7 +129,7 @@ def _set_debug(value: bool) -> None:
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"spectra-jax {metadata.version('spectra-jax')}")
+        typer.echo(f"spectra-jax {__version__}")
         raise typer.Exit
 
 

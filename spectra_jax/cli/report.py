@@ -61,8 +61,8 @@ def report(
     page is one file that fetches nothing. Needs the extra `report`.
     """
     del debug  # acted on as it is read
-    from spectra_jax.labels import read_labels
-    from spectra_jax.report import write_report
+    from spectra_jax.data.labels import read_labels
+    from spectra_jax.reporting.page import write_report
 
     will_write(output)
     subsets = write_report(

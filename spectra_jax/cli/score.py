@@ -24,9 +24,9 @@ from spectra_jax.cli.options import (
     stdout,
     will_write,
 )
+from spectra_jax.data.trial import MAX_CLIP_BYTES
 from spectra_jax.hub import PUBLISHED
-from spectra_jax.printable import printable
-from spectra_jax.trials import MAX_CLIP_BYTES
+from spectra_jax.messages import printable
 
 
 def score(
@@ -174,9 +174,11 @@ def score(
     Exit status: 0 all scored; 1 some trials skipped or inputs not read, each named with its reason; 2 wrong usage.
     """
     del debug  # acted on as it is read
-    from spectra_jax import results, sources
     from spectra_jax.cli import bulk
-    from spectra_jax.trials import InputError, count
+    from spectra_jax.data import sources
+    from spectra_jax.errors import InputError
+    from spectra_jax.inference import results
+    from spectra_jax.messages import count
 
     folder = output if output is not None and bulk.is_folder(output) else None
     file = Path(output) if output is not None and folder is None else None
@@ -221,13 +223,13 @@ def score(
 
     share = bulk.share(process, distributed)
 
-    from spectra_jax import compile_cache
     from spectra_jax.devices import local_devices
-    from spectra_jax.scoring import Listening, Scorer, ScoringProgress
+    from spectra_jax.inference import compilation_cache as compile_cache
+    from spectra_jax.inference.scorer import Listening, Scorer, ScoringProgress
 
     listening = Listening(_hop(windows), aggregate)
     if folder is not None:
-        from spectra_jax.bulk import BulkRun, Store
+        from spectra_jax.jobs import BulkRun, Store
 
         begin = partial(
             BulkRun,
@@ -242,7 +244,7 @@ def score(
             escape_ids=escape_ids,
         )
         if engine == "ray":
-            from spectra_jax.ray import Cluster, Scoring
+            from spectra_jax.jobs.ray import Cluster, Scoring
 
             size = min(int(batch_size), len(listed))
             run = begin(Scoring(str(model), precision.value, size, diagnostics, certify))

@@ -47,7 +47,7 @@ def train(
 
     import jax
 
-    from spectra_jax import compile_cache
+    from spectra_jax.inference import compilation_cache as compile_cache
     from spectra_jax.training import BEST, Run, RunConfig, write_curves
 
     settings = RunConfig() if config is None else RunConfig.from_json(config)

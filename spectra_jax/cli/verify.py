@@ -23,7 +23,7 @@ from spectra_jax.cli.options import (
     will_write,
 )
 from spectra_jax.hub import PUBLISHED
-from spectra_jax.printable import printable
+from spectra_jax.messages import printable
 
 if TYPE_CHECKING:
     from spectra_jax.verification import Divergence
@@ -87,8 +87,10 @@ def verify(
     if kind not in ("onnx", "torch", "scores") or not target:
         raise typer.BadParameter(f"{against!r} is not one of onnx:FILE, onnx:HUBID, torch:DIR and scores:FILE.")
 
-    from spectra_jax import comparison, sources, verification
-    from spectra_jax.score_file import read_scores
+    from spectra_jax import verification
+    from spectra_jax.data import sources
+    from spectra_jax.data.score_files import read_scores
+    from spectra_jax.evaluation import compare as comparison
 
     will_write(output, ending=".csv")
     listed = sources.collect(inputs or [])
@@ -137,7 +139,7 @@ def verify(
 
 
 def _show(divergence: Divergence) -> None:
-    from spectra_jax.console import Column, print_table
+    from spectra_jax.reporting.console import Column, print_table
 
     if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
         stdout().print("The first stage that differs is unknown: the reference names none of its stages.")
@@ -162,7 +164,7 @@ def _verify_reported(names: list[str], as_json: bool) -> None:
     from rich.text import Text
 
     from spectra_jax.arena.reported import verify_reported
-    from spectra_jax.console import Column, print_table
+    from spectra_jax.reporting.console import Column, print_table
 
     rows = verify_reported(names)
     fetched = [row for row in rows if row.unreachable is None]

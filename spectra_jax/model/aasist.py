@@ -17,11 +17,11 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
-from spectra_jax.config import SpectraConfig
+from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.layers import BatchNorm, Conv, Tap, initial, selu, untapped, worked_out
-from spectra_jax.precision import Precision
+from spectra_jax.model.precision import Precision
 
 NUM_BRANCHES = 4
 # The attention map's inner width; the reference fixes it.

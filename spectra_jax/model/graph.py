@@ -13,10 +13,10 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
-from spectra_jax.config import KANConfig
+from spectra_jax.model.config import KANConfig
 from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.layers import BatchNorm, Tap, initial, selu, untapped
-from spectra_jax.precision import Precision
+from spectra_jax.model.precision import Precision
 
 
 def _pairs(num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,9 +18,9 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
-from spectra_jax.config import KANConfig
+from spectra_jax.model.config import KANConfig
 from spectra_jax.model.layers import initial, uniform_fan_in, worked_out
-from spectra_jax.precision import Precision
+from spectra_jax.model.precision import Precision
 
 # Rows whose spline bases are in memory at one time. 1,024 rows of 64 features by 20 bases are 5 MiB in float32: less
 # than a CPU's last-level cache, and enough work to fill a GPU's matmul.

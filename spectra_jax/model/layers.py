@@ -14,7 +14,7 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
-from spectra_jax.precision import Precision
+from spectra_jax.model.precision import Precision
 
 Tap = Callable[[str, jax.Array], jax.Array]
 """Sees every named stage of a forward pass as it is computed, and returns what the pass goes on with."""

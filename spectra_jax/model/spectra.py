@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spectra_jax.config import SpectraConfig
 from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
+from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.layers import BatchNorm, Linear, Tap, selu, untapped
-from spectra_jax.model.xlsr import XLSREncoder
-from spectra_jax.precision import Precision
+from spectra_jax.model.precision import Precision
+from spectra_jax.model.wav2vec2 import XLSREncoder
 
 # Stages that PyTorch computes channels first and this package channels last.
 _REFERENCE_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
@@ -132,7 +132,7 @@ def split(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array],
 
 
 def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, jax.Array], jax.Array], nnx.State[Any, Any]]:
-    """Like `split`, with how nearly each graph pool's ranking tied: see `spectra_jax.rank_gap`.
+    """Like `split`, with how nearly each graph pool's ranking tied: see `spectra_jax.model.rank_gap`.
 
     Returns:
       `forward(params, windows (b, samples)) -> (b, 2 + 10)`, the logits and then the smallest rank gap of each of

@@ -7,11 +7,12 @@
 The best network is in `runs/first/best`, and a run that was stopped goes on when it is made again.
 """
 
+from spectra_jax.errors import TrainingError
 from spectra_jax.training.augment import AugmentConfig, augment
 from spectra_jax.training.config import RunConfig, TrainingConfig
 from spectra_jax.training.curves import write_curves
 from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
-from spectra_jax.training.run import BEST, EvaluationEvent, Run, StepEvent, TrainingError, read_log
+from spectra_jax.training.run import BEST, EvaluationEvent, Run, StepEvent, read_log
 
 __all__ = [
     "BEST",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import fft, signal
 
 from spectra_jax.audio import TARGET_RATE, resample
-from spectra_jax.config import Section, check_integer, check_number, require
+from spectra_jax.model.config import Section, check_integer, check_number, require
 
 Samples = NDArray[np.float32]
 

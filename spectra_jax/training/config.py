@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-from spectra_jax.config import ConfigError, Section, SpectraConfig, check_integer, check_number, require
-from spectra_jax.precision import PRECISIONS
-from spectra_jax.tables import require_plain_file
+from spectra_jax.data.tables import require_plain_file
+from spectra_jax.errors import ConfigError
+from spectra_jax.files.untrusted import read_json
+from spectra_jax.model.config import Section, SpectraConfig, check_integer, check_number, require
+from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
-from spectra_jax.untrusted import read_json
 
 
 @dataclass(frozen=True)

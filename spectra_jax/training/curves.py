@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spectra_jax.atomic import atomic_file
+from spectra_jax.files.atomic import atomic_file
 from spectra_jax.training.run import LOG, EvaluationEvent, read_log
 
 PICTURE = "curves.svg"

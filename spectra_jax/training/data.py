@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_jax import audio
-from spectra_jax.ahead import ahead
-from spectra_jax.config import SpectraConfig
-from spectra_jax.labels import read_labels
+from spectra_jax.data.labels import read_labels
+from spectra_jax.data.trial import Trial
+from spectra_jax.errors import InputError
+from spectra_jax.inference.prefetch import ahead
+from spectra_jax.messages import count, examples
+from spectra_jax.model.config import SpectraConfig
 from spectra_jax.training.augment import augment
 from spectra_jax.training.config import TrainingConfig
-from spectra_jax.trials import InputError, Trial, count, examples
 
 SPLITS = ("train", "dev")
 

@@ -31,17 +31,19 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spectra_jax.ahead import ahead
-from spectra_jax.atomic import atomic_file, require_free, sweep
-from spectra_jax.checkpoint import Checkpoint, replace_weights, write_native
+from spectra_jax.checkpoints.native import Checkpoint, replace_weights, write_native
+from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.devices import local_devices
+from spectra_jax.errors import InputError, TrainingError
+from spectra_jax.evaluation.metrics import eer
+from spectra_jax.files.atomic import atomic_file, require_free, sweep
 from spectra_jax.hub import CONFIG, WEIGHTS
-from spectra_jax.identity import encode_record, require_same
-from spectra_jax.metrics import eer
+from spectra_jax.inference.identity import encode_record, require_same
+from spectra_jax.inference.prefetch import ahead
+from spectra_jax.inference.scorer import hear
+from spectra_jax.messages import count, examples
+from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import SpectraAASIST3
-from spectra_jax.precision import Precision
-from spectra_jax.pretrained import open_checkpoint
-from spectra_jax.scoring import hear
 from spectra_jax.training.augment import AugmentConfig
 from spectra_jax.training.config import RunConfig, TrainingConfig
 from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
@@ -60,16 +62,11 @@ from spectra_jax.training.step import (
     make_optimizer,
     make_step,
 )
-from spectra_jax.trials import InputError, StoppedError, count, examples
 
 RUN, LOG, CHECKPOINTS, BEST = "run.json", "log.jsonl", "checkpoints", "best"
 _DECODERS = 4
 _KEPT_STATES = 2
 _FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
-
-
-class TrainingError(StoppedError):
-    """Training that cannot go on. What was saved is left as it was."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from spectra_jax.config import SpectraConfig
+from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.training.config import TrainingConfig
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from spectra_jax import hub
+from spectra_jax.errors import InputError
 from spectra_jax.model.aasist import NUM_BRANCHES
-from spectra_jax.precision import PrecisionName
-from spectra_jax.trials import InputError
+from spectra_jax.model.precision import PrecisionName
 
 CODE = "reference.py"
 

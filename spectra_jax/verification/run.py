@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spectra_jax.comparison import Comparison, compare
-from spectra_jax.labels import Labels
+from spectra_jax.data.labels import Labels
+from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
+from spectra_jax.data.trial import Trial
+from spectra_jax.errors import InputError
+from spectra_jax.evaluation.compare import Comparison, compare
+from spectra_jax.inference.scorer import Scorer, hear
+from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.model.spectra import POOLS, folded, stages
-from spectra_jax.rank_gap import GAP_BOUND
-from spectra_jax.score_file import RANK_GAP, RANK_GAP_POOL, Scores
-from spectra_jax.scoring import Scorer, hear
-from spectra_jax.trials import InputError, Trial
 from spectra_jax.verification.references import STAGES, Reference
 
 # A stage's rms difference as a share of its rms. Rounding leaves at most 2.6e-5 in float32 on the golden networks, and

@@ -104,7 +104,7 @@ def published_shapes() -> dict[str, Shape]:
 def write_full_checkpoint(path: Path) -> None:
     """The full golden network as a PyTorch file of the published names and sizes: 1.28 GB."""
     # Here, so that whoever wants a waveform imports nothing of the package.
-    from spectra_jax.tensor_file import TensorSpec, write_tensors
+    from spectra_jax.files.tensor_file import TensorSpec, write_tensors
 
     tensors = seeded_checkpoint(published_shapes(), seed=3, hidden_size=1024)
     with path.open("wb") as file:

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from spectra_jax import atomic
-from spectra_jax.bulk import BulkRun, Store
-from spectra_jax.results import Result
-from spectra_jax.sources import collect
-from spectra_jax.trials import InputError, Trial
+from spectra_jax.data.sources import collect
+from spectra_jax.data.trial import Trial
+from spectra_jax.errors import InputError
+from spectra_jax.files import atomic
+from spectra_jax.inference.results import Result
+from spectra_jax.jobs import BulkRun, Store
 
 PART_SIZE = 6
 WRITTEN = ("run.json", "inputs.parquet", "part-000000.parquet", "scores.txt")

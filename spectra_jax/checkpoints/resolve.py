@@ -1,0 +1,106 @@
+"""From the name of a model to its weights: a path on this machine, a repository on the Hub, or the demo."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from spectra_jax import hub
+from spectra_jax.checkpoints.native import FORMAT, Checkpoint, load_model, read_native
+from spectra_jax.convert.pytorch import read_pytorch
+from spectra_jax.errors import CheckpointError
+from spectra_jax.files.tensor_file import open_tensors
+from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX
+from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.precision import Precision
+from spectra_jax.model.spectra import SpectraAASIST3
+
+DEMO = "demo"
+_SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
+    """Find a model and check its header; no weights are in memory yet.
+
+    Args:
+      model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
+        published architecture) or a directory with `model.safetensors`, or with several files and their
+        `model.safetensors.index.json`; a Hub id `organisation/name` or
+        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. What exists on this machine
+        goes before the Hub; the name `demo` before both.
+
+    Raises:
+      FileNotFoundError: no such path, and no name that a Hub repository could have.
+      CheckpointError, ConfigError, TensorFileError: the files are not those of such a network.
+      HubError: the Hub cannot give it.
+    """
+    name = str(model)
+    if name == DEMO:
+        return read_native(Path(__file__).parents[1] / DEMO, DEMO)
+    path = Path(model)
+    if path.is_dir():
+        weights = next((path / file for file in (WEIGHTS, WEIGHTS_INDEX) if (path / file).exists()), None)
+        if weights is None:
+            raise FileNotFoundError(
+                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only{_instead(path)}"
+            )
+        return _open_file(weights, name)
+    if path.exists():
+        return _open_file(path, name)
+    looks_like_file = path.suffix == ".safetensors" or name.startswith((".", "/", "~"))
+    if looks_like_file or hub.parse(name) is None:
+        raise FileNotFoundError(
+            f"{name}: no such file or directory. A model is a native directory, a PyTorch file or directory, a Hub id "
+            f"such as {hub.PUBLISHED}, or `{DEMO}`"
+        )
+    fetched = hub.fetch_model(name)
+    checkpoint = _open_file(fetched.weights, name)
+    # Also of a native checkpoint, which tells of an origin of its own: the facts have to belong together.
+    origin = {
+        "source": name,
+        "source_format": checkpoint.provenance.get("format", "pytorch"),
+        "source_revision": fetched.revision,
+        "source_sha256": fetched.sha256,
+    }
+    return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
+
+
+def _instead(directory: Path) -> str:
+    """What else a directory holds that may be meant, and what to do with it."""
+    pickles = sorted(file.name for file in directory.iterdir() if file.suffix in _PICKLES)
+    if not pickles:
+        return ""
+    return (
+        f". Its {pickles[0]} is a pickle, which is never loaded because it can run code: load it with PyTorch where "
+        f"you trust it, and save the tensors as {WEIGHTS} with `safetensors.torch.save_file`"
+    )
+
+
+def _open_file(path: Path, name: str) -> Checkpoint:
+    metadata = open_tensors(path).metadata
+    if metadata.get("format") == FORMAT:
+        if path.name != WEIGHTS:
+            raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
+        return read_native(path.parent, name)
+    if _SHARD.fullmatch(path.name):
+        raise CheckpointError(
+            f"{name}: one of the files of a checkpoint in several; name their directory, which must hold "
+            f"{WEIGHTS_INDEX} as well"
+        )
+    config = path.parent / CONFIG
+    # A link that leads nowhere is not the same as no file, which stands for the published architecture.
+    there = os.path.lexists(config)
+    return read_pytorch(path, SpectraConfig.from_json(config) if there else SpectraConfig(), name)
+
+
+def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float32") -> SpectraAASIST3:
+    """A model, ready to score on the default device: `load("demo")(windows)` gives logits (b, 2).
+
+    Args:
+      model: as `open_checkpoint` takes it; the published model otherwise.
+      precision: float32, tf32, bfloat16, or float64 (inside `with jax.enable_x64(True):`).
+    """
+    return load_model(open_checkpoint(model), precision)

@@ -1,0 +1,1 @@
+"""How good scores are, and whether two systems give the same ones."""

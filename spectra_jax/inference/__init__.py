@@ -1,0 +1,1 @@
+"""From windows of samples to scores: compiled, batched, on any number of devices."""

@@ -1,0 +1,62 @@
+"""Parquet files that certify themselves: a digest of all their bytes is in the footer, and is checked at each reading.
+
+Parquet's own checksums are optional and leave the footer out, where one flipped bit can turn a score into another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spectra_jax.errors import UnusableFileError
+from spectra_jax.jobs.store import Store
+
+_MARK = b"sha256 of this file with 64 zeros for these digits: "
+_ZEROS = b"0" * 64
+_RUN = b"run"
+
+
+def encode(tables: Iterable[pa.Table], schema: pa.Schema, run: str, **metadata: str) -> bytearray:
+    """A parquet file of tables, each a row group of its own, for the run with the digest `run`."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, schema.with_metadata({"run": run, **metadata}), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema))
+        writer.add_key_value_metadata({"checksum": (_MARK + _ZEROS).decode()})
+    data = bytearray(buffer.getbuffer())
+    start = data.rindex(_MARK + _ZEROS) + len(_MARK)
+    data[start : start + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
+    return data
+
+
+def read(store: Store, name: str, run: str | None = None) -> pq.ParquetFile:
+    """A file that `encode` made, checked.
+
+    Args:
+      store: which has it.
+      name: of the file.
+      run: digest of the run that it has to belong to; None for any.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      UnusableFileError: its bytes are not those that were written, or it belongs to another run.
+    """
+    data = store.read(name)
+    path = store.path(name)
+    start = data.rfind(_MARK) + len(_MARK)
+    if start < len(_MARK):
+        raise UnusableFileError(f"{path}: without a checksum: damaged, or written by an earlier version")
+    stop = start + len(_ZEROS)
+    digest = hashlib.sha256(memoryview(data)[:start])
+    digest.update(_ZEROS)
+    digest.update(memoryview(data)[stop:])
+    if digest.hexdigest().encode() != data[start:stop]:
+        raise UnusableFileError(f"{path}: damaged: its checksum is not that of its bytes")
+    file = pq.ParquetFile(pa.BufferReader(data))
+    if run is not None and file.schema_arrow.metadata[_RUN] != run.encode():
+        raise UnusableFileError(f"{path}: of another run")
+    return file

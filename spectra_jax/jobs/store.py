@@ -1,0 +1,126 @@
+"""A folder of files that appear whole or not at all, here or wherever fsspec reaches."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from spectra_jax.data.sources.remote import is_url
+from spectra_jax.errors import InputError
+from spectra_jax.files.atomic import atomic_file, is_partial, sweep
+
+
+class Store:
+    """Files by their names below `root`, a path or URL.
+
+    Raises:
+      InputError: a URL that fsspec does not know.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = str(root)
+        self._base = self.root
+        self._fs: Any = None
+        if is_url(self.root):
+            import fsspec
+
+            try:
+                self._fs, self._base = fsspec.core.url_to_fs(self.root)
+            except (ValueError, ImportError) as error:
+                raise InputError(f"{root}: {error}") from error
+            # fsspec writes a local file under its own name from its first byte on.
+            if isinstance(self._fs, fsspec.implementations.local.LocalFileSystem):
+                self._fs = None
+
+    def path(self, name: str) -> str:
+        return posixpath.join(self.root, name) if self._fs else str(self._here(name))
+
+    @contextmanager
+    def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
+        """A file to write that is there under its name once it is whole.
+
+        Args:
+          name: of the file.
+          replace: whether a file of that name is replaced. Of writers in a store (not a directory) that write the same
+            new file at the same time, the last one replaces those of the others all the same.
+
+        Raises:
+          FileExistsError: there is such a file, and it is not to be replaced.
+          OSError: the disk or the store said no; nothing of the name was changed.
+        """
+        if self._fs is None:
+            path = self._here(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path, replace=replace) as file:
+                yield file
+            return
+        self._fs.invalidate_cache()
+        if not replace and self._fs.exists(posixpath.join(self._base, name)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path(name))
+        # Stores show an object once its upload is complete. Left by an exception, it is not completed.
+        file = self._fs.open(posixpath.join(self._base, name), "wb")
+        try:
+            yield file
+        except BaseException:
+            if hasattr(file, "discard"):
+                file.discard()
+            raise
+        file.close()
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to read.
+
+        Raises:
+          FileNotFoundError: it is not there.
+        """
+        opened = self._fs.open(posixpath.join(self._base, name), "rb") if self._fs else self._here(name).open("rb")
+        with opened as file:
+            yield file
+
+    def _here(self, name: str) -> Path:
+        return Path(self._base) / name
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+          FileNotFoundError: it is not there.
+        """
+        if self._fs:
+            self._fs.invalidate_cache()
+        with self.reading(name) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes | bytearray, *, replace: bool = True) -> None:
+        """Write a whole file; see `writing`."""
+        with self.writing(name, replace=replace) as file:
+            file.write(data)
+
+    def sweep(self, folder: str = "") -> None:
+        """Remove what writers that were killed left unfinished in a folder below the root."""
+        if self._fs is None:
+            sweep(self._here(folder))
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files in a folder below the root, sorted; none where there is no such folder.
+
+        Files that are still being written have none yet.
+        """
+        if self._fs is None:
+            here = self._here(folder)
+            found = [path for path in here.iterdir() if path.is_file()] if here.is_dir() else []
+            return sorted(path.name for path in found if not is_partial(path.name))
+        path = posixpath.join(self._base, folder).rstrip("/")
+        self._fs.invalidate_cache()
+        try:
+            listed = [info for info in self._fs.ls(path, detail=True) if info["type"] != "directory"]
+        except FileNotFoundError:
+            return []
+        # Some stores list an object that stands for the folder itself.
+        return sorted(posixpath.basename(info["name"]) for info in listed if info["name"].rstrip("/") != path)

@@ -1,0 +1,327 @@
+"""The one configuration of the network: frozen, validated, JSON in and out.
+
+`SpectraConfig()` is the published architecture, and so is the empty JSON object `{}`
+that the published checkpoint carries. Every field may be left out; an unknown field is refused,
+since a misspelt one would otherwise build another network without a word. Sizes have upper limits, many times those
+of the largest published encoders, so that a file that anybody may have written builds no endless network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+
+from spectra_jax.errors import ConfigError
+from spectra_jax.files.untrusted import read_json
+
+MODEL_TYPE = "spectra_aasist3"
+ENCODER_ALONE = (
+    "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that tells bona fide from "
+    "spoof: name a checkpoint of the whole detector, such as lab260/Spectra-AASIST3"
+)
+
+
+# What is read of a `config.json`; it has about one kilobyte.
+_LARGEST_FILE = 2**20
+_LONGEST_VALUE = 100
+_MAX_NAMED = 5
+_MOST_LAYERS = 200
+_MOST_BLOCKS = 64
+_WIDEST = 16_384
+_LARGEST_NUMBER = 1e6
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"config: {name} = {_shown(value)}, but it must be {rule}")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def check_integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> None:
+    # True and False are integers to Python; as a size they are a mistake.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    rule = f"a whole number of at least {minimum}" + ("" if maximum is None else f" and at most {maximum:,}")
+    require(whole and value >= minimum and (maximum is None or value <= maximum), name, value, rule)
+
+
+def check_number(name: str, value: object, holds: Any, rule: str) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A comparison, since an integer that no float can hold has no finite counterpart to ask about.
+    require(number and abs(value) <= sys.float_info.max and holds(value), name, value, rule)  # type: ignore[arg-type]
+
+
+def _freeze(value: object) -> object:
+    """JSON lists as tuples, so that a configuration is hashable and can be a static argument of `jax.jit`."""
+    return tuple(_freeze(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class Section:
+    """What every part of the configuration shares: reading from and writing to plain JSON values."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            object.__setattr__(self, item.name, _freeze(getattr(self, item.name)))
+        self._validate()
+
+    def _validate(self) -> None:
+        raise TypeError("a section of the configuration says what its rules are")
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """Build from plain JSON values; fields left out take the published values.
+
+        Raises:
+          ConfigError: an unknown field, or a value that breaks a rule.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"config: expected a JSON object, found {_shown(values)}")
+        known = {item.name for item in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            named = ", ".join(f"{name!r:.{_LONGEST_VALUE}}" for name in unknown[:_MAX_NAMED])
+            more = f" and {len(unknown) - _MAX_NAMED:,} more" if len(unknown) > _MAX_NAMED else ""
+            raise ConfigError(
+                f"config: unknown field{'s' if len(unknown) > 1 else ''} {named}{more}; "
+                f"known here: {', '.join(sorted(known))}"
+            )
+        types = get_type_hints(cls)
+        return cls(
+            **{
+                name: types[name].from_dict(value)
+                if isinstance(types[name], type) and issubclass(types[name], Section)
+                else value
+                for name, value in values.items()
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, every field written out; `from_dict` reads them back to an equal configuration."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@dataclass(frozen=True)
+class EncoderConfig(Section):
+    """The XLS-R (wav2vec 2.0, stable layer norm) encoder. Field names are those of Hugging Face's `Wav2Vec2Config`."""
+
+    hidden_size: int = 1024
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    intermediate_size: int = 4096
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    feat_extract_norm: str = "layer"
+    feat_extract_activation: str = "gelu"
+    do_stable_layer_norm: bool = True
+    conv_bias: bool = True
+    conv_dim: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embedding_groups: int = 16
+
+    def _validate(self) -> None:
+        for name, maximum in (
+            ("hidden_size", _WIDEST),
+            ("num_attention_heads", _WIDEST),
+            ("intermediate_size", 4 * _WIDEST),
+            ("num_conv_pos_embeddings", _WIDEST),
+            ("num_conv_pos_embedding_groups", _WIDEST),
+            ("num_hidden_layers", _MOST_LAYERS),
+        ):
+            check_integer(f"encoder.{name}", getattr(self, name), maximum=maximum)
+        for divisor in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+            require(
+                self.hidden_size % getattr(self, divisor) == 0,
+                f"encoder.{divisor}",
+                getattr(self, divisor),
+                f"a divisor of hidden_size = {self.hidden_size}",
+            )
+        for name in ("hidden_act", "feat_extract_activation"):
+            require(
+                getattr(self, name) == "gelu", f"encoder.{name}", getattr(self, name), '"gelu" (the exact, erf one)'
+            )
+        require(self.feat_extract_norm == "layer", "encoder.feat_extract_norm", self.feat_extract_norm, '"layer"')
+        require(self.do_stable_layer_norm is True, "encoder.do_stable_layer_norm", self.do_stable_layer_norm, "true")
+        require(isinstance(self.conv_bias, bool), "encoder.conv_bias", self.conv_bias, "true or false")
+        check_number(
+            "encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: 0 < eps <= 1, "a number above 0 and at most 1"
+        )
+        for name in ("conv_dim", "conv_kernel", "conv_stride"):
+            values = getattr(self, name)
+            rule = f"a list of 1 to {_MOST_BLOCKS} whole numbers"
+            require(isinstance(values, tuple) and 0 < len(values) <= _MOST_BLOCKS, f"encoder.{name}", values, rule)
+            for value in values:
+                check_integer(f"encoder.{name}", value, maximum=_WIDEST)
+            require(
+                len(values) == len(self.conv_dim),
+                f"encoder.{name}",
+                values,
+                f"as long as conv_dim ({len(self.conv_dim)} layers)",
+            )
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that `num_samples` samples give: 201 for 64,600 in the published architecture; 0 if too short."""
+        return self.layer_frames(num_samples)[-1]
+
+    def layer_frames(self, num_samples: int) -> list[int]:
+        """Frames after each layer of the feature extractor."""
+        frames = []
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            num_samples = max((num_samples - kernel) // stride + 1, 0)
+            frames.append(num_samples)
+        return frames
+
+    def num_samples(self, num_frames: int) -> int:
+        """The shortest input that gives `num_frames` frames: 400 samples for the first, then 320 for each."""
+        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
+            num_frames = (num_frames - 1) * stride + kernel
+        return num_frames
+
+
+@dataclass(frozen=True)
+class KANConfig(Section):
+    """The B-splines of every `KANLinear`: `grid_size` intervals on `grid_range`, and `spline_order` more each side."""
+
+    grid_size: int = 16
+    spline_order: int = 4
+    grid_range: tuple[float, float] = (-1.0, 1.0)
+
+    def _validate(self) -> None:
+        check_integer("kan.grid_size", self.grid_size, maximum=1024)
+        check_integer("kan.spline_order", self.spline_order, maximum=16)
+        ends = self.grid_range
+        require(isinstance(ends, tuple) and len(ends) == 2, "kan.grid_range", ends, "a pair of numbers")
+        for end in ends:
+            within = f"a pair of numbers from {-_LARGEST_NUMBER:,.0f} to {_LARGEST_NUMBER:,.0f}"
+            check_number("kan.grid_range", end, lambda value: abs(value) <= _LARGEST_NUMBER, within)
+        require(ends[0] < ends[1], "kan.grid_range", ends, "a pair of numbers, the lower one first")
+        object.__setattr__(self, "grid_range", (float(ends[0]), float(ends[1])))
+
+    @property
+    def num_bases(self) -> int:
+        """Basis functions per input feature: 20 in the published architecture."""
+        return self.grid_size + self.spline_order
+
+
+def _require_detector(model_type: object) -> None:
+    rule = f'"{MODEL_TYPE}"'
+    if isinstance(model_type, str) and model_type.startswith(("wav2vec2", "wavlm", "hubert")):
+        rule += f". {ENCODER_ALONE}"
+    require(model_type == MODEL_TYPE, "model_type", model_type, rule)
+
+
+@dataclass(frozen=True)
+class SpectraConfig(Section):
+    """The whole detector. The defaults are the published `lab260/Spectra-AASIST3`."""
+
+    model_type: str = MODEL_TYPE
+    sample_rate: int = 16000
+    num_samples: int = 64600
+    preemphasis: float = 0.97
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    bridge_dim: int = 128
+    residual_channels: tuple[tuple[int, int], ...] = ((1, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64))
+    gat_dims: tuple[int, int] = (64, 32)
+    # [pool_S, pool_T, both pools of every branch, unused], as the reference's settings have it
+    pool_ratios: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.5)
+    # [GAT-S, GAT-T, ST1 and ST2, unused]
+    temperatures: tuple[float, float, float, float] = (2.0, 2.0, 100.0, 100.0)
+    max_frames: int = 400
+    num_classes: int = 2
+    kan: KANConfig = field(default_factory=KANConfig)
+
+    def _validate(self) -> None:
+        _require_detector(self.model_type)
+        # Ten minutes and more, in one window.
+        for name, maximum in (("sample_rate", 1_000_000), ("num_samples", 10_000_000), ("max_frames", 100_000)):
+            check_integer(name, getattr(self, name), maximum=maximum)
+        check_integer(
+            "bridge_dim", self.bridge_dim, minimum=3, maximum=_WIDEST
+        )  # the 3x3 max-pool leaves at least one spectral row
+        check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+        require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
+        require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
+        require(self.num_classes == 2, "num_classes", self.num_classes, "2 (spoof, bona fide)")
+        self._validate_channels()
+        require(isinstance(self.gat_dims, tuple) and len(self.gat_dims) == 2, "gat_dims", self.gat_dims, "two widths")
+        for width in self.gat_dims:
+            check_integer("gat_dims", width, maximum=_WIDEST)
+        for name, holds, rule in (
+            ("pool_ratios", lambda value: 0 < value <= 1, "four numbers above 0 and at most 1"),
+            (
+                "temperatures",
+                lambda value: 0 < value <= _LARGEST_NUMBER,
+                f"four numbers above 0 and at most {_LARGEST_NUMBER:,.0f}",
+            ),
+        ):
+            values = getattr(self, name)
+            require(isinstance(values, tuple) and len(values) == 4, name, values, rule)
+            for value in values:
+                check_number(name, value, holds, rule)
+        frames = self.encoder.num_frames(self.num_samples)
+        require(
+            3 <= frames <= self.max_frames,
+            "num_samples",
+            self.num_samples,
+            f"a window of 3 to max_frames = {self.max_frames} frames; it gives {frames}",
+        )
+
+    def _validate_channels(self) -> None:
+        rule = (
+            f"a chain of 1 to {_MOST_BLOCKS} [in, out] pairs that starts at 1 channel, each pair starting where the "
+            "one before ends"
+        )
+        pairs = self.residual_channels
+        require(isinstance(pairs, tuple) and 0 < len(pairs) <= _MOST_BLOCKS, "residual_channels", pairs, rule)
+        before = 1
+        for pair in pairs:
+            require(isinstance(pair, tuple) and len(pair) == 2, "residual_channels", pairs, rule)
+            for channels in pair:
+                check_integer("residual_channels", channels, maximum=_WIDEST)
+            require(pair[0] == before, "residual_channels", pairs, rule)
+            before = pair[1]
+
+    @property
+    def num_spectral_nodes(self) -> int:
+        """Spectral nodes before pooling: the rows that the 3x3 max-pool leaves of `bridge_dim`; 42 as published."""
+        return self.bridge_dim // 3
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """As of every section. Another model is named as such, and not by all its fields, which are unknown here."""
+        if isinstance(values, dict) and "model_type" in values:
+            _require_detector(values["model_type"])
+        try:
+            return super().from_dict(values)
+        except RecursionError:
+            raise ConfigError("config: lists nested too deeply") from None
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Self:
+        """Read a `config.json`.
+
+        Raises:
+          ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
+          OSError: the file cannot be read, or is a device or pipe.
+        """
+        try:
+            values = read_json(path, _LARGEST_FILE)
+        except ValueError as error:
+            raise ConfigError(f"{path}: not a JSON file of a configuration ({error})") from error
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def to_json(self) -> str:
+        """The text of a `config.json` with every field written out."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"

@@ -1,0 +1,221 @@
+"""Evaluation: the join with labels, groups, and the commands; the metrics themselves have tests of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectra_jax.data.labels import Labels
+from spectra_jax.data.score_files import Scores
+from spectra_jax.errors import InputError
+from spectra_jax.evaluation import metrics
+from spectra_jax.evaluation.evaluate import evaluate, six_decimals
+from tests.conftest import spectra
+
+
+def system(seed: int, people: int = 60, machines: int = 90) -> tuple[Scores, Labels]:
+    """A system that is right more often than not, and its labels in another order."""
+    random = np.random.default_rng(seed)
+    bonafide = np.arange(people + machines) < people
+    values = random.normal(np.where(bonafide, 1.0, -1.0), 1.0)
+    ids = np.array([f"trial_{index:04d}" for index in range(len(values))], object)
+    order = random.permutation(len(values))
+    attack = np.where(bonafide, "-", np.array(["A01", "A02", "A03"])[np.arange(len(values)) % 3]).astype(object)
+    speaker = np.array([f"s{index % 12}" for index in range(len(values))], object)
+    labels = Labels("labels", ids[order], bonafide[order], {"attack": attack[order], "speaker": speaker[order]})
+    return Scores("scores", ids, values), labels
+
+
+def test_figures_are_the_metrics_of_the_joined_trials() -> None:
+    scores, labels = system(0)
+    numbers = evaluate(scores, labels, exact=True, resamples=50).numbers
+    people, machines = scores.scores[:60], scores.scores[60:]
+    assert numbers["eer_percent"] == 100 * metrics.eer(people, machines).rate
+    assert numbers["threshold"] == metrics.eer(people, machines).threshold
+    assert numbers["min_dcf"] == metrics.min_dcf(people, machines)
+    assert (numbers["n_bonafide"], numbers["n_spoof"]) == (60, 90)
+    low, high = numbers["eer_percent_interval"]
+    assert low < numbers["eer_percent"] < high and high - low > 1
+    assert numbers == evaluate(scores, labels, exact=True, resamples=50).numbers, "seeded"
+
+
+def test_six_decimals_are_those_of_the_file() -> None:
+    values = np.array([0.1234565, -2.0000005, 1e-7, 12345.6789015])
+    assert six_decimals(values).tolist() == [float(f"{value:.6f}") for value in values]
+    # A tie that six decimals make.
+    ids = np.array(["a", "b", "c", "d"], object)
+    scores = Scores("s", ids, np.array([0.5, 0.0000004, 0.0000001, -1.0]))
+    labels = Labels("l", ids, np.array([True, False, True, False]))
+    assert evaluate(scores, labels, resamples=0).numbers["auc"] == 0.875
+    assert evaluate(scores, labels, resamples=0, exact=True).numbers["auc"] == 0.75
+
+
+def test_groups() -> None:
+    scores, labels = system(1)
+    groups = evaluate(scores, labels, exact=True, by=["attack", "speaker"], resamples=20).numbers["groups"]
+    assert list(groups["attack"]) == ["A01", "A02", "A03"], "not the dash of bona fide trials"
+    people, machines = scores.scores[:60], scores.scores[60:]
+    row = groups["attack"]["A02"]
+    assert row["eer_percent"] == 100 * metrics.eer(people, machines[(np.arange(60, 150) % 3) == 1]).rate
+    assert (row["n_bonafide"], row["n_spoof"], row["against"]) == (0, 30, "all bona fide")
+    assert groups["speaker"]["s3"]["against"] == "its own"
+    members = np.arange(150) % 12 == 3
+    threshold = metrics.eer(people, machines).threshold
+    wrong = (scores.scores >= threshold) != (np.arange(150) < 60)
+    assert groups["speaker"]["s3"]["error_rate_at_threshold"] == wrong[members].mean()
+
+
+def test_thresholds_and_clusters() -> None:
+    scores, labels = system(2)
+    by_trial = evaluate(scores, labels, thresholds=[0.0], resamples=200).numbers
+    by_speaker = evaluate(scores, labels, cluster="speaker", resamples=200).numbers
+    values = six_decimals(scores.scores)
+    expected = {
+        "threshold": 0.0,
+        "false_acceptance": (values[60:] >= 0).mean(),
+        "false_rejection": (values[:60] < 0).mean(),
+    }
+    assert by_trial["thresholds"] == [expected]
+    assert by_speaker["eer_percent"] == by_trial["eer_percent"]
+    assert by_speaker["eer_percent_interval"] != by_trial["eer_percent_interval"]
+
+
+def test_ids_that_do_not_match() -> None:
+    scores, labels = system(3)
+    fewer = Labels("fewer", labels.utterance_ids[:-7], labels.bonafide[:-7])
+    with pytest.raises(
+        InputError, match=r"7 trials of scores without a label in fewer:\n(  trial_\d{4}\n){5}  [.]{3} and 2 more"
+    ):
+        evaluate(scores, fewer)
+    short = Scores("short", scores.utterance_ids[1:], scores.scores[1:])
+    with pytest.raises(InputError, match=r"1 trial of labels without a score in short:\n  trial_0000"):
+        evaluate(short, labels)
+    assert evaluate(short, labels, common=True, resamples=0).numbers["n_bonafide"] == 59
+    skipped = Scores("short", scores.utterance_ids[1:], scores.scores[1:], skipped={"trial_0000": "NaN"})
+    assert evaluate(skipped, labels, resamples=0).numbers["n_skipped"] == 1, "a skipped trial is no missing one"
+    with pytest.raises(InputError, match="no trial in common: 'x' in one, 'trial_"):
+        evaluate(Scores("x", np.array(["x"], object), np.ones(1)), labels, common=True)
+    with pytest.raises(InputError, match="no column 'sex' in scores or labels: attack, speaker"):
+        evaluate(scores, labels, by=["sex"])
+    one = Labels("one class", labels.utterance_ids, np.ones(150, bool))
+    with pytest.raises(ValueError, match="one class: 150 trials, all bona fide; error rates need spoofed trials too"):
+        evaluate(scores, one)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    scores, labels = system(4)
+    lines = (f"{i} {s:.6f}\n" for i, s in zip(scores.utterance_ids, scores.scores, strict=True))
+    (tmp_path / "scores.txt").write_text("".join(lines))
+    rows = zip(labels.utterance_ids, labels.bonafide, labels.columns["attack"], strict=True)
+    text = "".join(f"{i},{'bonafide' if b else 'spoof'},{a}\n" for i, b, a in rows)
+    (tmp_path / "labels.csv").write_text("utterance_id,label,attack\n" + text)
+    return tmp_path
+
+
+def test_the_command(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["evaluate", files / "scores.txt", "--labels", files / "labels.csv", "--by", "attack", "--resamples", 50]
+    assert spectra(monkeypatch, *asked) == 0
+    shown = capsys.readouterr().out
+    assert "60 bona fide and 90 spoofed trials" in shown and "A02" in shown
+    assert spectra(monkeypatch, *asked, "--json") == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert {"eer_percent", "threshold", "n_bonafide", "n_spoof", "auc"} <= set(numbers)
+    assert len(numbers["eer_percent_interval"]) == 2
+    assert spectra(monkeypatch, "evaluate", files / "scores.txt") == 2
+    assert "no labels in it; give a file that has them with --labels" in capsys.readouterr().err
+
+
+def test_calibrates_and_applies(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = files / "calibration.json"
+    asked = ["calibrate", files / "scores.txt", "--labels", files / "labels.csv", "--output", files]
+    assert spectra(monkeypatch, *asked) == 0
+    assert target.is_file() and "Cllr on them" in capsys.readouterr().err
+    clip = Path(__file__).parents[2] / "examples" / "corpus" / "eval" / "june_00.flac"
+    asked = ["score", "--model", "demo", clip, "--calibration", files, "--spoof-prior", "0.9"]
+    assert spectra(monkeypatch, *asked, "--output", files / "one.jsonl") == 0
+    row = json.loads((files / "one.jsonl").read_text())
+    calibration = metrics.Calibration.from_json(target.read_text())
+    assert row["log_likelihood_ratio"] == calibration.log_likelihood_ratio(np.array([row["score"]]))[0]
+    odds = 0.9 / 0.1 * np.exp(-row["log_likelihood_ratio"])
+    assert row["spoof_probability"] == pytest.approx(odds / (1 + odds), abs=1e-12)
+    target.write_text("{}")
+    assert spectra(monkeypatch, *asked) == 2
+    assert "calibration.json" in capsys.readouterr().err
+
+
+INPUTS = Path(__file__).parents[1] / "inputs" / "tables"
+KEY = ["--labels", INPUTS / "p21la.txt", "--resamples", 0]
+
+
+def test_hints_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY) == 0
+    pools = "p21la.txt: pools the trials of 3 subsets, eval (12), hidden_track (12), progress (16); --subset NAME takes"
+    printed = capsys.readouterr()
+    assert pools in printed.err and "inverted" not in printed.err and "3.333 %" in printed.out
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, "--subset", "progress", "--json") == 0
+    printed = capsys.readouterr()
+    numbers = json.loads(printed.out)
+    assert printed.err == "" and numbers["n_bonafide"] + numbers["n_spoof"] == 16
+    assert numbers["subsets"] == {"progress": 16}
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_inv.txt", *KEY) == 0
+    printed = capsys.readouterr()
+    assert "s_inv.txt: an EER of 96.667 %, above 50 %: these scores look inverted" in printed.err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY) == 2
+    hint = "40 trials would match: their ids differ by the extension .flac only. --match stem compares ids without"
+    assert hint in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY, "--common") == 2
+    assert hint in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", INPUTS / "s_flac.txt", *KEY, "--match", "stem", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["eer_percent"] == pytest.approx(3.333, abs=1e-3)
+
+
+def test_a_score_files_own_subsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"t{i},{i},{'real' if i % 2 else 'fake'},{'eval' if i < 6 else 'dev'}\n" for i in range(10))
+    (tmp_path / "s.csv").write_text("utt_id,score,class,subset\n" + rows)
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.csv", "--subset", "eval", "--json", "--resamples", 0) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["n_bonafide"], numbers["n_spoof"]) == (3, 3)
+
+
+def test_ids_that_differ_by_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (INPUTS / "s.txt").read_text().splitlines()
+    (tmp_path / "s.txt").write_text("".join(f"flac/D/{line.replace(' ', '.wav ')}\n" for line in lines))
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY) == 2
+    assert "their ids differ by the folder and the extension .wav only" in capsys.readouterr().err
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY, "--match", "stem") == 0
+    # Ids that differ by more get no such hint.
+    (tmp_path / "s.txt").write_text("".join(f"x{line}\n" for line in lines))
+    assert spectra(monkeypatch, "evaluate", tmp_path / "s.txt", *KEY) == 2
+    assert "--match" not in capsys.readouterr().err
+
+
+def test_json_of_figures_that_are_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Their Cllr overflows; an id brings a control character that JSON lets stand.
+    (tmp_path / "s.csv").write_text("id,score,label,x\na\x9b2J,-1e308,real,n\x9b2J\nb,1e308,fake,m\n")
+    asked = ["evaluate", tmp_path / "s.csv", "--by", "x", "--json", "--exact", "--resamples", 0]
+    assert spectra(monkeypatch, *asked) == 0
+    printed = capsys.readouterr().out
+    numbers = json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert numbers["eer_percent"] == 100 and numbers["rocch_threshold"] is None
+    assert "n\x9b2J" in numbers["groups"]["x"] and "\x9b" not in printed
+
+
+def test_a_result_states_a_whole_score_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--result", tmp_path / "r.yaml", "--dataset", "a/b", "--system", "s", "--slug", "s"]
+    for more in (["--subset", "eval"], ["--match", "stem"]):
+        assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, *asked, *more) == 2
+        assert "without --subset and --match" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,193 @@
+"""The report in a browser: it loads, fetches nothing, filters, and fits phones, the dark and paper."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from spectra_jax.reporting.page import write_report
+
+pytest.importorskip("vl_convert", reason="needs the extra `report`")
+pytest.importorskip("matplotlib", reason="needs the extra `report`")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
+# Without these a browser looks for updates of its own.
+_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
+HOSTILE = "</script><img/src=x/onerror=alert(1)>"
+N = 300
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two systems with attacks, rank gaps, a hostile id and a clip."""
+    folder = tmp_path_factory.mktemp("browser")
+    random = np.random.default_rng(0)
+    people = np.arange(N) < N // 3
+    ids = [HOSTILE, *(f"trial_{index:04d}" for index in range(1, N))]
+    attack = np.where(people, "-", np.array(["A07", "A19"])[np.arange(N) % 2])
+    first = random.normal(np.where(people, 1.0, -1.0), 1.0)
+    first[0] = -9.0
+    gaps = 10 ** random.uniform(-8, -3, N)
+    soundfile.write(folder / "clip.wav", random.normal(0, 0.1, 16_000), 16_000)
+    for name, scores in (("first", first), ("second", first + np.where(gaps < 1e-6, 0.01, 1e-6))):
+        lines = ["utterance_id,score,label,attack,smallest_rank_gap,path"]
+        for identity, score, own, a, gap in zip(ids, scores, people, attack, gaps, strict=True):
+            label, path = ("bonafide", "clip.wav") if own else ("spoof", "")
+            lines.append(f"{identity},{float(score)!r},{label},{a},{float(gap)!r},{path}")
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    write_report([folder / "first.csv", folder / "second.csv"], folder / "report.html", resamples=50)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with playwright.sync_playwright() as engines:
+        started = engines.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_report(browser, report: Path) -> Iterator[object]:
+    """Opens the report, with keywords of a browser context; sees to it that nothing was fetched or went wrong."""
+    heard, fetched, contexts = [], [], []
+
+    def opened(**settings):
+        context = browser.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("dialog", lambda dialog: (heard.append("a dialog"), dialog.dismiss()))
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert heard == []
+    assert {url for url in fetched if not url.startswith("data:")} == {report.as_uri()}
+
+
+def overflow(page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_loads_whole(open_report) -> None:
+    page = open_report()
+    charts = page.locator(".plot")
+    assert charts.count() >= 10 and page.locator(".plot svg").count() == charts.count()
+    assert page.locator(".plot svg path").count() > 100, "something is drawn"
+    sections = page.locator("main section h2").all_text_contents()
+    wanted = ["Metrics", "Error rates", "Scores", "Attacks", "Calibration", "Comparison", "Near ties", "Trials"]
+    assert sections == [*wanted, "Provenance"]
+    assert page.locator("#metrics tbody tr").first.locator("td").first.text_content().count("to") == 1
+    assert page.locator("#trials-table tbody th", has_text=HOSTILE).count() == 1, "as text"
+    assert page.locator(".clips img").first.evaluate("image => image.naturalWidth") == 360
+
+
+def test_clip_plays(open_report) -> None:
+    page = open_report()
+    audio = page.locator("audio").first
+    # Waited for by an event: what polls a page does so by `eval`, which the page's policy refuses.
+    duration = audio.evaluate(
+        """audio => new Promise((resolve, reject) => {
+            audio.addEventListener("loadedmetadata", () => resolve(audio.duration));
+            audio.addEventListener("error", () => reject(audio.error.message));
+            audio.preload = "auto";
+            audio.load();
+        })"""
+    )
+    assert abs(duration - 1.0) < 0.01
+
+
+def test_filter_and_sort_from_the_keyboard(open_report) -> None:
+    page = open_report()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "filter":
+            break
+    else:
+        pytest.fail("the filter cannot be reached")
+    page.keyboard.type("A07 ACCEPTED")
+    rows = page.locator("#trials-table tbody tr")
+    shown = [row.text_content() for row in rows.all() if row.is_visible()]
+    assert 0 < len(shown) < rows.count() and all("A07" in row and "accepted" in row for row in shown)
+    assert page.locator("#shown").text_content() == f"{len(shown)} of {rows.count()}"
+    assert page.locator(".clips li:visible").count() == 0, "the clips are bona fide"
+    page.keyboard.press("Control+A")
+    page.keyboard.type("no such trial")
+    assert page.locator("#trials-table tbody tr:visible").count() == 0
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    assert page.locator("#trials-table tbody tr:visible").count() == rows.count()
+    # On to the table's own region, then its first two numeric columns' buttons.
+    for _ in range(5):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "first"
+    page.keyboard.press("Enter")
+    scores = [float(cell) for cell in page.locator("#trials-table tbody td:nth-child(4)").all_text_contents()]
+    assert scores == sorted(scores)
+    page.keyboard.press("Space")
+    scores = [float(cell) for cell in page.locator("#trials-table tbody td:nth-child(4)").all_text_contents()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_light_dark_and_the_button(open_report) -> None:
+    def paper(page) -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    def line(page) -> str:
+        return page.evaluate("getComputedStyle(document.querySelector('.plot .mark-line path')).stroke")
+
+    light, dark = open_report(color_scheme="light"), open_report(color_scheme="dark")
+    assert (paper(light), paper(dark)) == ("rgb(255, 255, 255)", "rgb(21, 24, 28)")
+    assert line(light) != line(dark), "charts follow"
+    drawn = line(light)
+    light.locator("#theme").focus()
+    light.keyboard.press("Enter")
+    assert paper(light) == "rgb(21, 24, 28)" and light.locator("#theme").get_attribute("aria-pressed") == "true"
+    assert line(light) != drawn
+    dark.locator("#theme").click()
+    assert paper(dark) == "rgb(255, 255, 255)"
+    dark.emulate_media(media="print")
+    assert paper(dark) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("width", [360, 820, 1280])
+def test_no_sideways_scrolling(open_report, width: int) -> None:
+    page = open_report(viewport={"width": width, "height": 740})
+    assert overflow(page) <= 0
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert overflow(page) <= 0, "with every table open"
+
+
+def test_print(open_report) -> None:
+    page = open_report(viewport={"width": 700, "height": 990}, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("nav").is_visible() and not page.locator("audio").first.is_visible()
+    assert overflow(page) <= 0
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_reduced_motion(open_report) -> None:
+    page = open_report(reduced_motion="reduce")
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
