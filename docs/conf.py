@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import spectra_jax
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -33,7 +34,6 @@ myst_heading_anchors = 4
 nb_execution_mode = "off"
 # Widgets load their scripts from a content delivery network, and these pages fetch nothing.
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
-suppress_warnings = [] if any((HERE / "notebooks").glob("*.ipynb")) else ["toc.empty_glob"]
 
 # The API reference
 autodoc_default_options = {"members": True, "member-order": "bysource", "undoc-members": True}
@@ -42,9 +42,9 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
-# Names of other libraries, in signatures: their documentation is not read, because the build is offline. Names of this
-# package are checked.
-nitpick_ignore_regex = [(r"py:.*", r"(?!spectra_jax\.).*")]
+# Types in signatures may be of other libraries, whose documentation is not read because the build is offline, or
+# internal. The names of this package that pages and docstrings refer to, with `py:obj`, are all checked.
+nitpick_ignore_regex = [(r"py:(?!obj$).*", r".*"), (r"py:obj", r"(?!spectra_jax\b).*")]
 
 # The site
 html_theme = "furo"
@@ -61,3 +61,14 @@ pygments_dark_style = "native"
 copybutton_prompt_text = r"\$ |> |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
+
+
+def _without_contributing(app: Sphinx, name: str, source: list[str]) -> None:
+    """Let the site build from a copy of the sources that lacks CONTRIBUTING.md."""
+    del app
+    if name == "develop/contributing" and not (HERE.parent / "CONTRIBUTING.md").exists():
+        source[0] = "# Contributing\n\n`CONTRIBUTING.md` is not part of these sources.\n"
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", _without_contributing)

@@ -11,6 +11,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import spectra_jax
@@ -40,6 +41,7 @@ _LISTS = {"Args", "Arguments", "Attributes", "Raises"}
 _SECTION = re.compile(rf"({'|'.join(_TITLES)}):\s*$")
 # `name: text`, `one, other: text` or `name (type): text`.
 _ITEM = re.compile(r"([*\w.]+(?:, [*\w.]+)*)(?: \([^)]*\))?: (.*)")
+_AUTOMODULE = re.compile(r"^\.\. automodule:: (\S+)", re.MULTILINE)
 _NAME = re.compile(r"(?<![`\w}])`(spectra_jax(?:\.\w+)+)`(?!`)")
 
 
@@ -71,29 +73,68 @@ def _items(text: str) -> Iterator[str]:
             yield f"  {line}" if line.strip() else ""
 
 
-def linked(text: str, documented: frozenset[str]) -> str:
-    """Turn each documented name in backticks into a reference."""
+def linked(text: str, addresses: dict[str, str]) -> str:
+    """Turn each name in backticks that the site documents into a reference to where it does."""
 
     def reference(match: re.Match[str]) -> str:
-        return f"{{py:obj}}`{match[1]}`" if match[1] in documented else match[0]
+        address = addresses.get(match[1])
+        return match[0] if address is None else f"{{py:obj}}`{match[1]} <{address}>`"
 
     return _NAME.sub(reference, text)
 
 
-def public_names() -> dict[str, list[str]]:
-    """The names that each module of the package exports in an `__all__`, but not private modules and commands."""
-    modules = ["spectra_jax"]
-    modules += [found.name for found in pkgutil.walk_packages(spectra_jax.__path__, "spectra_jax.")]
-    exported = {}
-    for name in modules:
-        if "._" in name or name.split(".")[1:2] in (["cli"], ["__main__"], ["renamed"]):
+def documented_modules(docs: Path) -> list[str]:
+    """The modules that the pages of the API reference document, in the order in which a name is looked for."""
+    pages = sorted((docs / "api").glob("*.md"))
+    return [name for page in pages for name in _AUTOMODULE.findall(page.read_text(encoding="utf-8"))]
+
+
+def public_names(module: str) -> list[str]:
+    """The names that a module exports: its `__all__`, or all that it defines without an underscore in front."""
+    found = import_module(module)
+    if hasattr(found, "__all__"):
+        return list(found.__all__)
+    return [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module
+    ]
+
+
+def home(module: str, name: str) -> str:
+    """The one address at which a name is documented, of all the modules that export it.
+
+    Names of the package itself are documented there, errors in `spectra_jax.errors`, all else where it is asked for.
+    """
+    value = getattr(import_module(module), name)
+    for first in ("spectra_jax", "spectra_jax.errors"):
+        if getattr(import_module(first), name, None) is value:
+            return f"{first}.{name}"
+    return f"{module}.{name}"
+
+
+def addresses_of(modules: list[str]) -> dict[str, str]:
+    """Where each public name of these modules is documented, by each address that it has."""
+    addresses = {module: module for module in modules}
+    for module in modules:
+        for name in public_names(module):
+            addresses[f"{module}.{name}"] = home(module, name)
+    return addresses
+
+
+def exported() -> list[tuple[str, str]]:
+    """Each module and name that is exported in an `__all__` of the package."""
+    modules = ["spectra_jax", *(found.name for found in pkgutil.walk_packages(spectra_jax.__path__, "spectra_jax."))]
+    names = []
+    for module in modules:
+        if module.split(".")[1:2] in (["cli"], ["__main__"]):
             continue
         try:
-            module = import_module(name)
+            found = import_module(module)
         except ImportError:
             continue  # a module of an extra that is not installed
-        exported[name] = list(getattr(module, "__all__", ()))
-    return exported
+        names += [(module, name) for name in getattr(found, "__all__", ())]
+    return names
 
 
 class MarkdownText(Directive):
@@ -107,42 +148,36 @@ class MarkdownText(Directive):
         return document.children
 
 
-def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    del what, name, obj, options
-    if not any(line.strip() for line in lines):
-        return
-    text = linked(to_markdown("\n".join(lines)), app.documented_names)  # type: ignore[attr-defined]
-    lines[:] = [".. markdown-text::", "", *(f"   {line}" for line in text.splitlines()), ""]
-
-
-def _check_all_documented(app: Sphinx, error: Exception | None) -> None:
-    if error is not None or app.builder.format != "html":
-        return
-    written = set(app.env.get_domain("py").objects)  # type: ignore[attr-defined]
-    for module, names in public_names().items():
-        for name in names:
-            value = getattr(import_module(module), name)
-            addresses = {f"{module}.{name}", f"spectra_jax.{name}", *_addresses_of(value)}
-            if inspect.ismodule(value) or written & addresses:
-                continue
-            logger.warning("%s.%s is exported, but no page of docs/api documents it", module, name)
-
-
-def _addresses_of(value: Any) -> set[str]:
-    """Where else a class or function may be documented: in any package that exports the same object."""
-    return {
-        f"{module}.{name}"
-        for module, names in public_names().items()
-        for name in names
-        if getattr(import_module(module), name, None) is value
-    }
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
-    names = public_names()
-    documented = {f"{module}.{name}" for module, exported in names.items() for name in exported}
-    app.documented_names = frozenset(documented)  # type: ignore[attr-defined]
+    addresses = addresses_of(documented_modules(Path(app.srcdir)))
+
+    def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        del app, name, options
+        if what == "data" and " ".join(lines).split() == (type(obj).__doc__ or "").split():
+            lines.clear()  # a constant without a docstring has that of its type
+        if any(line.strip() for line in lines):
+            text = linked(to_markdown("\n".join(lines)), addresses)
+            lines[:] = [".. markdown-text::", "", *(f"   {line}" for line in text.splitlines()), ""]
+
+    def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+        """Leave out of a module's page what another page documents."""
+        del obj, skipped, options
+        module = app.env.current_document.autodoc_module
+        if what == "module" and module and name in public_names(module) and home(module, name) != f"{module}.{name}":
+            return True
+        return None
+
+    def check(app: Sphinx, error: Exception | None) -> None:
+        """Warn of exported names that no page documents."""
+        if error is not None or app.builder.format != "html":
+            return
+        written = set(app.env.domains.python_domain.objects) | set(app.env.domains.python_domain.modules)
+        for module, name in exported():
+            if not inspect.ismodule(getattr(import_module(module), name)) and home(module, name) not in written:
+                logger.warning("%s.%s is exported, but no page of docs/api documents it", module, name)
+
     app.add_directive("markdown-text", MarkdownText)
-    app.connect("autodoc-process-docstring", _process)
-    app.connect("build-finished", _check_all_documented)
+    app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("build-finished", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
