@@ -7,6 +7,7 @@
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: an hour or more, on an idle machine
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
+# make docs        the documentation site, in docs/_build
 # make lint        formatting and style
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale lint clean
+.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale docs lint clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
@@ -40,6 +41,10 @@ bench-quick: $(VENV)/installed-bench
 bench-scale: $(VENV)/installed-parity
 	$(BIN)/python -m benchmarks.scale
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
+	@echo "docs/_build/index.html"
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,6 +64,10 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-report: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[report]"
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[docs,report]"
+	touch $@ $(VENV)/installed-report $(VENV)/installed
 
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[test,report]"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import spectra_jax
 from sphinx.application import Sphinx
+
+import spectra_jax
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))

@@ -14,13 +14,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import spectra_jax
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils import new_document
 from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+import spectra_jax
 
 logger = logging.getLogger(__name__)
 

@@ -92,6 +92,8 @@ def blocks(page: str) -> Iterator[Block]:
                 if reason not in REASONS:
                     raise ValueError(f"{page}, line {start + 1}: class {reason!r} is none of {', '.join(REASONS)}")
             lines, start = lines[1:], start + 1
+        while directive and lines and not lines[0]:  # between the options and the content
+            lines, start = lines[1:], start + 1
         yield Block(language, tuple(lines), start, reason)
 
 
@@ -102,8 +104,10 @@ def steps(block: Block) -> Iterator[Step]:
     elif block.language == "pycon":
         text = "\n".join(block.lines) + "\n"
         for example in doctest.DocTestParser().get_examples(text):
-            first = block.start + example.lineno + example.source.count("\n")
-            yield Step("pycon", example.source, tuple(example.want.splitlines()), first)
+            after = example.lineno + 1
+            while after < len(block.lines) and re.match(r"\.\.\.( |$)", block.lines[after]):
+                after += 1
+            yield Step("pycon", example.source, tuple(example.want.splitlines()), block.start + after)
     elif block.language == "console":
         yield from _console_steps(block)
 

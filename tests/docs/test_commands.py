@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import typer
 
@@ -40,6 +41,14 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("COLUMNS", "100")
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unoptimised() -> Iterator[None]:
+    """Most of the time is compiling, which takes half as long without XLA's optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.slow
@@ -70,9 +79,10 @@ def test_examples_print_what_the_page_shows(page: str, clone: Path, monkeypatch:
 
 def run(step: Step, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Run a step; its exit status, and what it printed."""
-    if step.language != "console":
-        mode = "single" if step.language == "pycon" else "exec"
-        return captured(lambda: exec(compile(step.source, "<page>", mode), names))
+    if step.language == "pycon":
+        return captured(lambda: exec(compile(step.source, "<page>", "single"), names), brief=bool(step.expected))
+    if step.language == "python":
+        return captured(lambda: exec(compile(step.source, "<page>", "exec"), names))
     words = shlex.split(step.source)
     if words[0] == "spectra-jax" and not any(set(word) & set("|<>;&$\n") for word in words):
         monkeypatch.setattr(sys, "argv", words)
@@ -82,17 +92,23 @@ def run(step: Step, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> t
     return done.returncode, done.stdout
 
 
-def captured(call: Callable[[], object]) -> tuple[int, str]:
-    """Call a function in place of a process; its exit status, and what it printed to either stream."""
+def captured(call: Callable[[], object], *, brief: bool = False) -> tuple[int, str]:
+    """Call a function in place of a process; its exit status, and what it printed to either stream.
+
+    With `brief`, an exception is output as well, the first and the last line of its traceback.
+    """
     output, status = io.StringIO(), 0
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             call()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        except Exception:
-            status = 1
-            traceback.print_exc()
+        except Exception as error:
+            if brief:
+                print(f"Traceback (most recent call last):\n{type(error).__name__}: {error}")
+            else:
+                status = 1
+                traceback.print_exc()
     return status, output.getvalue()
 
 
