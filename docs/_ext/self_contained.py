@@ -25,8 +25,8 @@ def loaded_from_elsewhere(site: Path) -> list[tuple[str, str]]:
     found = []
     for pattern, expression in (("*.html", _LOADED), ("*.html", _STYLE), ("*.css", _STYLE)):
         for file in sorted(site.rglob(pattern)):
-            for match in expression.finditer(file.read_text(encoding="utf-8")):
-                found.append((str(file.relative_to(site)), next(filter(None, match.groups()))))
+            text, name = file.read_text(encoding="utf-8"), str(file.relative_to(site))
+            found += [(name, next(filter(None, match.groups()))) for match in expression.finditer(text)]
     return found
 
 

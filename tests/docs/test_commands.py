@@ -83,13 +83,18 @@ def run(step: Step, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> t
         return captured(lambda: exec(compile(step.source, "<page>", "single"), names), brief=bool(step.expected))
     if step.language == "python":
         return captured(lambda: exec(compile(step.source, "<page>", "exec"), names))
-    words = shlex.split(step.source)
+    words = words_of(step.source)
     if words[0] == "spectra-jax" and not any(set(word) & set("|<>;&$\n") for word in words):
         monkeypatch.setattr(sys, "argv", words)
         return captured(cli.main)
     command = ["bash", "-o", "pipefail", "-c", step.source]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, done.stdout
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a shell command, which a backslash may continue on another line."""
+    return shlex.split(command.replace("\\\n", " "), comments=True)
 
 
 def captured(call: Callable[[], object], *, brief: bool = False) -> tuple[int, str]:
@@ -105,7 +110,7 @@ def captured(call: Callable[[], object], *, brief: bool = False) -> tuple[int, s
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         except Exception as error:
             if brief:
-                print(f"Traceback (most recent call last):\n{type(error).__name__}: {error}")
+                output.write(f"Traceback (most recent call last):\n{type(error).__name__}: {error}\n")
             else:
                 status = 1
                 traceback.print_exc()
@@ -134,7 +139,7 @@ def check_block(page: str, block: Block) -> None:
         if step.language != "console":
             compile(step.source, where, "exec")
             continue
-        words = shlex.split(step.source, comments=True)
+        words = words_of(step.source)
         while words and "=" in words[0]:  # variables of the environment
             words.pop(0)
         if words[:1] == ["spectra-jax"]:
