@@ -20,7 +20,9 @@ class CommandHelp(Directive):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        command = [sys.executable, "-m", "spectra_jax", *self.arguments, "--help"]
+        # Named as the installed program is.
+        program = "import sys; from spectra_jax.cli import main; sys.argv[0] = 'spectra-jax'; main()"
+        command = [sys.executable, "-c", program, *self.arguments, "--help"]
         environment = os.environ | {"COLUMNS": str(_COLUMNS), "NO_COLOR": "1"}
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if run.returncode:

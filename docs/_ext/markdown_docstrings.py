@@ -17,9 +17,11 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils import new_document
+from flax import nnx
 from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx.util.inspect import stringify_signature
 
 import spectra_jax
 
@@ -156,9 +158,24 @@ def setup(app: Sphinx) -> dict[str, Any]:
         del app, name, options
         if what == "data" and " ".join(lines).split() == (type(obj).__doc__ or "").split():
             lines.clear()  # a constant without a docstring has that of its type
+        if lines[:1] == ["Call self as a function."]:
+            lines.clear()  # a method `__call__` without a docstring has that of `type`
         if any(line.strip() for line in lines):
             text = linked(to_markdown("\n".join(lines)), addresses)
             lines[:] = [".. markdown-text::", "", *(f"   {line}" for line in text.splitlines()), ""]
+
+    def signature(
+        app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returned: str | None
+    ) -> tuple[str, str | None] | None:
+        """The signature of a network's constructor, which its metaclass hides, and defaults that read as code."""
+        del app, name, options
+        if arguments is None:
+            return None
+        if what == "class" and issubclass(obj, nnx.Module):
+            of_init = inspect.signature(obj.__init__)
+            without_self = of_init.replace(parameters=list(of_init.parameters.values())[1:])
+            arguments, returned = stringify_signature(without_self, unqualified_typehints=True), None
+        return re.sub(r"<class '([\w.]+)'>", r"\1", arguments), returned
 
     def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
         """Leave out of a module's page what another page documents."""
@@ -179,6 +196,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
     app.add_directive("markdown-text", MarkdownText)
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip)
     app.connect("build-finished", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
