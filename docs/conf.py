@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "markdown_docstrings",
     "command_help",
+    "inline_diagrams",
     "self_contained",
 ]
 exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]

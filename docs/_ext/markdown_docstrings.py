@@ -11,6 +11,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ _SECTION = re.compile(rf"({'|'.join(_TITLES)}):\s*$")
 # `name: text`, `one, other: text` or `name (type): text`.
 _ITEM = re.compile(r"([*\w.]+(?:, [*\w.]+)*)(?: \([^)]*\))?: (.*)")
 _AUTOMODULE = re.compile(r"^\.\. automodule:: (\S+)", re.MULTILINE)
+# A block of code, which is left as it is.
+_FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"(?<![`\w}])`(spectra_jax(?:\.\w+)+)`(?!`)")
 
 
@@ -84,6 +87,26 @@ def linked(text: str, addresses: dict[str, str]) -> str:
         return match[0] if address is None else f"{{py:obj}}`{match[1]} <{address}>`"
 
     return _NAME.sub(reference, text)
+
+
+def unknown_names(text: str) -> list[str]:
+    """The names of this package in backticks that nothing in it has."""
+    return [name for name in _NAME.findall(text) if not _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of what a module or a class in it has."""
+    parts = name.split(".")
+    for known in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:known]))
+        except ImportError:
+            continue
+        try:
+            return attrgetter(".".join(parts[known:]))(found) is not None if parts[known:] else True
+        except AttributeError:
+            return False
+    return False
 
 
 def documented_modules(docs: Path) -> list[str]:
@@ -155,14 +178,28 @@ def setup(app: Sphinx) -> dict[str, Any]:
     addresses = addresses_of(documented_modules(Path(app.srcdir)))
 
     def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-        del app, name, options
+        del app, options
         if what == "data" and " ".join(lines).split() == (type(obj).__doc__ or "").split():
             lines.clear()  # a constant without a docstring has that of its type
         if lines[:1] == ["Call self as a function."]:
             lines.clear()  # a method `__call__` without a docstring has that of `type`
         if any(line.strip() for line in lines):
-            text = linked(to_markdown("\n".join(lines)), addresses)
+            text = "\n".join(lines)
+            for unknown in unknown_names(text):
+                logger.warning("the docstring of %s names %s, which does not exist", name, unknown)
+            text = linked(to_markdown(text), addresses)
             lines[:] = [".. markdown-text::", "", *(f"   {line}" for line in text.splitlines()), ""]
+
+    def read_page(app: Sphinx, page: str, source: list[str]) -> None:
+        """Link names in backticks in a page too, outside its blocks of code."""
+        del app
+        text, end, written = source[0], 0, []
+        for fence in _FENCE.finditer(text):
+            written += [linked(text[end : fence.start()], addresses), fence[0]]
+            end = fence.end()
+        source[0] = "".join([*written, linked(text[end:], addresses)])
+        for unknown in unknown_names(_FENCE.sub("", text)):
+            logger.warning("%s names %s, which does not exist", page, unknown)
 
     def signature(
         app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returned: str | None
@@ -195,6 +232,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
                 logger.warning("%s.%s is exported, but no page of docs/api documents it", module, name)
 
     app.add_directive("markdown-text", MarkdownText)
+    app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip)

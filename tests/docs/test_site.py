@@ -78,3 +78,17 @@ def test_docstrings_are_turned_into_markdown() -> None:
 def test_every_reason_is_printed_above_its_blocks() -> None:
     css = (DOCS / "_static" / "custom.css").read_text()
     assert [name for name, words in REASONS.items() if f".{name}" not in css or words not in css] == []
+
+
+def test_names_in_backticks_have_to_exist() -> None:
+    names = extension("markdown_docstrings").unknown_names(
+        "`spectra_jax.Scorer`, `spectra_jax.audio`, `spectra_jax.Scorer.load`, `spectra_jax.scorer.load`, `spectra_jax.nothing`"
+    )
+    assert names == ["spectra_jax.scorer.load", "spectra_jax.nothing"]
+
+
+def test_documented_names_in_backticks_become_references() -> None:
+    text = extension("markdown_docstrings").linked(
+        "`spectra_jax.load`, `load`", {"spectra_jax.load": "spectra_jax.load"}
+    )
+    assert text == "{py:obj}`spectra_jax.load <spectra_jax.load>`, `load`"
