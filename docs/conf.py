@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -65,12 +66,19 @@ copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 
 
-def _without_contributing(app: Sphinx, name: str, source: list[str]) -> None:
-    """Let the site build from a copy of the sources that lacks CONTRIBUTING.md."""
+def _root_file(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put CONTRIBUTING.md, whose links start at the repository's root, in place of its page."""
     del app
-    if name == "develop/contributing" and not (HERE.parent / "CONTRIBUTING.md").exists():
+    if page != "develop/contributing":
+        return
+    file = HERE.parent / "CONTRIBUTING.md"
+    if not file.exists():
         source[0] = "# Contributing\n\n`CONTRIBUTING.md` is not part of these sources.\n"
+        return
+    text = file.read_text(encoding="utf-8").replace("](docs/", "](../").replace("](CHANGELOG.md", "](changelog.md")
+    # Files of the repository that are on no page are named.
+    source[0] = re.sub(r"\[([^]]+)\]\((?!\w+:|\.\./|#|changelog)([^)]+)\)", r"\1 (`\2`)", text)
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("source-read", _without_contributing)
+    app.connect("source-read", _root_file)
