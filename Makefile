@@ -8,6 +8,7 @@
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
 # make check       before a commit: style, types and the fast tests
+# make docs        the documentation site, in docs/_build
 # make lint        formatting and style
 # make types       mypy --strict over the package, the tests, the benchmarks and the examples
 
@@ -16,7 +17,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale check lint types clean
+.PHONY: demo test test-all test-fast newest lowest bench bench-quick bench-scale check docs lint types clean
 
 demo: $(VENV)/installed-report
 	$(BIN)/python -m examples.demo
@@ -41,6 +42,10 @@ bench-quick: $(VENV)/installed-bench
 
 bench-scale: $(VENV)/installed-parity
 	$(BIN)/python -m benchmarks.scale
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
+	@echo "docs/_build/index.html"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -67,12 +72,16 @@ $(VENV)/installed-report: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[report]"
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[docs,report]"
+	touch $@ $(VENV)/installed-report $(VENV)/installed
+
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[test,report]"
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test,report,parity,verify,ray]"
+	$(PIP) --editable ".[test,report,parity,verify,ray,docs]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt
