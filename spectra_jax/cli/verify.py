@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectra_jax.cli.options import (
-    AsJson,
-    Debug,
-    GapBound,
-    Model,
-    Resamples,
-    Seed,
-    Tolerance,
-    print_json,
-    say,
-    say_left_out,
-    stdout,
-    will_write,
-)
+from spectra_jax.cli.options import AsJson, Debug, GapBound, Model, Resamples, Seed, Tolerance
+from spectra_jax.cli.output import check_outputs, print_json, print_message, print_notes, stdout
 from spectra_jax.hub import PUBLISHED
 from spectra_jax.messages import printable
 
@@ -77,7 +65,6 @@ def verify(
     Where they differ, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
     """
-    del debug  # acted on as it is read
     if reported == (against is not None):
         raise typer.BadParameter("Give --against REFERENCE, or --reported; one of them.")
     if reported:
@@ -92,9 +79,9 @@ def verify(
     from spectra_jax.data.score_files import read_scores
     from spectra_jax.evaluation import compare as comparison
 
-    will_write(output, ending=".csv")
+    check_outputs(output, extension=".csv")
     listed = sources.collect(inputs or [])
-    incomplete = say_left_out(listed)
+    print_notes(listed)
     how: dict[str, Any] = {
         "only": None if sample is None else verification.sample(listed.listed(), sample, seed),
         "precision": precision,
@@ -117,7 +104,7 @@ def verify(
         found = verification.verify(model, reference, listed, **how)
     if output is not None:
         comparison.write(found.comparison, output)
-        say(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
+        print_message(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
         numbers = {**found.comparison.numbers, "skipped": found.skipped, "divergence": None}
         if found.divergence is not None:
@@ -133,8 +120,8 @@ def verify(
         if found.divergence is not None:
             _show(found.divergence)
     for name, reason in found.skipped.items():
-        say(f"skipped {printable(name)}: {printable(reason)}")
-    if not found.comparison.agrees or incomplete:
+        print_message(f"skipped {printable(name)}: {printable(reason)}")
+    if not found.comparison.agrees or listed.left_out.unreadable:
         raise typer.Exit(1)
 
 
@@ -200,7 +187,7 @@ def _verify_reported(names: list[str], as_json: bool) -> None:
     # One reason for all of them, so that it need not be read nine times.
     for reason in dict.fromkeys(row.unreachable for row in rows if row.unreachable):
         datasets = [row.dataset for row in rows if row.unreachable == reason]
-        say(f"not verified: {', '.join(datasets)}: {reason}.")
+        print_message(f"not verified: {', '.join(datasets)}: {reason}.")
     if not fetched:
         raise typer.Exit(2)
     if any(row.problem for row in rows):
