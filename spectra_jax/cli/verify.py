@@ -1,4 +1,4 @@
-"""`spectra-jax verify`: is it the same network, and are the reported figures right?"""
+"""`spectra-jax verify`: does our network agree with a reference, and do the reported EERs hold?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spectra_jax.hub import PUBLISHED
 from spectra_jax.messages import printable
 
 if TYPE_CHECKING:
-    from spectra_jax.verification import Divergence
+    from spectra_jax.verification import Divergence, Reference
 
 
 def verify(
@@ -94,27 +94,14 @@ def verify(
     if kind == "scores":
         found = verification.verify_scores(model, read_scores(target), listed, **how)
     else:
-        reference: verification.Reference
-        if kind == "onnx":
-            reference = verification.OnnxReference(verification.reference_file(target))
-        else:
-            reference = verification.TorchReference(
-                Path(target), run_code=run_reference_code, float64=precision == "float64"
-            )
+        reference = _open_reference(kind, target, run_code=run_reference_code, float64=precision == "float64")
         found = verification.verify(model, reference, listed, **how)
     if output is not None:
         comparison.write(found.comparison, output)
         print_message(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
-        numbers = {**found.comparison.numbers, "skipped": found.skipped, "divergence": None}
-        if found.divergence is not None:
-            numbers["divergence"] = {
-                "first": found.divergence.first,
-                "trials": list(found.divergence.trials),
-                # JSON has no infinity, which is what stages of different shapes differ by.
-                "stages": {stage.name: min(stage.error, 1e308) for stage in found.divergence.stages},
-            }
-        print_json(numbers)
+        divergence = None if found.divergence is None else _to_dict(found.divergence)
+        print_json({**found.comparison.numbers, "skipped": found.skipped, "divergence": divergence})
     else:
         comparison.table(found.comparison, stdout())
         if found.divergence is not None:
@@ -123,6 +110,23 @@ def verify(
         print_message(f"skipped {printable(name)}: {printable(reason)}")
     if not found.comparison.agrees or listed.left_out.unreadable:
         raise typer.Exit(1)
+
+
+def _open_reference(kind: str, target: str, *, run_code: bool, float64: bool) -> Reference:
+    from spectra_jax import verification
+
+    if kind == "onnx":
+        return verification.OnnxReference(verification.reference_file(target))
+    return verification.TorchReference(Path(target), run_code=run_code, float64=float64)
+
+
+def _to_dict(divergence: Divergence) -> dict[str, Any]:
+    return {
+        "first": divergence.first,
+        "trials": list(divergence.trials),
+        # The error of stages of different shapes is infinite, which JSON lacks.
+        "stages": {stage.name: min(stage.error, 1e308) for stage in divergence.stages},
+    }
 
 
 def _show(divergence: Divergence) -> None:
