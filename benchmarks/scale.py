@@ -165,7 +165,7 @@ def pipeline(manifest: str, output: str) -> dict[str, Any]:
     run = BulkRun(Store(output), collect([manifest]), scorer, part_size=PART)
     spent: dict[str, float] = {}
     for part in run:
-        for what, seconds in part.spent.items():
+        for what, seconds in part.stage_seconds.items():
             spent[what] = spent.get(what, 0.0) + seconds
     run.merge()
     return {"seconds": time.monotonic() - begun, "peak_bytes": _peak(), "spent": spent}

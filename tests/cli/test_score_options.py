@@ -10,6 +10,8 @@ import typer
 
 from spectra_jax.cli.score_options import NetworkOptions, RunOptions, ScoreOptions
 from spectra_jax.errors import InputError
+from tests.cli.conftest import CLIPS
+from tests.conftest import spectra
 
 NETWORK = NetworkOptions("demo", "float32", "8", "all", False, False, False)
 RUN = RunOptions(1000, None, False, None, None, "local", None, None)
@@ -92,3 +94,13 @@ def test_what_counts_as_a_folder(output: str, is_folder: bool, tmp_path: Path, m
     (tmp_path / "here.d").mkdir()
     given = options(output=output)
     assert (given.folder, given.file) == ((output, None) if is_folder else (None, Path(output)))
+
+
+def test_the_command_refuses_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["--process", "0/2"], "spectra-jax: --process is for runs into a folder"),
+        (["--windows", "hop=soon", "-o", "run/"], "'hop=soon' is not hop=SECONDS"),
+        (["--windows", "hop=0"], "spectra-jax: hop = 0.0: seconds above 0"),
+    ):
+        assert spectra(monkeypatch, "score", "--model", "demo", *words, CLIPS) == 2
+        assert message in capsys.readouterr().err
