@@ -1,4 +1,4 @@
-"""`spectra-jax evaluate`: how good scores are."""
+"""`spectra-jax evaluate`: EER, DCF, Cllr and AUC of scores."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def evaluate(
     if result is not None and (labels is None or dataset is None or system is None or slug is None):
         raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
     if result is not None and (subset is not None or match != "exact"):
-        raise typer.BadParameter("--result states the whole score file: it goes without --subset and --match.")
+        raise typer.BadParameter("--result describes the complete score file: leave out --subset and --match.")
     if plot is not None:
         from spectra_jax.reporting.papers import require_figure
 

@@ -1,4 +1,4 @@
-"""`spectra-jax info`: what a model is, and what it would run on."""
+"""`spectra-jax info`: a model's architecture, size and provenance, and this machine's devices."""
 
 from __future__ import annotations
 

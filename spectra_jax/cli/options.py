@@ -31,7 +31,7 @@ def _show_version(value: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
 ]
-# Acted on by its callback, so that commands make no use of their argument.
+# Its callback acts on it, so commands ignore their argument.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
 Model = Annotated[
     str,
@@ -83,7 +83,7 @@ MatchOption = Annotated[
     MatchName,
     typer.Option(
         "--match",
-        help="How the ids of two files are compared: as they are, without folder and extension, or as whole paths.",
+        help="How the ids of two files are compared: as they are, without folder and extension, or as complete paths.",
     ),
 ]
 Common = Annotated[

@@ -1,4 +1,4 @@
-"""`spectra-jax report`: everything that score files say, on one page."""
+"""`spectra-jax report`: an HTML page about score files."""
 
 from __future__ import annotations
 

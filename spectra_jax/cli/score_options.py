@@ -111,7 +111,7 @@ class ScoreOptions:
                 raise InputError("--engine ray takes a number as --batch-size, and one device for each actor")
         if run.distributed not in (None, "auto") and run.process is None:
             raise InputError(
-                f"--distributed {run.distributed}: with an address, --process I/N says which process this is"
+                f"--distributed {run.distributed}: with an address, --process I/N has to state which process this is"
             )
 
     def _check_calibration_options(self) -> None:

@@ -97,7 +97,7 @@ def _train_and_report(run: Run) -> EvaluationEvent | None:
 
 
 def _status(past: list[StepEvent], best: EvaluationEvent | None) -> str:
-    """What stands behind the progress bar: the mean loss of the last steps, the speed and the best dev EER."""
+    """The status behind the progress bar: the mean loss of the last steps, the speed and the best dev EER."""
     losses = [event.loss for event in past[-20:]]
     status = f"loss {sum(losses) / len(losses):.3f}  {past[-1].clips_per_second:.0f} clips/s"
     return status + (f"  best dev EER {best.eer:.2%}" if best else "")

@@ -24,7 +24,7 @@ Any number of processes can share a run. Each scores its own parts, and they do 
 | `parts` | the parquet files of the parts: written, checked, missing |
 | `merge` | `scores.txt`, and the reasons of skipped trials, from all parts |
 | `scoring` | scoring as results, to a file or into a run's folder, with a summary |
-| `scorer_options` | the arguments of a `Scorer`, to load it here or on another node |
+| `scorer_options` | the arguments of a `Scorer`, to load it in this process or on another node |
 | `store` | a folder or URL whose files are written atomically |
 | `checksummed` | parquet files with a checksum of all their bytes |
 | `distributed` | the index of this process among those of `jax.distributed` |

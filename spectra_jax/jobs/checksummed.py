@@ -1,6 +1,6 @@
 """Parquet files with a checksum of all their bytes in the footer, which is checked at each reading.
 
-Parquet's own checksums are optional and leave the footer out, where one flipped bit can turn a score into another one.
+Parquet's own checksums are optional and do not cover the footer, where one flipped bit can change scores unnoticed.
 """
 
 from __future__ import annotations

@@ -281,6 +281,6 @@ def _check_connection(address: str | None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an actor's error, or the whole message of an InputError, without the traceback before it."""
+    """The last line of an actor's error, or the complete message of an InputError, without the traceback before it."""
     _, refused, text = str(error).rpartition(f"{InputError.__name__}: ")
     return text.strip() if refused else [line for line in text.splitlines() if line.strip()][-1].strip()

@@ -148,7 +148,7 @@ class BulkRun:
         return Part(part, self.num_trials(part), self._completed.skipped[part], {})
 
     def __iter__(self) -> Iterator[Part]:
-        """Score this process's missing parts, in order. It may stop at any time: completed parts are kept.
+        """Score this process's missing parts, in order. Iteration may stop at any time: completed parts stay.
 
         Raises:
           SkipLimitError: see `max_errors`.
@@ -202,7 +202,7 @@ class BulkRun:
         return Part(part, len(rows), sum(result.error is not None for result in found), seconds)
 
     def limit_skips(self, scored: Iterable[Part]) -> Iterator[Part]:
-        """Yield the parts that are scored, here or elsewhere, until more than `max_errors` trials were skipped.
+        """Yield parts as they are scored, by this process or a cluster, until more than `max_errors` trials were skipped.
 
         Raises:
           SkipLimitError: more were skipped, perhaps in the parts that were completed before.

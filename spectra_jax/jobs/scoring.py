@@ -121,7 +121,7 @@ class RunSummary:
 
     Attributes:
       missing: parts that other processes have not completed. While there are any, there is no score file.
-      scored, skipped: trials of the whole run, or, with missing parts, of the parts that were scored now.
+      scored, skipped: trials of all parts; while parts are missing, of those that this process scored now.
     """
 
     missing: int

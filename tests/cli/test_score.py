@@ -130,8 +130,8 @@ def test_ids_and_scores_are_complete_on_any_terminal(width: int) -> None:
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     ids = "".join(line.split("│")[1].strip() for line in printed.splitlines() if "│" in line)
     assert ids == "a_name_longer_than_its_columnbroken"
-    for said in ("-1234.5678", "bonafide", "spoof", "Left out on a terminal this narrow: seconds."):
-        assert said in " ".join(printed.split())
+    for words in ("-1234.5678", "bonafide", "spoof", "Left out on a terminal this narrow: seconds."):
+        assert words in " ".join(printed.split())
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def options(**given: Any) -> ScoreOptions:
         ({"engine": "ray"}, "--engine ray is for runs into a folder"),
         ({"process": "2/2", "output": "run/"}, "--process 2/2: I/N is expected"),
         ({"process": "one", "output": "run/"}, "--process one: I/N is expected"),
-        ({"distributed": "127.0.0.1:1", "output": "run/"}, "with an address, --process I/N says"),
+        ({"distributed": "127.0.0.1:1", "output": "run/"}, "with an address, --process I/N has to state"),
         ({"engine": "ray", "process": "0/2", "output": "run/"}, "--process does not go with --engine ray"),
         ({"engine": "ray", "distributed": "auto", "output": "run/"}, "--distributed does not go with --engine ray"),
         ({"engine": "ray", "batch_size": "auto", "output": "run/"}, "takes a number as --batch-size"),

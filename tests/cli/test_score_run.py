@@ -50,8 +50,8 @@ def test_a_run_that_is_killed_and_interrupted_ends_in_the_same_bytes(many_clips:
         if signal_sent != signal.SIGKILL:
             assert process.returncode == 128 + signal_sent
             how = "interrupted" if signal_sent == signal.SIGINT else "ended by SIGTERM"
-            kept = f"{folder}/ keeps the completed parts; the same command resumes the run"
-            assert printed.splitlines()[-1] == f"spectra-jax: {how}; {kept}"
+            left = f"{folder}/ keeps the completed parts; the same command resumes the run"
+            assert printed.splitlines()[-1] == f"spectra-jax: {how}; {left}"
             assert not list(folder.rglob(".*"))
     done = len(list(folder.glob("parts/*.parquet")))
     assert 3 <= done < 50, "killed after its end, so the test tests nothing"

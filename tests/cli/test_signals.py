@@ -97,7 +97,7 @@ def test_a_signal_that_is_ignored_stays_ignored(
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python drops what such a callback raises. JAX has one, in which a signal is handled if it comes meanwhile."""
+    """Python drops what such a callback raises. JAX has one: Python handles a signal in it that was sent while it collects."""
     before = sys.unraisablehook
 
     def interrupt(phase: str, info: dict) -> None:
@@ -136,7 +136,7 @@ def test_ctrl_c_does_not_wait_for_a_thread_that_compiles() -> None:
     [(signal.SIGINT, 0.3), (signal.SIGINT, 2), (signal.SIGINT, 5), (signal.SIGTERM, 1), (signal.SIGHUP, 1)],
 )
 def test_a_score_file_that_is_being_written(kind: signal.Signals, seconds: float, tmp_path: Path) -> None:
-    """It is not there afterwards, neither complete nor in part, and no traceback is printed."""
+    """Afterwards it does not exist, neither complete nor in part, and no traceback is printed."""
     rows = [f"{CLIPS / 'june_01.flac'},{index}\n" for index in range(5000)]
     (tmp_path / "trials.csv").write_text("path,utterance_id\n" + "".join(rows))
     words = ["score", "--model", "demo", "--output", str(tmp_path / "scores.txt"), str(tmp_path / "trials.csv")]
