@@ -202,7 +202,7 @@ class BulkRun:
         return Part(part, len(rows), sum(result.error is not None for result in found), seconds)
 
     def limit_skips(self, scored: Iterable[Part]) -> Iterator[Part]:
-        """Yield parts as they are scored, by this process or a cluster, until more than `max_errors` trials were skipped.
+        """Yield parts as they are scored, here or by a cluster, until more than `max_errors` trials were skipped.
 
         Raises:
           SkipLimitError: more were skipped, perhaps in the parts that were completed before.

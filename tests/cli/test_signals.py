@@ -97,7 +97,7 @@ def test_a_signal_that_is_ignored_stays_ignored(
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python drops what such a callback raises. JAX has one: Python handles a signal in it that was sent while it collects."""
+    """Python drops what such a callback raises. JAX has one, and signals sent meanwhile are handled in it."""
     before = sys.unraisablehook
 
     def interrupt(phase: str, info: dict) -> None:
