@@ -172,8 +172,8 @@ def pipeline(manifest: str, output: str) -> dict[str, Any]:
     run = BulkRun(Store(output), collect([manifest]), scorer, part_size=PART)
     spent: dict[str, float] = {}
     for part in run:
-        for stage, seconds in part.spent.items():
-            spent[stage] = spent.get(stage, 0.0) + seconds
+        for what, seconds in part.stage_seconds.items():
+            spent[what] = spent.get(what, 0.0) + seconds
     run.merge()
     return {"seconds": time.monotonic() - start, "peak_bytes": _peak(), "spent": spent}
 

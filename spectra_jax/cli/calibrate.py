@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from spectra_jax.cli.options import (
-    Common,
-    Debug,
-    LabelsOption,
-    MatchOption,
-    Subset,
-    read_tables,
-    say,
-    say_pooled,
-    will_write,
-)
-
-if TYPE_CHECKING:
-    from spectra_jax.evaluation.metrics import Calibration
-    from spectra_jax.inference.results import Result
-
-FILE = "calibration.json"
+from spectra_jax.cli.options import Common, Debug, LabelsOption, MatchOption, Subset, read_tables
+from spectra_jax.cli.output import check_outputs, print_message, print_pooled_subsets
 
 
 def calibrate(
@@ -33,7 +17,7 @@ def calibrate(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="F", help=f"The calibration, .json; in a directory, {FILE}."),
+        typer.Option("--output", "-o", metavar="F", help="The calibration, .json; in a directory, calibration.json."),
     ],
     labels: LabelsOption = None,
     subset: Subset = None,
@@ -49,51 +33,17 @@ def calibrate(
 
     That option adds to each score its log-likelihood ratio, and P(spoof) at a prior.
     """
-    del debug  # acted on as it is read
     from spectra_jax.evaluation.calibrate import calibrate
-    from spectra_jax.files.outputs import output_file
+    from spectra_jax.evaluation.calibration_file import NAME, write_calibration
 
-    path = output / FILE if output.is_dir() or not (output.suffix or output.exists()) else output
-    will_write(path, ending=".json")
+    path = output / NAME if output.is_dir() or not (output.suffix or output.exists()) else output
+    check_outputs(path, extension=".json")
     (system,), known = read_tables([scores], labels, match, subset)
     found = calibrate(system, known, method=method, common=common)
-    say_pooled(found.labels_name, found.subsets)
-    with output_file(path) as file:
-        file.write(found.calibration.to_json().encode())
-    say(
+    print_pooled_subsets(found.labels_name, found.subsets)
+    write_calibration(found.calibration, path)
+    print_message(
         f"{method} calibration from {found.calibration.n_bonafide:,} bona fide and {found.calibration.n_spoof:,} "
         f"spoofed trials -> {path}\nCllr on them: {found.cllr_before:.4f} bits before, {found.cllr_after:.4f} after, "
         f"{found.min_cllr:.4f} at best"
-    )
-
-
-def read_calibration(path: Path) -> Calibration:
-    """A calibration file, or that of a directory.
-
-    Raises:
-      InputError: not there, or not a calibration.
-    """
-    from spectra_jax.data.text import read_text
-    from spectra_jax.errors import InputError
-    from spectra_jax.evaluation.metrics import Calibration
-    from spectra_jax.files.untrusted import require_plain_file
-
-    file = path / FILE if path.is_dir() else path
-    require_plain_file(file)
-    try:
-        return Calibration.from_json(read_text(file))
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{file}: {error}") from error
-
-
-def calibrated_result(result: Result, calibration: Calibration, spoof_prior: float) -> Result:
-    """A result with its log-likelihood ratio and P(spoof); a skipped trial stays as it is."""
-    if result.score is None:
-        return result
-    return replace(
-        result,
-        log_likelihood_ratio=float(calibration.log_likelihood_ratio([result.score])[0]),
-        spoof_probability=float(calibration.spoof_probability([result.score], spoof_prior)[0]),
     )

@@ -18,13 +18,9 @@ from spectra_jax.cli.options import (
     Seed,
     Subset,
     Tolerance,
-    print_json,
     read_tables,
-    say,
-    say_pooled,
-    stdout,
-    will_write,
 )
+from spectra_jax.cli.output import check_outputs, print_json, print_message, print_pooled_subsets, stdout
 
 
 def compare(
@@ -56,13 +52,12 @@ def compare(
 
     Exit status: 0 the same, near ties apart; 1 different; 2 wrong usage.
     """
-    del debug  # acted on as it is read
     from spectra_jax.evaluation.compare import compare
     from spectra_jax.reporting.comparison_table import print_comparison, write_comparison
     from spectra_jax.reporting.hints import comparison_hints
 
-    will_write(output, ending=".csv")
-    (one, other), known = read_tables([a, b], labels, match, subset, whole_names=True)
+    check_outputs(output, extension=".csv")
+    (one, other), known = read_tables([a, b], labels, match, subset, full_paths=True)
     found = compare(
         one,
         other,
@@ -76,12 +71,12 @@ def compare(
     )
     if output is not None:
         write_comparison(found, output)
-        say(f"{len(found.utterance_ids):,} trials -> {output}")
-    say_pooled(
+        print_message(f"{len(found.utterance_ids):,} trials -> {output}")
+    print_pooled_subsets(
         "the labels" if labels is None else labels.name, {} if found.error_rates is None else found.error_rates.subsets
     )
     for hint in comparison_hints(found):
-        say(hint)
+        print_message(hint)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectra_jax.cli.options import Debug, say
+from spectra_jax.cli.options import Debug
+from spectra_jax.cli.output import print_message
 
 
 def convert(
@@ -25,7 +26,6 @@ def convert(
 
     Strictly: every tensor used once, every leaf filled once, every value finite.
     """
-    del debug  # acted on as it is read
     from spectra_jax.convert import convert as run
     from spectra_jax.files.outputs import require_writable
     from spectra_jax.model.config import SpectraConfig
@@ -33,13 +33,15 @@ def convert(
     if not destination.exists():
         require_writable(destination)
     checkpoint = run(source, destination, to)
-    say(f"{source} -> {destination} ({to})")
+    print_message(f"{source} -> {destination} ({to})")
     if destination.is_file() and checkpoint.config != SpectraConfig():
-        say(
+        print_message(
             "Its architecture is not the published one, and such a file does not state it. Put the config.json that "
             f"`spectra-jax convert {source} DIRECTORY --to torch` writes beside it."
         )
     if prefix := checkpoint.provenance.get("names_without"):
-        say(f"All names in {source} begin with {prefix}, as PyTorch's data parallelism leaves them; it was left out.")
+        print_message(
+            f"All names in {source} begin with {prefix}, which PyTorch's data parallelism adds; it was left out."
+        )
     if dtype := checkpoint.provenance.get("source_dtype"):
-        say(f"The weights of {source} are {dtype}; the same values are written as float32.")
+        print_message(f"The weights of {source} are {dtype}; the same values are written as float32.")

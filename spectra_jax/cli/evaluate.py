@@ -1,4 +1,4 @@
-"""`spectra-jax evaluate`: how good scores are."""
+"""`spectra-jax evaluate`: EER, DCF, Cllr and AUC of scores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ from spectra_jax.cli.options import (
     Resamples,
     Seed,
     Subset,
-    print_json,
     read_tables,
-    say,
-    say_pooled,
-    stdout,
-    will_write,
 )
+from spectra_jax.cli.output import check_outputs, print_json, print_message, print_pooled_subsets, stdout
 
 
 def evaluate(
@@ -81,7 +77,6 @@ def evaluate(
     Labels come from a table with a column `label`, the Arena's labels.parquet (0 = bona fide, 1 = spoof), a list as
     ASVspoof (2015 to 5) and ADD publish them, or the score file's own column `label`.
     """
-    del debug  # acted on as it is read
     from spectra_jax.evaluation.evaluate import evaluate
     from spectra_jax.evaluation.metrics import Costs
     from spectra_jax.reporting.evaluation_table import print_evaluation
@@ -90,12 +85,12 @@ def evaluate(
     if result is not None and (labels is None or dataset is None or system is None or slug is None):
         raise typer.BadParameter("--result needs --labels, --dataset, --system and --slug as well.")
     if result is not None and (subset is not None or match != "exact"):
-        raise typer.BadParameter("--result states the whole score file: it goes without --subset and --match.")
+        raise typer.BadParameter("--result describes the complete score file: leave out --subset and --match.")
     if plot is not None:
         from spectra_jax.reporting.papers import require_figure
 
         require_figure(plot)
-    will_write(plot, result)
+    check_outputs(plot, result)
     (system_scores,), known = read_tables([scores], labels, match, subset)
     found = evaluate(
         system_scores,
@@ -109,20 +104,20 @@ def evaluate(
         costs=Costs(*costs),
         thresholds=threshold or (),
     )
-    say_pooled(found.labels_name, found.subsets)
+    print_pooled_subsets(found.labels_name, found.subsets)
     for hint in evaluation_hints(found):
-        say(hint)
+        print_message(hint)
     if plot is not None:
         from spectra_jax.reporting.papers import plot_det
 
         plot_det([found], plot)
-        say(f"DET curve -> {plot}")
+        print_message(f"DET curve -> {plot}")
     if result is not None and known is not None:
         from spectra_jax.arena import result as arena
 
         content = arena.result(scores, known, str(dataset), system={"name": system, "slug": slug})
         arena.write(content, result)
-        say(f"the Arena's result -> {result}")
+        print_message(f"the Arena's result -> {result}")
     if as_json:
         print_json(found.to_dict())
     else:

@@ -1,4 +1,4 @@
-"""`spectra-jax info`: what a model is, and what it would run on."""
+"""`spectra-jax info`: a model's architecture, size and provenance, and this machine's devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from spectra_jax.cli.options import Debug, stdout
+from spectra_jax.cli.options import Debug
+from spectra_jax.cli.output import stdout
 
 
 def info(
@@ -19,7 +20,6 @@ def info(
 
     Its architecture, size and provenance; no weights are read.
     """
-    del debug  # acted on as it is read
     from spectra_jax.checkpoints.resolve import open_checkpoint
     from spectra_jax.devices import local_devices
     from spectra_jax.files.tensor_file import open_tensors

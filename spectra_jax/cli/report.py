@@ -1,4 +1,4 @@
-"""`spectra-jax report`: everything that score files say, on one page."""
+"""`spectra-jax report`: an HTML page about score files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from spectra_jax.cli.options import (
     Seed,
     Subset,
     Tolerance,
-    say,
-    say_pooled,
-    will_write,
 )
+from spectra_jax.cli.output import check_outputs, print_message, print_pooled_subsets
 
 
 def report(
@@ -60,11 +58,10 @@ def report(
     It has error rates, scores, attacks, calibration, comparison, near ties, trials to listen to, and provenance. The
     page is one file that fetches nothing. Needs the extra `report`.
     """
-    del debug  # acted on as it is read
     from spectra_jax.data.labels import read_labels
     from spectra_jax.reporting.page import write_report
 
-    will_write(output)
+    check_outputs(output)
     subsets = write_report(
         runs,
         output,
@@ -81,5 +78,5 @@ def report(
         resamples=resamples,
         seed=seed,
     )
-    say_pooled("the labels" if labels is None else labels.name, subsets)
-    say(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    print_pooled_subsets("the labels" if labels is None else labels.name, subsets)
+    print_message(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectra_jax.cli.calibrate import calibrated_result, read_calibration
-from spectra_jax.cli.options import (
-    Debug,
-    Model,
-    PrecisionOption,
-    count_or,
-    say,
-    say_left_out,
-    stderr,
-    stdout,
-    will_write,
-)
+from spectra_jax.cli.invocation import Invocation
+from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or
+from spectra_jax.cli.output import print_message, print_notes, stdout
+from spectra_jax.cli.progress import RunReporter, progress_bar
+from spectra_jax.cli.score_options import NetworkOptions, RunOptions, ScoreOptions
 from spectra_jax.data.trial import MAX_CLIP_BYTES
 from spectra_jax.hub import PUBLISHED
-from spectra_jax.messages import printable
+from spectra_jax.messages import count, printable
+
+if TYPE_CHECKING:
+    from spectra_jax.data.sources import Trials
+    from spectra_jax.inference.scorer import ScoringProgress
+    from spectra_jax.jobs.scoring import ScoringSummary
 
 
 def score(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -58,9 +53,11 @@ def score(
             help="Clips per call of the network, over all devices. `auto` depends on the devices' memory.",
         ),
     ] = "8",
-    precision: Annotated[PrecisionOption, typer.Option(help="What the encoder computes in.")] = PrecisionOption.float32,
+    precision: Annotated[
+        PrecisionOption, typer.Option(help="The type in which the encoder computes.")
+    ] = PrecisionOption.float32,
     ids: Annotated[
-        Literal["stem", "path"], typer.Option("--id", help="What a trial is called: its file's stem, or its path.")
+        Literal["stem", "path"], typer.Option("--id", help="What a trial's id is: its file's stem, or its path.")
     ] = "stem",
     devices: Annotated[
         str,
@@ -106,8 +103,8 @@ def score(
         Path | None,
         typer.Option(
             metavar="C",
-            help="What `spectra-jax calibrate` wrote, or the directory with its calibration.json: adds log-likelihood "
-            "ratios and P(spoof).",
+            help="The file that `spectra-jax calibrate` wrote, or the directory with its calibration.json: adds "
+            "log-likelihood ratios and P(spoof).",
         ),
     ] = None,
     spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
@@ -117,10 +114,17 @@ def score(
     ] = None,
     aggregate: Annotated[
         Literal["first", "mean", "min", "median"],
-        typer.Option(help="What a clip gets of its windows' scores. The first window is the network's own convention."),
+        typer.Option(
+            help="How a clip's score follows from its windows' scores. `first` is the network's own convention."
+        ),
     ] = "first",
     part_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="With a folder: trials of a part, which is what a stop can cost.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With a folder: trials of one part. An interruption loses at most the part in progress.",
+        ),
     ] = 1000,
     max_errors: Annotated[
         int | None,
@@ -130,8 +134,8 @@ def score(
         bool,
         typer.Option(
             "--accept-changed",
-            help="With a folder: inputs may have changed since the run was started. Parts with such inputs are made "
-            "again, after a mere change of the time of modification too.",
+            help="With a folder: inputs may have changed since the run was started. Parts with such inputs are scored "
+            "again, even if only a time of modification changed.",
         ),
     ] = False,
     process: Annotated[
@@ -147,24 +151,29 @@ def score(
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="With a folder: who makes the parts, this process or a Ray cluster (extra `ray`)."),
+        typer.Option(help="With a folder: what scores the parts, this process or a Ray cluster (extra `ray`)."),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="A", help="Of the Ray cluster, such as auto or ray://head:10001; one of its own otherwise."
+            metavar="A",
+            help="The Ray cluster, such as auto or ray://head:10001. Without it one is started on this machine.",
         ),
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="How many of the Ray cluster's actors score: one a GPU, or a node."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How many actors of the Ray cluster score. Default: one a GPU, or else one a node.",
+        ),
     ] = None,
     no_compile_cache: Annotated[
         bool,
         typer.Option(
             "--no-compile-cache",
             help="Compile anew. Otherwise the compiled network is kept in your cache folder ($XDG_CACHE_HOME or "
-            "~/.cache), or where JAX_COMPILATION_CACHE_DIR says, and the next run starts sooner.",
+            "~/.cache), or in JAX_COMPILATION_CACHE_DIR, and the next run starts sooner.",
         ),
     ] = False,
     debug: Debug = False,
@@ -173,156 +182,98 @@ def score(
 
     Exit status: 0 all scored; 1 some trials skipped or inputs not read, each named with its reason; 2 wrong usage.
     """
-    del debug  # acted on as it is read
-    from spectra_jax.cli import bulk
-    from spectra_jax.data import sources
-    from spectra_jax.errors import InputError
-    from spectra_jax.inference import results
-    from spectra_jax.messages import count
-
-    folder = output if output is not None and bulk.is_folder(output) else None
-    file = Path(output) if output is not None and folder is None else None
-    if folder is None:
-        needless = {
-            "--max-errors": max_errors,
-            "--accept-changed": accept_changed or None,
-            "--process": process,
-            "--distributed": distributed,
-            "--engine ray": None if engine == "local" else engine,
-        }
-        for option, value in needless.items():
-            if value is not None:
-                raise InputError(f"{option} is for runs into a folder: give one as --output, such as scores/")
-    elif engine == "ray":
-        for option, value in {"--process": process, "--distributed": distributed}.items():
-            if value is not None:
-                raise InputError(f"{option} does not go with --engine ray, which shares the run out itself")
-        if batch_size == "auto" or devices != "all":
-            raise InputError("--engine ray takes a number as --batch-size, and one device for each actor")
-    if windows is None and aggregate != "first":
-        raise InputError(f"--aggregate {aggregate}: only the first window is scored without --windows, such as hop=2")
-    if engine == "local" and (address is not None or actors is not None):
-        raise InputError("--address and --actors are for --engine ray")
-    if folder is not None and calibration is not None:
-        raise InputError("--calibration is for score files; `spectra-jax calibrate` takes a folder's scores.txt too")
-    if file is not None:
-        results.check_output(file)
-        will_write(file)
-    listed = sources.collect(inputs, ids=ids, max_clip_bytes=max_clip_bytes)
-    is_txt = folder is not None or (file is not None and file.suffix.lower() == ".txt")
-    if is_txt and not escape_ids:
-        listed.require_plain_ids()
-    incomplete = say_left_out(listed)
-    # realpath, since `resolve` fails for a link that leads to itself.
-    if file is not None and os.path.realpath(file) in map(os.path.realpath, inputs):
-        raise InputError(f"{output}: an input, which the scores would replace")
-
-    calibrated = None if calibration is None else read_calibration(calibration)
-    if calibrated is not None and not 0 < spoof_prior < 1:
-        raise InputError(f"--spoof-prior {spoof_prior}: a probability between 0 and 1, both excluded")
-
-    share = bulk.share(process, distributed)
-
-    from spectra_jax.devices import local_devices
-    from spectra_jax.inference import compilation_cache
-    from spectra_jax.inference.scorer import Scorer, ScoringProgress
-    from spectra_jax.inference.windows import WindowPolicy
-    from spectra_jax.reporting.results_table import print_results
-
-    window_policy = WindowPolicy(_hop(windows), aggregate)
-    if folder is not None:
-        from spectra_jax.jobs import BulkRun, Store
-
-        begin = partial(
-            BulkRun,
-            Store(folder),
-            listed,
-            part_size=part_size,
-            window_policy=window_policy,
-            process=share,
-            max_errors=max_errors,
-            accept_changed=accept_changed,
-            command=sys.argv,
-            escape_ids=escape_ids,
-        )
-        if engine == "ray":
-            from spectra_jax.jobs.ray import Cluster, Scoring
-
-            size = min(int(batch_size), len(listed))
-            run = begin(Scoring(str(model), precision.value, size, diagnostics, certify))
-            if bulk.follow(run, run.counted(Cluster(address, actors).make(run))) or incomplete:
-                raise typer.Exit(1)
-            return
-    here = local_devices()
-    if devices != "all" and int(devices) > len(here):
-        raise ValueError(f"--devices {devices}, but there are {len(here)}: {', '.join(map(str, here))}")
-    scorer = Scorer(
-        model,
-        precision=precision.value,
-        batch_size="auto" if batch_size == "auto" else int(batch_size),
-        devices=here if devices == "all" else here[: int(devices)],
-        diagnostics=diagnostics,
-        certify=certify,
+    network = NetworkOptions(model, precision.value, batch_size, devices, diagnostics, certify, no_compile_cache)
+    run = RunOptions(part_size, max_errors, accept_changed, process, distributed, engine, address, actors)
+    options = ScoreOptions(
+        *(inputs, output, network, run, ids, max_clip_bytes, escape_ids, calibration, spoof_prior, windows, aggregate)
     )
-    with compilation_cache.disabled() if no_compile_cache else compilation_cache.use(say, here[0].platform) as kept:
-        scorer.load(num_clips=len(listed), cache=kept)
-    if folder is not None:
-        run = begin(scorer)
-        if bulk.follow(run, run) or incomplete:
-            raise typer.Exit(1)
-        return
-    remarkable: list[results.Result] = []
-
-    def scored() -> Iterator[results.Result]:
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=stderr,
-            disable=not stderr.is_terminal,
-            transient=True,
-        ) as progress:
-            task = progress.add_task("scoring", total=len(listed))
-
-            def show(done: ScoringProgress) -> None:
-                # One recording may have hours of windows.
-                windows = "" if window_policy.hop is None else f", {count(done.windows, 'window')}"
-                progress.update(task, completed=done.trials, description=f"scoring{windows}")
-
-            for result in scorer.score_trials(listed, window_policy=window_policy, on_progress=show):
-                if result.error is not None or result.flags:
-                    remarkable.append(result)
-                yield result if calibrated is None else calibrated_result(result, calibrated, spoof_prior)
-
-    if file is not None:
-        results.write(scored(), file, escape_ids=escape_ids)
+    trials = options.collect_trials()
+    print_notes(trials)
+    if options.folder is None:
+        skipped = _score_clips(options, trials)
     else:
-        print_results(scored(), stdout())
-    certified = sum(results.CERTIFIED in result.flags for result in remarkable)
-    for result in remarkable:
-        if result.flags == (results.CERTIFIED,):
-            continue
-        name = printable(result.trial.utterance_id)
-        say(
-            f"skipped {name}: {printable(result.error)}"
-            if result.error
-            else f"scored {name}, but: {', '.join(result.flags)}"
-        )
-    skipped = sum(result.error is not None for result in remarkable)
-    if file is not None:
-        say(f"{len(listed) - skipped:,} of {len(listed):,} trials scored -> {output}")
-    if certify:
-        say(f"{certified:,} with a near tie, scored again in float64")
-    if skipped or incomplete:
+        skipped = _score_to_run(options, options.folder, trials, Invocation.of(context))
+    if skipped or trials.skipped_inputs.unreadable:
         raise typer.Exit(1)
 
 
-def _hop(windows: str | None) -> float | None:
-    """Seconds of `--windows hop=SECONDS`."""
-    if windows is None:
-        return None
-    try:
-        return float(windows.removeprefix("hop="))
-    except ValueError:
-        raise typer.BadParameter(f"{windows!r} is not hop=SECONDS, such as hop=2.", param_hint="--windows") from None
+def _score_clips(options: ScoreOptions, trials: Trials) -> int:
+    """Score into a table or a file, and print what was found; the number of trials skipped."""
+    from spectra_jax.jobs import scoring
+    from spectra_jax.reporting.results_table import print_results
+
+    calibrator, window_policy = options.calibrator(), options.window_policy
+    scorer = options.scorer_options(len(trials)).load(len(trials), print_message)
+    with progress_bar("scoring", len(trials)) as update_bar:
+
+        def show(progress: ScoringProgress) -> None:
+            # One recording may have hours of windows.
+            update_bar(progress.trials, "" if window_policy.hop is None else count(progress.windows, "window"))
+
+        if options.file is None:
+            summary = scoring.ScoringSummary()
+            found = scoring.score_trials(
+                trials, scorer, window_policy=window_policy, calibrator=calibrator, on_progress=show
+            )
+            rows = list(summary.count(found))
+        else:
+            summary = scoring.score_to_file(
+                trials,
+                scorer,
+                options.file,
+                window_policy=window_policy,
+                calibrator=calibrator,
+                escape_ids=options.escape_ids,
+                on_progress=show,
+            )
+    if options.file is None:
+        print_results(rows, stdout())
+    _print_summary(summary, options)
+    return summary.skipped
+
+
+def _print_summary(summary: ScoringSummary, options: ScoreOptions) -> None:
+    for result in summary.notable:
+        name = printable(result.trial.utterance_id)
+        if result.error is not None:
+            print_message(f"skipped {name}: {printable(result.error)}")
+        else:
+            print_message(f"scored {name}, but: {', '.join(result.flags)}")
+    if options.file is not None:
+        print_message(f"{summary.scored:,} of {summary.trials:,} trials scored -> {options.output}")
+    if options.network.certify:
+        print_message(f"{summary.certified:,} with a near tie, scored again in float64")
+
+
+def _score_to_run(options: ScoreOptions, folder: str, trials: Trials, invocation: Invocation) -> int:
+    """Score into the folder of a run, and print its progress; the number of trials skipped."""
+    from spectra_jax.jobs import BulkRun, Store, distributed
+    from spectra_jax.jobs.scoring import score_to_run
+
+    process, window_policy = options.process, options.window_policy
+    if options.run.distributed is not None:
+        process = distributed.join(options.run.distributed, process)
+    on_ray = options.run.engine == "ray"
+    scorer = options.scorer_options(len(trials))
+    run = BulkRun(
+        Store(folder),
+        trials,
+        scorer if on_ray else scorer.load(len(trials), print_message),
+        part_size=options.run.part_size,
+        window_policy=window_policy,
+        process=process,
+        max_errors=options.run.max_errors,
+        accept_changed=options.run.accept_changed,
+        command=sys.argv,
+        escape_ids=options.escape_ids,
+    )
+    cluster = None
+    if on_ray:
+        from spectra_jax.jobs.ray import Cluster
+
+        cluster = Cluster(options.run.address, options.run.actors)
+    reporter = RunReporter(run)
+    invocation.on_interrupt = f"{run.store.root} keeps the completed parts; the same command resumes the run"
+    summary = score_to_run(run, cluster, on_part=reporter.report_part)
+    reporter.report_summary(summary)
+    return summary.skipped

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by nobody."""
+"""Standard streams that are closed, full, or not read by anybody."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TextIO
 
 
 def open_missing() -> None:
-    """Give each standard stream that was closed (as `>&-` does) a file of its own.
+    """Open a file for each standard stream that was closed, as `>&-` does.
 
-    Otherwise the next file that is opened, such as a score file, gets the stream's number, and with it whatever a C
-    library prints.
+    Otherwise the next file that is opened, such as a score file, gets the stream's number, and whatever a C library
+    prints to the stream is written into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
@@ -29,8 +29,8 @@ def open_missing() -> None:
         setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def lost(stream: TextIO) -> OSError | None:
-    """Why what was printed cannot all reach its reader; None where it has. What is left of it is dropped."""
+def flush(stream: TextIO) -> OSError | None:
+    """Flush a stream. Where that fails, drop what is left in it and return the error."""
     try:
         stream.flush()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`spectra-jax train`: fine-tune a detector, or train one from nothing."""
+"""`spectra-jax train`: fine-tune a detector, or train a new one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectra_jax.cli import options
-from spectra_jax.cli.options import Debug, say
+from spectra_jax.cli.invocation import Invocation
+from spectra_jax.cli.options import Debug
+from spectra_jax.cli.output import print_message
+from spectra_jax.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from spectra_jax.training import EvaluationEvent, Run
+    from spectra_jax.training import EvaluationEvent, Run, StepEvent
 
 
 def train(
+    context: typer.Context,
     manifest: Annotated[
         Path,
         typer.Option(
@@ -42,7 +45,6 @@ def train(
 
     After any interruption the same command resumes the run from its last saved state.
     """
-    del debug  # acted on as it is read
     import contextlib
 
     import jax
@@ -52,62 +54,60 @@ def train(
 
     settings = RunConfig() if config is None else RunConfig.from_json(config)
     x64 = settings.training.precision == "float64"
-    with compilation_cache.use_jax_cache(say), jax.enable_x64(True) if x64 else contextlib.nullcontext():
+    with compilation_cache.use_jax_cache(print_message), jax.enable_x64(True) if x64 else contextlib.nullcontext():
         run = Run(manifest, output, settings, init=init)
+        steps = run.config.training.steps
         clips = ", ".join(f"{count:,} {split}" for split, count in run.num_clips.items())
-        say(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {run.config.training.steps:,} steps")
+        print_message(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {steps:,} steps")
         if run.steps_done:
-            whole = run.steps_done == run.config.training.steps
-            say(f"{output}: {'complete' if whole else 'resumed'} after step {run.steps_done:,}")
-        options.on_interrupt = f"{output} holds the run as last saved; the same command resumes it"
-        best = _follow(run)
+            state = "complete" if run.steps_done == steps else "resumed"
+            print_message(f"{output}: {state} after step {run.steps_done:,}")
+        Invocation.of(context).on_interrupt = f"{output} holds the run as last saved; the same command resumes it"
+        best = _train_and_report(run)
     picture = write_curves(output)
-    say(f"The best network by dev EER: {output / BEST}" + (f" (step {best.step:,}, {best.eer:.2%})" if best else ""))
-    say(
+    print_message(
+        f"The best network by dev EER: {output / BEST}" + (f" (step {best.step:,}, {best.eer:.2%})" if best else "")
+    )
+    print_message(
         f"Curves: {picture}" if picture else "No picture of the curves: it needs the extra `report` (vl-convert-python)"
     )
 
 
-def _follow(run: Run) -> EvaluationEvent | None:
-    """Train, and show the progress: a bar on a terminal, a line for each evaluation anywhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _train_and_report(run: Run) -> EvaluationEvent | None:
+    """Train, with a progress bar on a terminal and a line for each evaluation; the best evaluation."""
     from spectra_jax.training import StepEvent
 
     best = None
     steps = run.config.training.steps
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-        console=options.stderr,
-        disable=not options.stderr.is_terminal,
-    )
-    losses: list[float] = []
-    speeds: list[float] = []
-    with bar:
-        task = bar.add_task("compiling", total=steps, completed=run.steps_done)
+    # Since the last evaluation.
+    past: list[StepEvent] = []
+    with progress_bar("training", steps, completed=run.steps_done, status="compiling", keep=True) as update_bar:
         for event in run:
             for reason in event.refused:
-                say(f"step {event.step}: left out {reason}")
+                print_message(f"step {event.step}: left out {reason}")
             if isinstance(event, StepEvent):
-                losses.append(event.loss)
-                speeds.append(event.clips_per_second)
-                recent = sum(losses[-20:]) / len(losses[-20:])
-                words = f"loss {recent:.3f}  {event.clips_per_second:.0f} clips/s"
-                if best:
-                    words += f"  best dev EER {best.eer:.2%}"
-                bar.update(task, completed=event.step, description=words)
+                past.append(event)
+                update_bar(event.step, _status(past, best))
                 continue
             if event.best:
                 best = event
-            speed = sorted(speeds)[len(speeds) // 2]
-            say(
-                f"step {event.step:,} of {steps:,}: loss {sum(losses) / len(losses):.4f}, dev loss {event.loss:.4f}, "
-                f"dev EER {event.eer:.2%}{' (best)' if event.best else ''}, {speed:.0f} clips/s"
-            )
-            losses.clear()
-            speeds.clear()
+            print_message(_evaluation_line(event, past, steps))
+            past.clear()
     return best
+
+
+def _status(past: list[StepEvent], best: EvaluationEvent | None) -> str:
+    """The status behind the progress bar: the mean loss of the last steps, the speed and the best dev EER."""
+    losses = [event.loss for event in past[-20:]]
+    status = f"loss {sum(losses) / len(losses):.3f}  {past[-1].clips_per_second:.0f} clips/s"
+    return status + (f"  best dev EER {best.eer:.2%}" if best else "")
+
+
+def _evaluation_line(event: EvaluationEvent, past: list[StepEvent], steps: int) -> str:
+    """An evaluation, with the mean loss and the median speed of the steps since the one before."""
+    loss = sum(step.loss for step in past) / len(past)
+    speed = sorted(step.clips_per_second for step in past)[len(past) // 2]
+    return (
+        f"step {event.step:,} of {steps:,}: loss {loss:.4f}, dev loss {event.loss:.4f}, "
+        f"dev EER {event.eer:.2%}{' (best)' if event.best else ''}, {speed:.0f} clips/s"
+    )

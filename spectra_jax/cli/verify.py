@@ -1,4 +1,4 @@
-"""`spectra-jax verify`: is it the same network, and are the reported figures right?"""
+"""`spectra-jax verify`: does our network agree with a reference, and do the reported EERs hold?"""
 
 from __future__ import annotations
 
@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectra_jax.cli.options import (
-    AsJson,
-    Debug,
-    GapBound,
-    Model,
-    Resamples,
-    Seed,
-    Tolerance,
-    print_json,
-    say,
-    say_left_out,
-    stdout,
-    will_write,
-)
+from spectra_jax.cli.options import AsJson, Debug, GapBound, Model, Resamples, Seed, Tolerance
+from spectra_jax.cli.output import check_outputs, print_json, print_message, print_notes, stdout
 from spectra_jax.hub import PUBLISHED
 from spectra_jax.messages import printable
 
 if TYPE_CHECKING:
-    from spectra_jax.verification import Divergence
+    from spectra_jax.verification import Divergence, Reference
 
 
 def verify(
@@ -77,7 +65,6 @@ def verify(
     Where they differ, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
     """
-    del debug  # acted on as it is read
     if reported == (against is not None):
         raise typer.BadParameter("Give --against REFERENCE, or --reported; one of them.")
     if reported:
@@ -92,9 +79,9 @@ def verify(
     from spectra_jax.data.score_files import read_scores
     from spectra_jax.reporting.comparison_table import print_comparison, write_comparison
 
-    will_write(output, ending=".csv")
+    check_outputs(output, extension=".csv")
     listed = sources.collect(inputs or [])
-    incomplete = say_left_out(listed)
+    print_notes(listed)
     how: dict[str, Any] = {
         "only": None if sample is None else verification.sample(listed.without_content(), sample, seed),
         "precision": precision,
@@ -107,17 +94,11 @@ def verify(
     if kind == "scores":
         found = verification.verify_scores(model, read_scores(target), listed, **how)
     else:
-        reference: verification.Reference
-        if kind == "onnx":
-            reference = verification.OnnxReference(verification.reference_file(target))
-        else:
-            reference = verification.TorchReference(
-                Path(target), run_code=run_reference_code, float64=precision == "float64"
-            )
+        reference = _open_reference(kind, target, run_code=run_reference_code, float64=precision == "float64")
         found = verification.verify(model, reference, listed, **how)
     if output is not None:
         write_comparison(found.comparison, output)
-        say(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
+        print_message(f"{len(found.comparison.utterance_ids):,} trials -> {output}")
     if as_json:
         print_json(found.to_dict())
     else:
@@ -125,9 +106,26 @@ def verify(
         if found.divergence is not None:
             _show(found.divergence)
     for name, reason in found.skipped.items():
-        say(f"skipped {printable(name)}: {printable(reason)}")
-    if not found.comparison.agrees or incomplete:
+        print_message(f"skipped {printable(name)}: {printable(reason)}")
+    if not found.comparison.agrees or listed.skipped_inputs.unreadable:
         raise typer.Exit(1)
+
+
+def _open_reference(kind: str, target: str, *, run_code: bool, float64: bool) -> Reference:
+    from spectra_jax import verification
+
+    if kind == "onnx":
+        return verification.OnnxReference(verification.reference_file(target))
+    return verification.TorchReference(Path(target), run_code=run_code, float64=float64)
+
+
+def _to_dict(divergence: Divergence) -> dict[str, Any]:
+    return {
+        "first": divergence.first,
+        "trials": list(divergence.trials),
+        # The error of stages of different shapes is infinite, which JSON lacks.
+        "stages": {stage.name: min(stage.error, 1e308) for stage in divergence.stages},
+    }
 
 
 def _show(divergence: Divergence) -> None:
@@ -192,7 +190,7 @@ def _verify_reported(names: list[str], as_json: bool) -> None:
     # One reason for all of them, so that it need not be read nine times.
     for reason in dict.fromkeys(row.unreachable for row in rows if row.unreachable):
         datasets = [row.dataset for row in rows if row.unreachable == reason]
-        say(f"not verified: {', '.join(datasets)}: {reason}.")
+        print_message(f"not verified: {', '.join(datasets)}: {reason}.")
     if not fetched:
         raise typer.Exit(2)
     if any(row.problem for row in rows):

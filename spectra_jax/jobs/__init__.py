@@ -1,24 +1,39 @@
-"""Scoring runs of any size: in parts that are whole or not there, and resumed after any interruption.
+"""Scoring runs of any size: in parts that are complete or absent, resumed after any interruption.
 
-    run = BulkRun("scores/", collect(["corpus/"]), Scorer("org/model"))
+    run = BulkRun(Store("scores/"), collect(["corpus/"]), Scorer("org/model"))
     for part in run: print(part)
     run.merge()
 
     scores/run.json                what the run is: model, precision, input, versions, command
     scores/inputs.parquet          size and modification time of each trial's file when the run was started
-    scores/parts/part-000000.parquet   so many trials in input order, appearing whole or not at all
-    scores/replaced/part-000000.parquet  a part that was damaged, or whose inputs changed, before it was made again
-    scores/scores.txt              the Arena's score file of all parts, in input order, once all are there
+    scores/parts/part-000000.parquet   one part: a fixed number of trials in input order, written atomically
+    scores/replaced/part-000000.parquet  a copy of a part that was damaged, or whose inputs changed, before it was
+                                   written again
+    scores/scores.txt              the Arena's score file of all parts, in input order, written after the last part
 
-What is read back has a checksum. A damaged part is made again, and so is `inputs.parquet`; a damaged `run.json` is
-refused. `scores.txt` is written anew from the parts whenever the command ends.
+Each file that is read back has a checksum. A damaged part is scored again, and a damaged `inputs.parquet` is written
+again; a damaged `run.json` is refused. `scores.txt` is written anew from the parts whenever the command ends.
 
-Any number of processes can share a run, each with parts of its own and nothing to say to each other.
+Any number of processes can share a run. Each scores its own parts, and they do not communicate.
+
+| module | holds |
+| --- | --- |
+| `run` | `BulkRun`: the trials, the scorer and the folder together; scores the missing parts |
+| `record` | `run.json`: what the run is, and whether the folder belongs to it |
+| `inputs` | `inputs.parquet`: which input files have changed |
+| `parts` | the parquet files of the parts: written, checked, missing |
+| `merge` | `scores.txt`, and the reasons of skipped trials, from all parts |
+| `scoring` | scoring as results, to a file or into a run's folder, with a summary |
+| `scorer_options` | the arguments of a `Scorer`, to load it in this process or on another node |
+| `store` | a folder or URL whose files are written atomically |
+| `checksummed` | parquet files with a checksum of all their bytes |
+| `distributed` | the index of this process among those of `jax.distributed` |
+| `ray` | a stage for Ray Data, and a cluster that scores the parts of a run |
 """
 
 from spectra_jax.errors import SkipLimitError
 from spectra_jax.jobs.parts import SCHEMA, read_part
-from spectra_jax.jobs.run import BulkRun, Part, stretches
+from spectra_jax.jobs.run import BulkRun, Part
 from spectra_jax.jobs.store import Store
 
-__all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part", "stretches"]
+__all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part"]

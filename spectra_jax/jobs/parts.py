@@ -1,8 +1,8 @@
-"""Parts of a run: parquet files of results in input order."""
+"""The parts of a run: parquet files of results in input order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from spectra_jax.errors import UnusableFileError
 from spectra_jax.inference.results import Result
-from spectra_jax.jobs import certified
+from spectra_jax.jobs import checksummed
 from spectra_jax.jobs.store import Store
 
 SCHEMA = pa.schema(
     [
-        pa.field("index", pa.int64(), nullable=False),  # place in the input, from 0
+        pa.field("index", pa.int64(), nullable=False),  # position in the input, from 0
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # path or URL
         pa.field("label", pa.string()),
@@ -35,22 +35,29 @@ SCHEMA = pa.schema(
 FOLDER, REPLACED = "parts", "replaced"
 
 
-def name_of(part: int) -> str:
+def file_name(part: int) -> str:
+    """The file of a part, below the run's folder."""
     return f"{FOLDER}/part-{part:06d}.parquet"
 
 
 def number_of(name: str) -> int | None:
-    """The part that a file's name stands for."""
+    """The number of the part in a file, from the file's name; None where it is no part's name."""
     stem = name.removeprefix("part-").removesuffix(".parquet")
     return int(stem) if name == f"part-{stem}.parquet" and stem.isdigit() else None
 
 
+def existing_parts(store: Store) -> set[int]:
+    """The numbers of all parts that have a file."""
+    return {number for name in store.names(FOLDER) if (number := number_of(name)) is not None}
+
+
 def row(index: int, result: Result) -> dict[str, Any]:
+    """A result as a row of `SCHEMA`."""
     spoof, bonafide = result.logits or (None, None)
     return {
         "index": index,
-        "utterance_id": _text(result.trial.utterance_id),
-        "source": _text(str(result.trial.path)),
+        "utterance_id": _utf8(result.trial.utterance_id),
+        "source": _utf8(str(result.trial.path)),
         "label": result.trial.label,
         "score": result.score,
         "logit_spoof": spoof,
@@ -59,50 +66,84 @@ def row(index: int, result: Result) -> dict[str, Any]:
         "sha256": result.sha256,
         "stamp": result.trial.stamp,
         "flags": list(result.flags),
-        "error": None if result.error is None else _text(result.error),
+        "error": None if result.error is None else _utf8(result.error),
         "smallest_rank_gap": result.rank_gap,
         "rank_gap_pool": result.rank_gap_pool,
         "window_scores": None if result.window_scores is None else list(result.window_scores),
     }
 
 
-def _text(text: str) -> str:
-    """`text` as parquet has it, in UTF-8; a path or an id need not be."""
+def _utf8(text: str) -> str:
+    """`text` with bytes that are not UTF-8 escaped: a path or an id may have them, and parquet holds UTF-8 only."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def write_part(store: Store, part: int, run: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a part of the run with the digest `run`, whole or not at all."""
-    store.write(name_of(part), certified.encode([pa.Table.from_pylist(list(rows), schema=SCHEMA)], SCHEMA, run))
+    """Write a part of the run with the digest `run`, atomically."""
+    store.write(file_name(part), checksummed.encode([pa.Table.from_pylist(list(rows), schema=SCHEMA)], SCHEMA, run))
 
 
 def read_part(store: Store, part: int, columns: list[str] | None = None) -> pa.Table:
-    """A part's rows, after its checksum was checked.
+    """Read a part's rows after checking its checksum.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: the part has no file.
       InputError: it is damaged, or was written by an earlier version.
     """
-    return certified.read(store, name_of(part)).read(columns)
+    return checksummed.read(store, file_name(part)).read(columns)
 
 
-def require_whole(store: Store, part: int, run: str, stamps: Sequence[str | None]) -> int:
-    """See that a part is the run's and has all its trials, whose files have these stamps: how many were skipped.
+def check_part(store: Store, part: int, run: str, stamps: Sequence[str | None]) -> int:
+    """Check that a part belongs to the run and holds all its trials, with these stamps; return the number skipped.
 
     Raises:
-      FileNotFoundError: it is not there.
-      UnusableFileError: it is something else.
+      FileNotFoundError: the part has no file.
+      UnusableFileError: the file holds something else.
     """
-    table = certified.read(store, name_of(part), run).read(["stamp", "error"])
-    path = store.path(name_of(part))
+    table = checksummed.read(store, file_name(part), run).read(["stamp", "error"])
+    path = store.path(file_name(part))
     if len(table) != len(stamps):
-        raise UnusableFileError(f"{path}: {len(table)} trials instead of {len(stamps)}")
+        raise UnusableFileError(f"{path}: holds {len(table)} trials instead of {len(stamps)}")
     if table["stamp"].to_pylist() != list(stamps):
-        raise UnusableFileError(f"{path}: inputs have changed since")
+        raise UnusableFileError(f"{path}: its inputs have changed since")
     return len(table) - int(table["error"].null_count)
 
 
-def put_aside(store: Store, part: int) -> None:
-    """Keep a copy of a part that is about to be made again, where nothing reads it."""
+def keep_copy(store: Store, part: int) -> None:
+    """Copy a part that is about to be replaced to the folder `replaced`."""
     with suppress(FileNotFoundError):
-        store.write(f"{REPLACED}/{name_of(part).removeprefix(f'{FOLDER}/')}", store.read(name_of(part)))
+        store.write(f"{REPLACED}/{file_name(part).removeprefix(f'{FOLDER}/')}", store.read(file_name(part)))
+
+
+class CompletedParts:
+    """Which parts of a run are complete. A part is checked once; later calls look for new files only.
+
+    Attributes:
+      skipped: for each complete part the number of its skipped trials.
+      unusable: for each part that has a file and must be scored again, what is wrong with the file.
+
+    Args:
+      store: the run's folder.
+      run: the run's digest.
+      num_parts: of the run.
+      stamps: returns the recorded stamps of a part's trials.
+    """
+
+    def __init__(self, store: Store, run: str, num_parts: int, stamps: Callable[[int], Sequence[str | None]]):
+        self._store, self._run, self._num_parts, self._stamps = store, run, num_parts, stamps
+        self.skipped: dict[int, int] = {}
+        self.unusable: dict[int, str] = {}
+
+    def missing(self) -> list[int]:
+        """Look at the files again, and return the parts that are not complete."""
+        unchecked = existing_parts(self._store) - self.skipped.keys()
+        for part in sorted(unchecked & set(range(self._num_parts))):
+            try:
+                self.skipped[part] = check_part(self._store, part, self._run, self._stamps(part))
+            except FileNotFoundError:
+                continue
+            except UnusableFileError as error:
+                self.unusable[part] = str(error)
+            else:
+                self.unusable.pop(part, None)
+        return [part for part in range(self._num_parts) if part not in self.skipped]

@@ -1,4 +1,4 @@
-"""A folder of files that appear whole or not at all, here or wherever fsspec reaches."""
+"""A folder whose files are written atomically: on this machine, or at any URL that fsspec knows."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ class Store:
                 self._fs, self._base = fsspec.core.url_to_fs(self.root)
             except (ValueError, ImportError) as error:
                 raise InputError(f"{root}: {error}") from error
-            # fsspec writes a local file under its own name from its first byte on.
+            # fsspec's own way of writing a local file is not atomic.
             if isinstance(self._fs, fsspec.implementations.local.LocalFileSystem):
                 self._fs = None
 
     def path(self, name: str) -> str:
-        return posixpath.join(self.root, name) if self._fs else str(self._here(name))
+        """The path or URL of a file, for messages."""
+        return posixpath.join(self.root, name) if self._fs else str(self._local_path(name))
 
     @contextmanager
     def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
-        """A file to write that is there under its name once it is whole.
+        """Open a file to write. It takes its name when it is complete.
 
         Args:
           name: of the file.
-          replace: whether a file of that name is replaced. Of writers in a store (not a directory) that write the same
-            new file at the same time, the last one replaces those of the others all the same.
+          replace: whether a file of that name is replaced. At a URL, where several writers write the same new file at
+            the same time, the last one replaces the others' all the same.
 
         Raises:
           FileExistsError: there is such a file, and it is not to be replaced.
-          OSError: the disk or the store said no; nothing of the name was changed.
+          OSError: the file cannot be written; one that had the name before is unchanged.
         """
         if self._fs is None:
-            path = self._here(name)
+            path = self._local_path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path, replace=replace) as file:
                 yield file
@@ -62,7 +63,7 @@ class Store:
         self._fs.invalidate_cache()
         if not replace and self._fs.exists(posixpath.join(self._base, name)):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path(name))
-        # Stores show an object once its upload is complete. Left by an exception, it is not completed.
+        # An object becomes visible when its upload is complete. After an exception the upload is discarded.
         file = self._fs.open(posixpath.join(self._base, name), "wb")
         try:
             yield file
@@ -74,23 +75,25 @@ class Store:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to read.
+        """Open a file to read.
 
         Raises:
-          FileNotFoundError: it is not there.
+          FileNotFoundError: no such file.
         """
-        opened = self._fs.open(posixpath.join(self._base, name), "rb") if self._fs else self._here(name).open("rb")
+        opened = (
+            self._fs.open(posixpath.join(self._base, name), "rb") if self._fs else self._local_path(name).open("rb")
+        )
         with opened as file:
             yield file
 
-    def _here(self, name: str) -> Path:
+    def _local_path(self, name: str) -> Path:
         return Path(self._base) / name
 
     def read(self, name: str) -> bytes:
-        """A file's bytes.
+        """Read a file's bytes.
 
         Raises:
-          FileNotFoundError: it is not there.
+          FileNotFoundError: no such file.
         """
         if self._fs:
             self._fs.invalidate_cache()
@@ -98,23 +101,23 @@ class Store:
             return file.read()
 
     def write(self, name: str, data: bytes | bytearray, *, replace: bool = True) -> None:
-        """Write a whole file; see `writing`."""
+        """Write a file's bytes; see `writing`."""
         with self.writing(name, replace=replace) as file:
             file.write(data)
 
     def sweep(self, folder: str = "") -> None:
-        """Remove what writers that were killed left unfinished in a folder below the root."""
+        """Remove the unfinished files of killed writers from a folder below the root."""
         if self._fs is None:
-            sweep(self._here(folder))
+            sweep(self._local_path(folder))
 
     def names(self, folder: str = "") -> list[str]:
-        """Names of the files in a folder below the root, sorted; none where there is no such folder.
+        """The sorted names of the files in a folder below the root; none where there is no such folder.
 
-        Files that are still being written have none yet.
+        Files that are still being written are left out.
         """
         if self._fs is None:
-            here = self._here(folder)
-            found = [path for path in here.iterdir() if path.is_file()] if here.is_dir() else []
+            directory = self._local_path(folder)
+            found = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
             return sorted(path.name for path in found if not is_partial(path.name))
         path = posixpath.join(self._base, folder).rstrip("/")
         self._fs.invalidate_cache()
@@ -122,5 +125,5 @@ class Store:
             listed = [info for info in self._fs.ls(path, detail=True) if info["type"] != "directory"]
         except FileNotFoundError:
             return []
-        # Some stores list an object that stands for the folder itself.
+        # Some stores list the folder itself as an object.
         return sorted(posixpath.basename(info["name"]) for info in listed if info["name"].rstrip("/") != path)

@@ -1,4 +1,4 @@
-"""`--help` of every command: whole at 80 columns, and without words of the library that prints it."""
+"""`--help` of every command: complete at 80 columns, and without words of the library that prints it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
 
 from spectra_jax import __version__ as VERSION  # noqa: N812
 from spectra_jax import cli
+from tests.cli.conftest import PROGRAMS
 from tests.conftest import spectra
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -25,7 +25,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ""])
-def test_help_is_whole_at_80_columns(
+def test_help_is_complete_at_80_columns(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = shown(monkeypatch, capsys, *([command] if command else []), "--help")
@@ -40,10 +40,10 @@ def test_help_is_whole_at_80_columns(
                 assert re.search(rf"^  (-\w, )?{re.escape(name)}\b", text, re.MULTILINE), name
         assert parameter.help, f"{parameter.name} has no help"
         words = " ".join(text.split())
-        assert " ".join(parameter.help.split()) in words, "every word of it is shown"
+        assert " ".join(parameter.help.split()) in words, "every word is shown"
 
 
-def test_the_list_of_commands_has_each_first_sentence_whole(
+def test_the_list_of_commands_has_each_complete_first_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = shown(monkeypatch, capsys, "--help")
@@ -58,10 +58,8 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert (run.returncode, run.stdout) == (0, f"spectra-jax {VERSION}\n")
 
 
-def test_completes_names_of_commands(tmp_path: Path) -> None:
-    # The shell's variables are named after the program.
-    program = tmp_path / "spectra-jax"
-    program.write_text("from spectra_jax.cli import main\nmain()\n")
-    asked = {"_SPECTRA_JAX_COMPLETE": "complete_bash", "COMP_WORDS": "spectra-jax ev", "COMP_CWORD": "1"}
-    run = subprocess.run([sys.executable, program], env=os.environ | asked, capture_output=True, text=True)
+def test_completes_names_of_commands() -> None:
+    variables = {"_SPECTRA_JAX_COMPLETE": "complete_bash", "COMP_WORDS": "spectra-jax ev", "COMP_CWORD": "1"}
+    command = [sys.executable, str(PROGRAMS / "spectra-jax")]
+    run = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     assert run.stdout.split() == ["evaluate"]

@@ -1,4 +1,4 @@
-"""Platforms that JAX is asked for and cannot start: one sentence, wherever the devices are first needed."""
+"""Platforms that JAX cannot start: one sentence in every command, wherever the devices are first used."""
 
 from __future__ import annotations
 
@@ -12,36 +12,15 @@ import pytest
 
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import DevicesError
+from tests.cli.conftest import PROGRAMS
 
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 
-# In one process: a platform that could not be started is asked for again by every command.
-PROGRAM = """
-import sys
-import spectra_jax
-from spectra_jax.cli import main
-corpus, output = sys.argv[1:]
-for words in (
-    ["info", "demo"],
-    ["score", "--model", "demo", corpus + "/eval/june_00.flac"],
-    ["train", "--manifest", corpus + "/manifest.csv", "--output", output],
-):
-    sys.argv = ["spectra-jax", *words]
-    try:
-        main()
-    except SystemExit as end:
-        print(words[0], end.code, file=sys.stderr)
-try:
-    spectra_jax.load("demo")
-except ValueError as error:
-    print(error, file=sys.stderr)
-"""
-
 
 @pytest.mark.parametrize("platform", ["cuda", "nonsense"])
-def test_a_platform_that_is_not_here_is_one_sentence(platform: str, tmp_path: Path) -> None:
+def test_a_missing_platform_is_reported_in_one_sentence(platform: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    command = [sys.executable, "-c", PROGRAM, str(CORPUS), str(tmp_path / "run")]
+    command = [sys.executable, str(PROGRAMS / "platforms.py"), str(CORPUS), str(tmp_path / "run")]
     done = subprocess.run(command, env=environment | {"JAX_PLATFORMS": platform}, capture_output=True, text=True)
     sentence = f"JAX_PLATFORMS='{platform}' asks JAX for a platform that it cannot start here"
     lines = [line for line in done.stderr.splitlines() if line]

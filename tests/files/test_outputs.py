@@ -43,7 +43,7 @@ def test_folders_are_created_and_a_replaced_file_is_reported(
     assert "replaced" not in capsys.readouterr().err
     assert output.stat().st_size > 0 and os.listdir(output.parent) == [file]  # noqa: PTH208
     assert spectra(monkeypatch, *words, output) == 0
-    assert f"{output}: there already, and will be replaced\n" in capsys.readouterr().err
+    assert f"{output}: exists and will be replaced\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -40,7 +40,7 @@ def test_sixteen_processes_that_start_one_run_at_once(campaign: Campaign) -> Non
 
 
 @pytest.mark.long
-def test_what_the_program_does(tmp_path: Path) -> None:
+def test_the_program_of_this_name(tmp_path: Path) -> None:
     campaign, small = Campaign(tmp_path / "kills"), Campaign(tmp_path / "flips", number=8)
     campaign.random_kills(50)
     campaign.aimed_kills(20)
@@ -51,7 +51,7 @@ def test_what_the_program_does(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_any_file(small: Campaign) -> None:
     counts = small.flips(every=67)
     assert {name.partition(":")[0] for name in counts} == set(WRITTEN)
-    # What a part holds never costs more than that part.
+    # A damaged part loses that part alone.
     assert not counts["part-000000.parquet: refused by name"]
     assert counts["run.json: refused by name"]
 
@@ -80,14 +80,14 @@ def test_a_damaged_part_is_named_and_kept(small: Campaign, tmp_path: Path) -> No
     damaged[100] ^= 1
     part.write_bytes(damaged)
     run = open_run(folder, small.inputs)
-    assert run.own() == [1]
-    assert run.unusable == {1: f"{part}: damaged: its checksum is not that of its bytes"}
+    assert run.pending() == [1]
+    assert run.unusable == {1: f"{part}: is damaged: its bytes do not match its checksum"}
     assert finish(run) == small.expected
     assert (folder / "replaced" / "part-000001.parquet").read_bytes() == damaged
     assert not run.missing() and not run.unusable
 
 
-def test_the_advice_about_a_damaged_record_holds(small: Campaign, tmp_path: Path) -> None:
+def test_the_advice_about_a_damaged_record_works(small: Campaign, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finish(open_run(folder, small.inputs))
     before = {name: (folder / name).read_bytes() for name in files(folder)}
@@ -96,20 +96,20 @@ def test_the_advice_about_a_damaged_record_holds(small: Campaign, tmp_path: Path
         open_run(folder, small.inputs)
     (folder / "run.json").unlink()
     run = open_run(folder, small.inputs)
-    assert run.own() == []
+    assert run.pending() == []
     assert finish(run) == small.expected
     assert {name: (folder / name).read_bytes() for name in files(folder) if name != "run.json"} == {
         name: data for name, data in before.items() if name != "run.json"
     }
 
 
-def test_parts_of_another_run_without_a_record_are_left_alone(small: Campaign, tmp_path: Path) -> None:
+def test_parts_of_another_run_without_a_record_are_not_touched(small: Campaign, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finish(open_run(folder, small.inputs))
     (folder / "run.json").unlink()
     (small.inputs / "999.wav").write_bytes(b"one more")
     try:
-        with pytest.raises(ValueError, match=r"parquet: of another run; and .* has no run\.json"):
+        with pytest.raises(ValueError, match=r"parquet: belongs to another run; and .* has no run\.json"):
             open_run(folder, small.inputs)
     finally:
         (small.inputs / "999.wav").unlink()

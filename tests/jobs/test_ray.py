@@ -1,9 +1,9 @@
-"""Scoring on a Ray cluster: a stage for Ray Data, and runs whose parts two nodes make, one of which is killed."""
+"""Scoring on a Ray cluster: a stage for Ray Data, and runs that two nodes score, one of which is killed."""
 
 from __future__ import annotations
 
+import io
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import soundfile
 from spectra_jax.data.sources import collect
 from spectra_jax.data.trial import Trial
 from spectra_jax.inference.scorer import Scorer
+from spectra_jax.inference.windows import WindowPolicy
 from spectra_jax.jobs import BulkRun, Store, read_part
-from tests.cli.test_cli import PROGRAM
+from tests.cli.conftest import PROGRAM, wait_until
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = [
@@ -53,11 +54,11 @@ def cluster() -> Iterator[Any]:
 
 
 def actors() -> list[int]:
-    """Processes of this machine that make parts."""
+    """Processes of this machine that score parts."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"PartMaker" in (process / "cmdline").read_bytes():
+            if b"PartActor" in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:
             pass
@@ -83,19 +84,31 @@ def test_a_stage_of_ray_data_scores_paths_and_bytes(manifest: Path, cluster: Any
     for row, result in zip(found, expected, strict=True):
         assert (row["score"] is None) == (result.score is None)
         if result.score is not None:
-            # One device here and there, but batches in whatever order the stage is given its rows.
+            # On one device each, but Ray decides the order of the rows, and so the batches.
             assert row["score"] == pytest.approx(result.score, abs=1e-5)
         assert row["error"] == result.error
     assert "not an audio file" in found[3]["error"]
     stage = SpectraScorer("demo", batch_size=5)
     contents = [Path(row["path"]).read_bytes() for row in rows]
-    answer = stage({"bytes": np.array(contents, object)})
+    scored_arrays = stage({"bytes": np.array(contents, object)})
     wanted = [np.nan if row["score"] is None else row["score"] for row in found]
-    np.testing.assert_allclose(answer["score"], wanted, atol=1e-5)
+    np.testing.assert_allclose(scored_arrays["score"], wanted, atol=1e-5)
     table = pa.table({"bytes": contents, "x": list(range(5))})
     assert stage(table).column_names[:3] == ["bytes", "x", "score"]
     with pytest.raises(ValueError, match="a column `path` or `bytes`"):
         stage(pa.table({"audio": contents}))
+
+
+def test_the_former_name_of_the_window_policy_works_with_a_warning() -> None:
+    from spectra_jax.jobs.ray import SpectraScorer
+
+    with pytest.warns(DeprecationWarning, match=r"listening=\.\.\.\) is now window_policy"):
+        stage = SpectraScorer("demo", batch_size=1, listening=WindowPolicy(0.05, "mean"))
+    noise = io.BytesIO()
+    soundfile.write(noise, np.random.default_rng(0).normal(size=70_000) * 0.1, 16000, format="WAV")
+    scored = stage({"bytes": np.array([noise.getvalue()], object)})
+    assert isinstance(scored, dict)
+    assert len(scored["window_scores"][0]) > 1
 
 
 def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster: Any, tmp_path: Path) -> None:
@@ -104,11 +117,14 @@ def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster
     ray_words = ["--engine", "ray", "--address", cluster.address, str(manifest)]
     with subprocess.Popen([*PROGRAM, *words, *ray_words], stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 180
-            while len(actors()) < 2 or len(list(folder.glob("parts/*.parquet"))) < 3:
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                assert time.monotonic() < deadline, "two actors, and three parts, did not come"
-                time.sleep(0.02)
+            wait_until(
+                lambda: (
+                    process.poll() is not None
+                    or (len(actors()) == 2 and len(list(folder.glob("parts/*.parquet"))) >= 3)
+                ),
+                "two actors and three parts",
+            )
+            assert process.poll() is None, process.stderr and process.stderr.read()
             done = len(list(folder.glob("parts/*.parquet")))
             cluster.remove_node(cluster.second, allow_graceful=False)
             _, printed = process.communicate(timeout=300)
@@ -127,13 +143,20 @@ def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster
     assert (folder / "scores.txt").read_bytes() == (tmp_path / "local" / "scores.txt").read_bytes()
 
 
-def test_what_the_cluster_cannot_do_is_told_of(manifest: Path, tmp_path: Path) -> None:
+def test_what_a_cluster_cannot_do_is_refused(manifest: Path, tmp_path: Path) -> None:
     for words, complaint in {
         ("--engine", "ray"): "--engine ray is for runs into a folder",
         ("--engine", "ray", "-o", f"{tmp_path}/r/", "--process", "0/2"): "--process does not go with --engine ray",
         ("--engine", "ray", "-o", f"{tmp_path}/r/", "--batch-size", "auto"): "takes a number as --batch-size",
         ("--address", "auto", "-o", f"{tmp_path}/r/"): "--address and --actors are for --engine ray",
-        ("--engine", "ray", "-o", f"{tmp_path}/r/", "--address", "127.0.0.1:1"): "no Ray cluster answers there",
+        (
+            "--engine",
+            "ray",
+            "-o",
+            f"{tmp_path}/r/",
+            "--address",
+            "127.0.0.1:1",
+        ): "no Ray cluster responds at this address",
     }.items():
         run = subprocess.run(
             [*PROGRAM, "score", "--model", "demo", *words, str(manifest)], capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Kill, damage and start runs many times, and print what came of it.
+"""Kill, damage and start runs many times, and print how often each outcome occurred.
 
 python -m tests.programs.kills [--random 50] [--aimed 20] [--rounds 50] [--every 1]
 """

@@ -54,7 +54,7 @@ class FakeScorer:
 
 
 def write_inputs(folder: Path, number: int) -> Path:
-    """A folder of so many files, of which every seventh cannot be scored."""
+    """Write a folder of `number` files, every seventh of which cannot be scored."""
     folder.mkdir()
     for index in range(number):
         (folder / f"{index:03d}.wav").write_bytes((b"bad %d" if index % 7 == 5 else b"good %d") % index)
@@ -66,7 +66,7 @@ def open_run(folder: Path | str, inputs: Path, *, seconds: float = 0.0, **option
 
 
 def finish(run: BulkRun) -> bytes:
-    """Make all missing parts; the score file."""
+    """Score all missing parts, and return the score file."""
     list(run)
     run.merge()
     return run.store.read("scores.txt")
@@ -80,10 +80,11 @@ def files(folder: Path) -> list[str]:
 
 
 class KillAt:
-    """Kills this process before the line `moment` of those that `atomic` runs to write the file `name`.
+    """A trace function that counts the lines of `atomic` which write the file `name`, and kills this process at one.
 
     Attributes:
-      lines: that were run so far.
+      lines: how many were executed.
+      moment: the line, counted from 0, before which the process is killed; None for none.
     """
 
     def __init__(self, name: str, moment: int | None):
@@ -102,7 +103,7 @@ class KillAt:
 
 
 def score(folder: Path, inputs: Path, kill_at: KillAt | None = None, barrier: Any = None) -> None:
-    """What a process does."""
+    """Score a run to its end."""
     if barrier is not None:
         barrier.wait()
     sys.settrace(kill_at)
@@ -110,7 +111,7 @@ def score(folder: Path, inputs: Path, kill_at: KillAt | None = None, barrier: An
 
 
 class Processes:
-    """Processes forked from one that has imported all and holds no thread."""
+    """Processes that score, forked from a server that has imported everything and has no threads."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -131,7 +132,7 @@ class Processes:
 
 
 class Campaign:
-    """All that is done to runs over the same inputs; every check is an assertion."""
+    """Disturbances of runs over the same inputs; every check is an assertion."""
 
     def __init__(self, root: Path, number: int = 60, seed: int = 0):
         root.mkdir(exist_ok=True)
@@ -142,19 +143,19 @@ class Campaign:
 
     def require_undisturbed(self, folder: Path) -> None:
         assert (folder / "scores.txt").read_bytes() == self.expected, folder
-        assert files(folder) == files(self.undisturbed), "what killed processes left behind"
+        assert files(folder) == files(self.undisturbed), "killed processes left files behind"
 
     def random_kills(self, kills: int) -> Counter[str]:
-        """SIGKILL at random moments, in runs that are resumed until they end."""
+        """Kill runs at random moments, and resume them until they end."""
         assert self.processes.run(self.root / "timed", self.inputs) == 0
-        # The first process imports all, and later ones take less.
-        began = time.monotonic()
+        # The first process starts the server, so later ones take less time.
+        start = time.monotonic()
         assert self.processes.run(self.root / "timed-again", self.inputs) == 0
-        whole, counts, runs = time.monotonic() - began, Counter[str](), 0
+        duration, counts, runs = time.monotonic() - start, Counter[str](), 0
         while counts["killed"] < kills:
             folder = self.root / f"random-{runs}"
             process = self.processes.start(folder, self.inputs)
-            process.join(self.random.uniform(0, whole))
+            process.join(self.random.uniform(0, duration))
             process.kill()
             process.join()
             counts["killed" if process.exitcode == -signal.SIGKILL else "finished"] += 1
@@ -167,7 +168,7 @@ class Campaign:
         return counts
 
     def aimed_kills(self, each: int) -> Counter[str]:
-        """SIGKILL at moments spread over the writing of each kind of file."""
+        """Kill runs at moments spread over the writing of each kind of file."""
         counts = Counter[str]()
         for name in WRITTEN:
             counter = KillAt(name, None)
@@ -187,7 +188,7 @@ class Campaign:
         return counts
 
     def starters(self, number: int, rounds: int) -> Counter[str]:
-        """Many processes that open the same new run at once."""
+        """Start `number` processes that open the same new run at once."""
         counts = Counter[str]()
         for turn in range(rounds):
             barrier, folder = self.processes.barrier(number), self.root / f"starters-{turn}"
@@ -202,7 +203,7 @@ class Campaign:
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def outcome(self, damage: Callable[[bytes], bytes], name: str) -> str:
-        """What comes of a finished run that is resumed after one of its files was damaged."""
+        """Damage a file of a complete run, resume the run, and return how that ends."""
         path = next(self.undisturbed.rglob(name))
         before = path.read_bytes()
         path.write_bytes(damage(before))
@@ -217,7 +218,7 @@ class Campaign:
             shutil.rmtree(self.undisturbed / "replaced", ignore_errors=True)
 
     def flips(self, every: int) -> Counter[str]:
-        """One bit flipped in each byte of each file that is there, one after the other."""
+        """Flip one bit in every n-th byte of each file, one after the other."""
         counts = Counter[str]()
         for name in WRITTEN:
             size = next(self.undisturbed.rglob(name)).stat().st_size

@@ -1,6 +1,6 @@
-"""Parquet files that certify themselves: a digest of all their bytes is in the footer, and is checked at each reading.
+"""Parquet files with a checksum of all their bytes in the footer, which is checked at each reading.
 
-Parquet's own checksums are optional and leave the footer out, where one flipped bit can turn a score into another one.
+Parquet's own checksums are optional and do not cover the footer, where one flipped bit can change scores unnoticed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RUN = b"run"
 
 
 def encode(tables: Iterable[pa.Table], schema: pa.Schema, run: str, **metadata: str) -> bytearray:
-    """A parquet file of tables, each a row group of its own, for the run with the digest `run`."""
+    """Encode tables as a parquet file of the run with the digest `run`, each table as one row group."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema.with_metadata({"run": run, **metadata}), compression="zstd") as writer:
         for table in tables:
@@ -34,29 +34,29 @@ def encode(tables: Iterable[pa.Table], schema: pa.Schema, run: str, **metadata: 
 
 
 def read(store: Store, name: str, run: str | None = None) -> pq.ParquetFile:
-    """A file that `encode` made, checked.
+    """Read a file that `encode` wrote, and check it.
 
     Args:
-      store: which has it.
+      store: holds the file.
       name: of the file.
-      run: digest of the run that it has to belong to; None for any.
+      run: digest of the run that the file has to belong to; None for any.
 
     Raises:
-      FileNotFoundError: it is not there.
-      UnusableFileError: its bytes are not those that were written, or it belongs to another run.
+      FileNotFoundError: no such file.
+      UnusableFileError: the bytes do not match the checksum, or the file belongs to another run.
     """
     data = store.read(name)
     path = store.path(name)
     start = data.rfind(_MARK) + len(_MARK)
     if start < len(_MARK):
-        raise UnusableFileError(f"{path}: without a checksum: damaged, or written by an earlier version")
+        raise UnusableFileError(f"{path}: has no checksum: it is damaged, or was written by an earlier version")
     stop = start + len(_ZEROS)
     digest = hashlib.sha256(memoryview(data)[:start])
     digest.update(_ZEROS)
     digest.update(memoryview(data)[stop:])
     if digest.hexdigest().encode() != data[start:stop]:
-        raise UnusableFileError(f"{path}: damaged: its checksum is not that of its bytes")
+        raise UnusableFileError(f"{path}: is damaged: its bytes do not match its checksum")
     file = pq.ParquetFile(pa.BufferReader(data))
     if run is not None and file.schema_arrow.metadata[_RUN] != run.encode():
-        raise UnusableFileError(f"{path}: of another run")
+        raise UnusableFileError(f"{path}: belongs to another run")
     return file
