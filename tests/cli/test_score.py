@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from spectra_jax.data.trial import Trial
-from spectra_jax.inference.results import Result, table
+from spectra_jax.inference.results import Result
+from spectra_jax.reporting.results_table import print_results
 from tests.cli.conftest import CLIPS, PROGRAM, StandInScorer
 from tests.conftest import spectra
 
@@ -126,7 +127,7 @@ def test_ids_and_scores_are_complete_on_any_terminal(width: int) -> None:
         Result(Trial("broken", Path("b.wav"), "spoof"), None, error=error),
     ]
     console = Console(file=io.StringIO(), width=width)
-    table(rows, console)
+    print_results(rows, console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     ids = "".join(line.split("│")[1].strip() for line in printed.splitlines() if "│" in line)
     assert ids == "a_name_longer_than_its_columnbroken"
