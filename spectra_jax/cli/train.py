@@ -90,7 +90,7 @@ def _follow(run: Run) -> EvaluationEvent | None:
     with bar:
         task = bar.add_task("compiling", total=steps, completed=run.steps_done)
         for event in run:
-            for reason in event.refused:
+            for reason in event.skipped:
                 say(f"step {event.step}: left out {reason}")
             if isinstance(event, StepEvent):
                 losses.append(event.loss)
