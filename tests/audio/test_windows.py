@@ -1,19 +1,64 @@
-"""All windows of a clip that comes in blocks."""
+"""The windows of a clip, of a complete one and of one in blocks."""
 
 from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import signal
 
-from spectra_jax.audio import pre_emphasis, prepare, prepare_windows, resample
+from spectra_jax.audio import pre_emphasis, prepare, prepare_windows, read, resample, window
 from spectra_jax.errors import AudioError
-from tests.audio.test_resampling import assert_same_bits, lengths_of_blocks, noise, split
+from tests.audio.blocks import assert_same_bits, lengths_of_blocks, noise, split
+
+samples = arrays(np.float32, st.integers(1, 300), elements=st.floats(-1, 1, width=32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 1000))
+def test_a_window_has_its_length_and_repeats_the_clip(length: int, num_samples: int) -> None:
+    audio = np.arange(length, dtype=np.float32)
+    cut = window(audio, num_samples)
+    np.testing.assert_array_equal(cut, np.arange(num_samples) % length)
+    assert not np.shares_memory(cut, audio)
+
+
+def test_an_empty_clip_and_an_empty_window_are_errors() -> None:
+    with pytest.raises(AudioError, match="no samples"):
+        window(noise(0), 10)
+    with pytest.raises(ValueError, match="a window of 0 samples"):
+        window(noise(10), 0)
+
+
+def test_prepare_is_the_sum_of_its_steps(tmp_path: Path) -> None:
+    audio = np.stack([noise(30_000, 1), noise(30_000, 2)], axis=1)
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, audio / 10, 44100)
+    mono, rate = read(path)
+    steps = window(pre_emphasis(signal.resample_poly(mono, 160, 441)), 64600)
+    prepared = prepare(mono, rate)
+    assert (prepared.shape, prepared.dtype) == ((64600,), np.float32)
+    np.testing.assert_array_equal(prepared, steps)
+    # From the samples as decoded, with their channels, it comes to the same, as integers or as floats.
+    decoded, _ = soundfile.read(path, dtype="int16")
+    np.testing.assert_array_equal(prepare(decoded, rate), steps)
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples)
+def test_preparing_leaves_its_input_alone_and_owns_its_output(audio: NDArray[np.float32]) -> None:
+    before = audio.copy()
+    prepared = prepare(audio, 16000, num_samples=100)
+    assert not np.shares_memory(prepared, audio)
+    np.testing.assert_array_equal(audio, before)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +96,7 @@ def test_a_hop_below_one_sample_is_one_sample() -> None:
     assert len(list(prepare_windows(iter([noise(110)]), 16_000, hop=1e-9, num_samples=100))) == 11
 
 
-def test_what_has_no_windows() -> None:
+def test_clips_without_windows_are_errors() -> None:
     with pytest.raises(AudioError, match="no samples"):
         list(prepare_windows(iter([]), 16_000, hop=1.0))
     loud = np.array([3e38, -3e38] * 200, np.float32)

@@ -14,14 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from spectra_jax import hub
-from spectra_jax.arena import result
-from spectra_jax.data.labels import Labels
-from spectra_jax.data.sources import arena as dataset
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import HubError, InputError
 from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.model.config import SpectraConfig
-from tests.arena.test_arena import COMMIT, NAME, SCHEMA, SYSTEM, row, shard
+from tests.arena_datasets import COMMIT, NAME, SCHEMA, row, shard
 from tests.hub_stand_in import HubStandIn
 
 INPUTS = Path(__file__).parents[2] / "inputs" / "sources"
@@ -112,27 +109,6 @@ def test_a_hub_that_never_answers_is_given_up(hub_cache: Path, monkeypatch: pyte
         asking.start()
         asking.join(20)
     assert told and "Cannot reach" in str(told[0])
-
-
-def test_results_name_no_branch_and_no_half_result(tmp_path: Path) -> None:
-    scores = tmp_path / "scores.txt"
-    scores.write_text("a 1.000000\nb 0.000000\n")
-    labels = Labels("labels", np.array(["a", "b"], object), np.array([True, False]))
-    content = result.result(scores, labels, f"{dataset.ORGANISATION}/SONAR", system=SYSTEM)
-    assert content["dataset"]["revision"] is None, "a branch does not say what was scored"
-    stated = result.result(
-        *(scores, labels, NAME),
-        system=SYSTEM,
-        bench_version="speech-spoof-bench==0.4.0",
-        reproduction={},
-        submitted_at="2026-11-24",
-    )
-    assert (stated["reproduction"], stated["submitted_at"]) == ({}, "2026-11-24")
-    assert stated["artifact"]["bench_version"] == "speech-spoof-bench==0.4.0"
-    broken: list[Any] = [{}, None, content | {"scores": None}, content | {"scores": {"n_trials": 2, "n_skipped": None}}]
-    for half in broken:
-        with pytest.raises(InputError, match="no result: it needs scores"):
-            result.check(half, scores, labels)
 
 
 def test_rows_with_a_path_and_no_bytes_are_read_from_there_or_say_so(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from spectra_jax.data.sources import Trials, collect, remote
 from spectra_jax.errors import InputError
 from spectra_jax.inference.scorer import decode_trial
 from spectra_jax.model.config import SpectraConfig
-from tests.arena.test_arena import row, shard
+from tests.arena_datasets import row, shard
 
 ROWS = [
     {"path": "a.flac", "utterance_id": "A", "label": "spoof", "speaker": 3},
