@@ -93,7 +93,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # The files that take minutes. Where workers share the tests by file, these go first, so that none waits for another.
-_LONG = ("training", "verification", "gradients", "golden", "bulk", "ray", "devices", "oracle_live", "convert", "cli")
+_LONG = ("step", "verification", "gradients", "golden", "bulk", "ray", "devices", "oracle_live", "convert", "cli")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

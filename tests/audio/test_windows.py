@@ -31,6 +31,15 @@ def test_a_window_has_its_length_and_repeats_the_clip(length: int, num_samples: 
     assert not np.shares_memory(cut, audio)
 
 
+def test_a_window_starts_at_a_fraction_of_the_positions_where_it_fits() -> None:
+    long, short = np.arange(100, dtype=np.float32), np.arange(3, dtype=np.float32)
+    assert window(long, 10, start=0.0).tolist() == list(range(10))
+    assert window(long, 10, start=0.9999).tolist() == list(range(90, 100))
+    # A short clip is repeated from there on, and so is one of the window's length.
+    assert window(short, 7, start=0.4).tolist() == [1, 2, 0, 1, 2, 0, 1]
+    assert window(short, 3, start=0.4).tolist() == [1, 2, 0]
+
+
 def test_an_empty_clip_and_an_empty_window_are_errors() -> None:
     with pytest.raises(AudioError, match="no samples"):
         window(noise(0), 10)
