@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,14 +34,14 @@ def flac(seed: int) -> bytes:
     return file.getvalue()
 
 
-def row(index: int, **changed: object) -> dict:
+def row(index: int, **changed: object) -> dict[str, Any]:
     """Row number `index` of a dataset, with other values in some columns."""
     audio = {"bytes": flac(index), "path": f"{index}.flac"}
     notes = json.dumps({"utterance_id": f"trial_{index}", "attack": "A01"})
     return {"path": f"{index}.flac", "audio": audio, "label": index % 2, "notes": notes} | changed
 
 
-def shard(rows: list[dict]) -> bytes:
+def shard(rows: list[dict[str, Any]]) -> bytes:
     """A parquet file of these rows."""
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, row_group_size=3)

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
 from spectra_jax.audio.containers.stream import EncodedStream
 from spectra_jax.audio.ffmpeg import FFmpegReader
 from spectra_jax.audio.libsndfile import LibsndfileReader
 from spectra_jax.audio.source import Source, SplicedFile
 from spectra_jax.errors import AudioError
 
-
-class Reader(Protocol):
-    """A recording that is being decoded.
-
-    Attributes:
-      rate: in Hz.
-      expected_samples: per channel, as its headers state them; None where they state none.
-    """
-
-    rate: int
-    expected_samples: int | None
-
-    def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]:
-        """Mono samples, at most `block_samples` over all channels at a time."""
-
-    def close(self) -> None: ...
+Reader = LibsndfileReader | FFmpegReader
 
 
 def open_reader(source: Source, stream: EncodedStream) -> Reader:

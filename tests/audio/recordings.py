@@ -51,7 +51,9 @@ def noise(length: int = 8000, seed: int = 0) -> NDArray[np.int16]:
     return (np.random.default_rng(seed).normal(size=length) * 3000).clip(-32768, 32767).astype(np.int16)
 
 
-def sound(container: str, subtype: str | None = None, rate: int = 16000, audio: NDArray | None = None) -> bytes:
+def sound(
+    container: str, subtype: str | None = None, rate: int = 16000, audio: NDArray[np.generic] | None = None
+) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, noise() if audio is None else audio, rate, format=container, subtype=subtype)
     return file.getvalue()

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def tone(length: int, rate: int, channels: int) -> NDArray[np.float32]:
     return (wave[:, None] * np.linspace(0.6, 0.2, channels)).astype(np.float32)
 
 
-def save(path: Path, audio: NDArray[np.generic], rate: int = 16000, **how: str) -> Path:
+def save(path: Path, audio: NDArray[np.generic], rate: int = 16000, **how: Any) -> Path:
     soundfile.write(path, audio, rate, **how)
     return path
 
@@ -89,7 +90,7 @@ def test_16_bit_samples_are_divided_by_32768_exactly(tmp_path: Path, suffix: str
 def test_the_samples_do_not_depend_on_the_size_of_blocks(tmp_path: Path, suffix: str) -> None:
     # Loud and silent in turn, so that the bit rate of an MP3 varies and a seek between blocks would go astray.
     audio = noise(40_000) * np.repeat(np.arange(40) % 2, 1000).astype(np.float32)
-    options = {"bitrate_mode": "VARIABLE"} if suffix == ".mp3" else {}
+    options: dict[str, Any] = {"bitrate_mode": "VARIABLE"} if suffix == ".mp3" else {}
     path = save(tmp_path / f"clip{suffix}", audio, **options)
     samples, _ = read(path)
     np.testing.assert_array_equal(decode(path, block_samples=3001).samples, samples)
@@ -123,11 +124,11 @@ def test_equal_samples_have_equal_digests_in_any_container(tmp_path: Path) -> No
 def test_the_start_of_a_clip_gives_the_window_of_the_whole(tmp_path: Path, rate: int) -> None:
     audio = noise(6 * rate)
     path = save(tmp_path / "clip.wav", audio, rate=rate)
-    whole = decode(path)
+    complete = decode(path)
     start = decode(path, keep_seconds=64_600 / 16_000 + 0.02)
-    assert len(start.samples) < len(whole.samples) == start.num_samples
-    assert (start.sha256, start.seconds) == (whole.sha256, 6.0)
-    np.testing.assert_array_equal(prepare(start.samples, rate), prepare(whole.samples, rate))
+    assert len(start.samples) < len(complete.samples) == start.num_samples
+    assert (start.sha256, start.seconds) == (complete.sha256, 6.0)
+    np.testing.assert_array_equal(prepare(start.samples, rate), prepare(complete.samples, rate))
 
 
 def test_non_finite_samples_after_the_start_are_reported(tmp_path: Path) -> None:
@@ -187,14 +188,14 @@ def test_a_link_to_a_device_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "zero.wav")
 
 
-def test_a_missing_permission_has_its_own_message(tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_permission_has_its_own_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "clip.wav", noise(100))
 
-    def refuse(*_: object) -> None:
+    def deny(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     # Not chmod, which an administrator reads past.
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", deny)
     assert error_of_file(path).endswith(": no permission to read it")
 
 
@@ -219,7 +220,9 @@ def test_a_file_cut_short_is_an_error(tmp_path: Path, suffix: str, fraction: flo
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 3000))
-def test_a_damaged_file_is_decoded_or_an_audio_error(tmp_path_factory, patch: bytes, start: int) -> None:
+def test_a_damaged_file_is_decoded_or_an_audio_error(
+    tmp_path_factory: pytest.TempPathFactory, patch: bytes, start: int
+) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     audio = noise(1500)
     for suffix in (".wav", ".flac"):

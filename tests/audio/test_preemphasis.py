@@ -43,7 +43,7 @@ def test_pre_emphasis_keeps_length_and_first_sample_and_leaves_its_input(audio: 
 
 
 def test_pre_emphasis_is_applied_before_a_clip_is_repeated() -> None:
-    # Where a short clip begins anew, its first sample stands as it is and takes nothing from the clip's end.
+    # Where a short clip is repeated, its first sample is unchanged: the clip's last sample is not subtracted from it.
     audio = noise(300)
     tiled = prepare(audio, 16000, num_samples=1000)
     assert tiled[300] == tiled[600] == audio[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +32,16 @@ def test_channels_are_averaged_and_one_channel_is_left_alone() -> None:
         (np.float64, [-1, 0.1, 0.5], [-1, np.float32(0.1), 0.5]),
     ],
 )
-def test_pcm_of_every_width_is_brought_to_full_scale_one(dtype, values: list[float], expected: list[float]) -> None:
+def test_pcm_of_every_width_is_brought_to_full_scale_one(
+    dtype: Any, values: list[float], expected: list[float]
+) -> None:
     mono = to_mono(np.array(values, dtype=dtype))
     assert mono.dtype == np.float32
     np.testing.assert_array_equal(mono, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.complex64, np.bool_, object])
-def test_types_without_a_full_scale_are_an_error(dtype) -> None:
+def test_types_without_a_full_scale_are_an_error(dtype: Any) -> None:
     with pytest.raises(AudioError, match="unsupported sample type"):
         to_mono(np.zeros(10, dtype))
 
@@ -58,7 +61,7 @@ def test_shapes_that_no_clip_has_are_an_error() -> None:
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_non_finite_samples_are_counted_and_the_first_is_named(value: float, rate: int) -> None:
     audio = noise(200_000)
-    # Behind the part that is heard, too: such a clip is broken.
+    # Also behind the window.
     audio[[150_000, 150_007]] = value
     with pytest.raises(AudioError, match=r"2 of 200,000 samples are NaN or infinite; the first is sample 150000"):
         prepare(audio, rate)
@@ -82,5 +85,5 @@ def test_silence_is_every_sample_zero_before_and_after_preparing() -> None:
     one[999] = 2.0**-15
     assert not is_silent(prepare(one, 16000))
     assert not is_silent(prepare(np.full(1000, 0.1, np.float32), 16000))
-    # Sound that begins after the window is not heard.
+    # A sound after the window does not count.
     assert is_silent(prepare(one, 16000, num_samples=999))

@@ -78,25 +78,25 @@ def test_preparing_leaves_its_input_alone_and_owns_its_output(audio: NDArray[np.
     num_samples=st.integers(1, 9000),
     hop=st.integers(1, 20_000),
 )
-def test_windows_are_cut_out_of_the_whole_clip(
+def test_windows_are_cut_out_of_the_complete_clip(
     rate: int, samples: int, lengths: list[int], num_samples: int, hop: int
 ) -> None:
     """Windows may overlap, touch, or leave samples out between them."""
     hop = max(hop, samples // 200)  # so that they are not too many to look at
     clip = noise(samples)
     found = list(prepare_windows(split(clip, lengths), rate, hop=hop / 16_000, num_samples=num_samples))
-    whole = pre_emphasis(resample(clip, rate))
-    if len(whole) <= num_samples:
+    complete = pre_emphasis(resample(clip, rate))
+    if len(complete) <= num_samples:
         assert len(found) == 1
         assert_same_bits(found[0], prepare(clip, rate, num_samples=num_samples))
     else:
-        wanted = np.lib.stride_tricks.sliding_window_view(whole, num_samples)[::hop]
+        wanted = np.lib.stride_tricks.sliding_window_view(complete, num_samples)[::hop]
         assert_same_bits(np.stack(found), np.ascontiguousarray(wanted))
     assert_same_bits(found[0], prepare(clip, rate, num_samples=num_samples))
 
 
 @pytest.mark.parametrize(("samples", "windows"), [(1, 1), (99, 1), (100, 1), (149, 1), (150, 2), (199, 2), (200, 3)])
-def test_the_last_window_is_the_last_whole_one(samples: int, windows: int) -> None:
+def test_the_last_window_is_the_last_complete_one(samples: int, windows: int) -> None:
     found = list(prepare_windows(iter([noise(samples)]), 16_000, hop=50 / 16_000, num_samples=100))
     assert [window.shape for window in found] == [(100,)] * windows
 

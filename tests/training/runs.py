@@ -53,7 +53,7 @@ def config(**training: Any) -> RunConfig:
 
 
 def write_corpus(folder: Path, *, train: int = 8, dev: int = 6, tone: bool = True, seed: int = 0) -> Path:
-    """A manifest and its clips: noise, with a tone in the spoofs (or, without `tone`, labels that do not depend on the sound)."""
+    """A manifest and its clips: noise, with a tone in the spoofs; without `tone`, both classes sound alike."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = []

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.training import RunConfig
 from spectra_jax.training.step import (
+    CLIPS_AXIS,
     Examples,
     LearningRates,
     Network,

@@ -13,13 +13,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax.errors import InputError
-from spectra_jax.training import read_manifest
+from spectra_jax.training import Clip, read_manifest
 from spectra_jax.training.evaluate import Evaluator
 from spectra_jax.training.step import Leaves
 from tests.training.runs import config, write_corpus
 
 
-def evaluator(clips: list, pool: ThreadPoolExecutor) -> Evaluator:
+def evaluator(clips: list[Clip], pool: ThreadPoolExecutor) -> Evaluator:
     """Of a network that takes the tone of the spoofs for loud: its bona fide logit is minus the window's power."""
 
     def forward(_: Leaves, windows: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra_jax.training import EvaluationEvent, StepEvent, read_log
-from spectra_jax.training.log import Log
+from spectra_jax.training.log import Event, Log
 from tests.training.runs import without_speed
 
 
@@ -25,7 +25,10 @@ def test_a_line_has_the_fields_that_earlier_versions_wrote(finished: tuple[Path,
 
 
 def test_skipped_clips_are_read_back(tmp_path: Path) -> None:
-    events = [StepEvent(1, 0.5, 1.0, 1e-4, 10.0, ("a: no such file",)), EvaluationEvent(1, 0.5, 0.25, True, ("b: x",))]
+    events: list[Event] = [
+        StepEvent(1, 0.5, 1.0, 1e-4, 10.0, ("a: no such file",)),
+        EvaluationEvent(1, 0.5, 0.25, True, ("b: x",)),
+    ]
     with Log(tmp_path / "log.jsonl", 0) as log:
         for event in events:
             log.write(event)

@@ -71,7 +71,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(
 def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path) -> None:
     """Its `run.json` and its saved states have the old name of `ema_decay`."""
     settings = config(ema_decay=0.5)
-    whole = list(Run(manifest, tmp_path / "whole", settings))
+    uninterrupted = list(Run(manifest, tmp_path / "uninterrupted", settings))
     interrupted = iter(Run(manifest, tmp_path / "run", settings))
     events = [next(interrupted) for _ in range(4)]
     assert isinstance(events[-2], EvaluationEvent)
@@ -85,7 +85,7 @@ def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path
     assert any(name.startswith(".average[") for name in names) and not any(name.startswith(".ema") for name in names)
     resumed = Run(manifest, tmp_path / "run", settings)
     assert resumed.steps_done == 2
-    assert without_speed(list(resumed)) == without_speed([event for event in whole if event.step > 2])
+    assert without_speed(list(resumed)) == without_speed([event for event in uninterrupted if event.step > 2])
     with pytest.raises(InputError, match=r"training\.average: 0\.5 there, 0\.25 now"):
         Run(manifest, tmp_path / "run", config(ema_decay=0.25))
 

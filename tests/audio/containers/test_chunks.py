@@ -14,8 +14,8 @@ from tests.audio.recordings import assert_intact, decoded_length, error_of, nois
 
 def test_the_highest_lengths_are_placeholders_in_small_files_only() -> None:
     # Recorders begin another file at 2 or 4 GB.
-    for held, cut in ((3_000_000_000, True), (10_000_000, False)):
-        assert is_placeholder(0xFFFF_F000, 0xFFFF_F024, 44, 2, held) is not cut
+    for available, cut in ((3_000_000_000, True), (10_000_000, False)):
+        assert is_placeholder(0xFFFF_F000, 0xFFFF_F024, 44, 2, available) is not cut
 
 
 @pytest.mark.parametrize("missing", [1, 2, 44, 100, 511, 512, 513])
