@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float32
@@ -235,7 +234,7 @@ def decode(
     return Decoded(samples, stream.rate, blocks.num_samples, blocks.sha256, blocks.not_finite)
 
 
-def _open_file(file: Path) -> BinaryIO:
+def _open_file(file: Path) -> io.BufferedIOBase:
     """Open a regular file. Raises AudioError: there is none, or it cannot hold a recording."""
     try:
         # Checked before it is opened, since opening a pipe would block.

@@ -23,7 +23,7 @@ _MIN_FILTERED = 1 << 18
 
 
 def resample(
-    audio: Float32[np.ndarray, " samples"], rate: int, target: int = TARGET_RATE
+    audio: Float32[np.ndarray, " samples"], rate: int | float, target: int | float = TARGET_RATE
 ) -> Float32[np.ndarray, " resampled"]:
     """`scipy.signal.resample_poly` from `rate` to `target` Hz, by the smallest integer factors.
 
@@ -102,7 +102,7 @@ def resample_blocks(
         yield filtered(np.concatenate(pending))[num_done // down * up :]
 
 
-def _factors(rate: int, target: int) -> tuple[int, int]:
+def _factors(rate: int | float, target: int | float) -> tuple[int, int]:
     """The smallest integers `up` and `down` with `rate * up / down == target`."""
     for name, value in (("sample rate", rate), ("target rate", target)):
         if not MIN_RATE <= value <= MAX_RATE or value != int(value):

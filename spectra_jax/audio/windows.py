@@ -47,11 +47,11 @@ def window(
 
 def prepare(
     audio: ArrayLike,
-    sample_rate: int,
+    sample_rate: int | float,
     *,
     num_samples: int = NUM_SAMPLES,
     preemphasis: float = PREEMPHASIS,
-    target_rate: int = TARGET_RATE,
+    target_rate: int | float = TARGET_RATE,
 ) -> Float32[np.ndarray, " num_samples"]:
     """From a decoded clip to the network's window: mono, resampled, pre-emphasised and cut.
 

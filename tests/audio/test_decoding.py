@@ -144,7 +144,7 @@ def test_decoding_stops_after_the_timeout(tmp_path: Path) -> None:
     path = save(tmp_path / "a.wav", noise(5000))
     assert decode(path).num_samples == 5000
     with pytest.raises(AudioError, match="decoding takes longer than 0 s"):
-        decode(path, timeout=0)
+        decode(path, timeout=0.0)
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16"), ("ogg", "VORBIS")])

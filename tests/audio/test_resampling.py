@@ -43,9 +43,9 @@ def test_equal_rates_return_the_clip_itself() -> None:
 @pytest.mark.parametrize("rate", [0, -16000, 16, 999, 2_000_000, 16000.5, float("nan"), float("inf")])
 def test_impossible_rates_are_an_error(rate: float) -> None:
     with pytest.raises(AudioError, match=f"sample rate {rate} is not a whole number"):
-        prepare(noise(100), rate)  # type: ignore[arg-type]
+        prepare(noise(100), rate)
     with pytest.raises(AudioError, match=f"target rate {rate} is not a whole number"):
-        prepare(noise(100), 16000, target_rate=rate)  # type: ignore[arg-type]
+        prepare(noise(100), 16000, target_rate=rate)
 
 
 @pytest.mark.parametrize("rate", RATES)
