@@ -111,10 +111,10 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-# The files that take minutes. If workers share the tests by file, these go first, so that none is left for the end.
+# The files that take minutes. Where workers share the tests by file, these go first, so that none waits for another.
 _LONG = (
-    *("training", "references", "run", "gradients", "golden", "bulk", "ray", "devices"),
-    *("parity", "pytorch", "convert", "cli"),
+    *("step", "references", "run", "gradients", "golden", "distributed", "ray", "devices"),
+    *("parity", "pytorch", "convert", "notebooks", "readme", "commands"),
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from spectra_jax import hub
 from spectra_jax.data.labels import read_labels
@@ -13,8 +14,6 @@ from spectra_jax.errors import HubError, InputError, UnreachableError
 from spectra_jax.evaluation.evaluate import evaluate
 from spectra_jax.messages import count
 
-# EER in percent and number of trials: the model card's table at the pinned revision. Figures are given to different
-# numbers of digits, and agree if they agree in those.
 REPORTED: dict[str, tuple[str, int]] = {
     "CD-ADD": ("0.00", 20_786),
     "SONAR": ("0.44", 3_948),
@@ -26,25 +25,28 @@ REPORTED: dict[str, tuple[str, int]] = {
     "ASVspoof2021_DF": ("4.298", 611_829),
     "ASVspoof2021_LA": ("4.379", 181_566),
 }
-# A figure of all digits is recomputed to this many percentage points.
-FULL_DIGITS = 1e-6
+"""EER in percent and number of trials, from the table of the model card at the pinned revision.
+
+The figures have different numbers of digits; two figures agree if they agree in the digits that are reported."""
+FULL_PRECISION = 1e-6
+"""In percentage points: how closely a figure with all digits has to be reproduced."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """One dataset's figure.
+    """The figure of one dataset.
 
     Attributes:
       dataset: its name.
-      revision: commit, or branch where no commit is pinned, of the labels.
+      revision: of the labels: a commit, or a branch if no commit is pinned.
       reported: EER in percent, as it is printed.
-      recomputed: EER in percent; None where it could not be.
-      tolerance: how far apart both may be: half of the last printed digit, or 1e-6 where all digits are.
+      recomputed: EER in percent; None if it could not be computed.
+      tolerance: by how much the two may differ: half of the last printed digit, or 1e-6 if all digits are printed.
       trials: with a score and a label.
-      missing: trials of the dataset without a score: skipped, or left out.
+      problem: why the two disagree or could not be compared; None if they agree.
+      missing: trials of the dataset without a score.
       unknown: scores of trials that the dataset does not have.
-      problem: what is wrong, in words; None where both agree.
-      unreachable: why its files could not be fetched, where that is a reason that holds for all datasets.
+      unreachable: why its files could not be fetched, if the reason holds for all datasets.
     """
 
     dataset: str
@@ -63,29 +65,30 @@ class Recomputed:
         """Recomputed minus reported, in percentage points."""
         return None if self.recomputed is None else self.recomputed - float(self.reported)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the difference included."""
+        return {**asdict(self), "difference": self.difference}
+
 
 def verify_reported(names: Sequence[str] = ()) -> list[Recomputed]:
-    """Recompute reported EERs; a dataset that cannot be fetched costs its own row alone.
+    """Recompute reported EERs. A dataset that cannot be fetched affects its own row only.
 
     Args:
-      names: of datasets; all that are reported otherwise.
+      names: of datasets; by default all for which an EER is reported.
 
     Raises:
       InputError: nothing is reported for a name.
     """
     if unknown := [name for name in names if name not in REPORTED]:
-        raise InputError(f"nothing is reported for {', '.join(unknown)}; there are {', '.join(REPORTED)}")
-    return [_recomputed(name) for name in names or REPORTED]
+        raise InputError(f"nothing is reported for {', '.join(unknown)}; reported are {', '.join(REPORTED)}")
+    return [_recompute(name) for name in names or REPORTED]
 
 
-def _recomputed(name: str) -> Recomputed:
-    reported, trials = REPORTED[name]
+def _recompute(name: str) -> Recomputed:
+    reported, _ = REPORTED[name]
     dataset = f"{ORGANISATION}/{name}"
     revision = pinned_revision(dataset)
-    digits = len(reported.partition(".")[2])
-    # Half a unit of the last digit, and a hair for what rounds up to it.
-    tolerance = max(0.5 * 10.0**-digits * (1 + 1e-9), FULL_DIGITS)
-    row = {"dataset": name, "revision": revision, "reported": reported, "tolerance": tolerance}
+    row = Recomputed(name, revision, reported, None, _tolerance(reported), None, None)
     try:
         labels = read_labels(hub.fetch_dataset_file(dataset, revision, LABELS))
         scores = read_scores(
@@ -94,23 +97,36 @@ def _recomputed(name: str) -> Recomputed:
         found = evaluate(scores, labels, common=True, resamples=0)
     except (HubError, ValueError) as error:
         unreachable = error.reason if isinstance(error, UnreachableError) else None
-        return Recomputed(**row, recomputed=None, trials=None, problem=str(error), unreachable=unreachable)  # type: ignore[arg-type]
+        return replace(row, problem=str(error), unreachable=unreachable)
     scored = found.n_bonafide + found.n_spoof
-    problems = []
-    missing, unknown = len(labels.utterance_ids) - scored, len(scores) - scored
-    if unknown:
-        problems.append(f"{count(unknown, 'score')} of trials without a label")
-    # Reported are a dataset's trials, those that the run skipped included.
-    if scored + missing != trials:
-        problems.append(f"{scored + missing:,} trials, {missing:,} without a score, where {trials:,} are reported")
-    if abs(found.eer_percent - float(reported)) > tolerance:
-        problems.append(f"the EER comes to {found.eer_percent:.6f}")
-    problem = "; ".join(problems) or None
-    return Recomputed(
-        **row,  # type: ignore[arg-type]
+    row = replace(
+        row,
         recomputed=found.eer_percent,
         trials=scored,
-        problem=problem,
-        missing=missing,
-        unknown=unknown,
+        missing=len(labels.utterance_ids) - scored,
+        unknown=len(scores) - scored,
     )
+    return replace(row, problem="; ".join(_problems(row)) or None)
+
+
+def _tolerance(reported: str) -> float:
+    """Half a unit of the last printed digit, slightly more because of figures that are rounded up to it."""
+    digits = len(reported.partition(".")[2])
+    return max(0.5 * 10.0**-digits * (1 + 1e-9), FULL_PRECISION)
+
+
+def _problems(row: Recomputed) -> list[str]:
+    """Why a recomputed figure disagrees with the reported one, a sentence each."""
+    _, reported_trials = REPORTED[row.dataset]
+    scored, missing = row.trials or 0, row.missing or 0
+    problems = []
+    if row.unknown:
+        problems.append(f"{count(row.unknown, 'score')} of trials without a label")
+    # The reported number includes the trials that the run skipped.
+    if scored + missing != reported_trials:
+        problems.append(
+            f"{scored + missing:,} trials, {missing:,} without a score, where {reported_trials:,} are reported"
+        )
+    if row.recomputed is not None and abs(row.recomputed - float(row.reported)) > row.tolerance:
+        problems.append(f"the EER is {row.recomputed:.6f}")
+    return problems

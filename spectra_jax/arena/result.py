@@ -1,10 +1,11 @@
-"""The Arena's `result.yaml` of a local run, schema version 4, and the check that its `reproduce --scoring` makes."""
+"""The Arena's `result.yaml` of a local run, schema version 4, and the check that its `reproduce --scoring` performs."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,119 +14,201 @@ from spectra_jax.data.score_files import read_scores
 from spectra_jax.data.sources.arena import pinned_revision
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
-from spectra_jax.evaluation.evaluate import Evaluation, evaluate
+from spectra_jax.evaluation.evaluate import evaluate
 from spectra_jax.files.outputs import output_file
 from spectra_jax.messages import count, examples
 
 SCHEMA_VERSION = 4
-# In percentage points: what the Arena takes for the same EER.
 EER_TOLERANCE = 1e-6
+"""In percentage points: two EERs are the same for the Arena if they differ by no more."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
-def result(
+@dataclass(frozen=True)
+class System:
+    """The system that a result is of. What is not known is None.
+
+    Attributes:
+      name: as the Arena shows it.
+      slug: its identifier: lower-case letters, digits and hyphens.
+      description: free text.
+      code, checkpoint, paper: addresses.
+
+    Raises:
+      InputError: an invalid slug.
+    """
+
+    name: str
+    slug: str
+    description: str | None = None
+    code: str | None = None
+    checkpoint: str | None = None
+    paper: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _SLUG.fullmatch(self.slug):
+            raise InputError(
+                f"slug {self.slug!r}: lower-case letters, digits and hyphens, beginning with a letter or digit"
+            )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The dataset that was scored: its id on the Hub, its revision (a commit) and its split."""
+
+    id: str
+    revision: str | None
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a score file: EER in percent, trials of the dataset, and those without a score."""
+
+    eer_percent: float
+    n_trials: int
+    n_skipped: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The score file: its address, its sha256, and the version of the Arena's tool that computed the scores."""
+
+    scores_url: str | None
+    scores_sha256: str
+    bench_version: str | None
+
+
+@dataclass(frozen=True)
+class ArenaResult:
+    """The content of a `result.yaml`. What is not known is None.
+
+    Attributes:
+      reproduction, submitter: as the Arena defines them; a submitter has `hf_username` and `contact`.
+      submitted_at: a date, such as 2026-11-24.
+      notes: free text.
+    """
+
+    system: System
+    dataset: Dataset
+    scores: Scores
+    artifact: Artifact
+    reproduction: Mapping[str, Any] | None = None
+    submitter: Mapping[str, Any] | None = None
+    submitted_at: str | None = None
+    notes: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in the order of the file."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def make_result(
     scores: Path,
     labels: Labels,
     dataset: str,
     *,
-    system: Mapping[str, Any],
+    system: System,
     revision: str | None = None,
     bench_version: str | None = None,
     reproduction: Mapping[str, Any] | None = None,
     submitter: Mapping[str, Any] | None = None,
     submitted_at: str | None = None,
     notes: str | None = None,
-) -> dict[str, Any]:
-    """The content of a `result.yaml`; null where nothing is known.
+) -> ArenaResult:
+    """The result of a score file.
 
     Args:
-      scores: the score file in the Arena's format. A trial of the labels that it leaves out counts as skipped.
-      labels: of the whole dataset.
+      scores: the score file in the Arena's format. A trial of the labels without a score counts as skipped.
+      labels: of the complete dataset.
       dataset: its id on the Hub.
-      system: `name` and `slug`, and what of `description`, `code`, `checkpoint` and `paper` there is.
-      revision: of the dataset, a commit; the pinned one otherwise, where there is one.
-      bench_version: of the Arena's tool, where it made the scores: `speech-spoof-bench==0.4.0`.
-      reproduction: as the Arena has it.
-      submitter: as the Arena has it: `hf_username` and `contact`.
-      submitted_at: a date, 2026-11-24.
-      notes: free text.
+      system: that computed the scores.
+      revision: of the dataset, a commit; by default the pinned one, if there is one.
+      bench_version: of the Arena's tool, if it computed the scores, such as `speech-spoof-bench==0.4.0`.
+      reproduction, submitter, submitted_at, notes: see `ArenaResult`.
 
     Raises:
-      InputError: an impossible slug, another kind of score file, or trials that the dataset does not have.
+      InputError: a score file of another format, or trials that the dataset does not have.
     """
-    slug = str(system.get("slug", ""))
-    if not _SLUG.fullmatch(slug):
-        raise InputError(f"slug {slug!r}: lower-case letters, digits and hyphens, beginning with a letter or digit")
     if scores.suffix.lower() != ".txt":
         raise InputError(f"{scores}: the Arena takes its own format, which `score --output F.txt` writes")
-    found = _evaluated(scores, labels)
-    # A branch says nothing of what was scored.
+    # A branch does not identify what was scored.
     pinned = pinned_revision(dataset)
     commit = revision or (pinned if pinned != "main" else None)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "system": {key: system.get(key) for key in ("name", "slug", "description", "code", "checkpoint", "paper")},
-        "dataset": {"id": dataset, "revision": commit, "split": "test"},
-        "scores": {
-            "eer_percent": found.eer_percent,
-            "n_trials": len(labels.utterance_ids),
-            "n_skipped": len(labels.utterance_ids) - found.n_bonafide - found.n_spoof,
-        },
-        "artifact": {"scores_url": None, "scores_sha256": _sha256(scores), "bench_version": bench_version},
-        "reproduction": None if reproduction is None else dict(reproduction),
-        "submitter": None if submitter is None else dict(submitter),
-        "submitted_at": submitted_at,
-        "notes": notes,
-    }
+    return ArenaResult(
+        system,
+        Dataset(dataset, commit),
+        _evaluate(scores, labels),
+        Artifact(None, _sha256(scores), bench_version),
+        reproduction,
+        submitter,
+        submitted_at,
+        notes,
+    )
 
 
-def write(content: Mapping[str, Any], path: Path) -> None:
-    """Write a `result.yaml`, whole or not at all."""
+def write_result(result: ArenaResult, path: Path) -> None:
+    """Write a `result.yaml`, atomically."""
     import yaml
 
     with output_file(path) as file:
-        file.write(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).encode())
+        file.write(yaml.safe_dump(result.to_dict(), sort_keys=False, allow_unicode=True).encode())
 
 
-def check(content: Mapping[str, Any], scores: Path, labels: Labels) -> list[str]:
-    """What a reproduction of the scoring would object to, a sentence each; nothing where it holds.
+def check_result(content: Mapping[str, Any], scores: Path, labels: Labels) -> list[str]:
+    """The objections that a reproduction of the scoring would raise, a sentence each; none if the result is right.
+
+    Args:
+      content: of a `result.yaml`.
+      scores: the score file.
+      labels: of the complete dataset.
 
     Raises:
-      InputError: the score file cannot be read, or has trials that the dataset does not have; the result lacks what is
-        checked.
+      InputError: the score file cannot be read, or has trials that the dataset does not have; the result is incomplete.
     """
+    stated, stated_sha256 = _stated_scores(content)
     problems = []
-    try:
-        stated, artifact = content["scores"], content["artifact"]
-        complete = all(isinstance(stated[key], int) for key in ("n_trials", "n_skipped"))
-        complete = complete and isinstance(stated["eer_percent"], int | float) and "scores_sha256" in artifact
-    except (KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise InputError("no result: it needs scores (eer_percent, n_trials, n_skipped) and artifact (scores_sha256)")
-    if (digest := _sha256(scores)) != artifact["scores_sha256"]:
-        problems.append(f"the score file's sha256 is {digest}, and the result states {artifact['scores_sha256']}")
-    found = _evaluated(scores, labels)
-    scored, trials = found.n_bonafide + found.n_spoof, len(labels.utterance_ids)
-    if not scored + stated["n_skipped"] == stated["n_trials"] == trials:
+    if (sha256 := _sha256(scores)) != stated_sha256:
+        problems.append(f"the score file's sha256 is {sha256}, and the result states {stated_sha256}")
+    computed = _evaluate(scores, labels)
+    num_scored = computed.n_trials - computed.n_skipped
+    if not num_scored + stated.n_skipped == stated.n_trials == computed.n_trials:
         problems.append(
-            f"{scored:,} scored and {stated['n_skipped']:,} skipped of {stated['n_trials']:,} trials, and "
-            f"{labels.name} has {trials:,}"
+            f"{num_scored:,} scored and {stated.n_skipped:,} skipped of {stated.n_trials:,} trials, and "
+            f"{labels.name} has {computed.n_trials:,}"
         )
-    if not abs(found.eer_percent - stated["eer_percent"]) <= EER_TOLERANCE:
-        problems.append(f"the EER comes to {found.eer_percent!r} %, and the result states {stated['eer_percent']!r}")
+    if not abs(computed.eer_percent - stated.eer_percent) <= EER_TOLERANCE:
+        problems.append(f"the EER is {computed.eer_percent!r} %, and the result states {stated.eer_percent!r}")
     return problems
 
 
-def _evaluated(path: Path, labels: Labels) -> Evaluation:
+def _stated_scores(content: Mapping[str, Any]) -> tuple[Scores, object]:
+    """The scores and the sha256 that a result states. Raises InputError: it is incomplete."""
+    try:
+        stated = Scores(**{name: content["scores"][name] for name in ("eer_percent", "n_trials", "n_skipped")})
+        sha256 = content["artifact"]["scores_sha256"]
+        complete = isinstance(stated.n_trials, int) and isinstance(stated.n_skipped, int)
+        complete = complete and isinstance(stated.eer_percent, int | float)
+    except (KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise InputError(
+            "not a result: it needs scores (eer_percent, n_trials, n_skipped) and artifact (scores_sha256)"
+        )
+    return stated, sha256
+
+
+def _evaluate(path: Path, labels: Labels) -> Scores:
     scores = read_scores(path)
     known = set(labels.utterance_ids)
     if unknown := [str(name) for name in scores.utterance_ids if name not in known]:
         raise InputError(f"{path}: {count(len(unknown), 'trial')} that {labels.name} does not have:{examples(unknown)}")
     try:
-        return evaluate(scores, labels, common=True, resamples=0)
+        found = evaluate(scores, labels, common=True, resamples=0)
     except metrics.MetricError as error:
         raise InputError(f"{path}: {error}") from error
+    num_trials = len(labels.utterance_ids)
+    return Scores(found.eer_percent, num_trials, num_trials - found.n_bonafide - found.n_spoof)
 
 
 def _sha256(path: Path) -> str:

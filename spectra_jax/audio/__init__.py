@@ -1,12 +1,15 @@
-"""From a file, or an array as decoded, to the window of samples that the network takes.
+"""From an audio file, or an array of samples, to the window of samples that the network scores.
 
-    decode -> mono -> 16 kHz -> pre-emphasis over the whole clip -> the first 64,600 samples
+    decode -> mono -> 16 kHz -> pre-emphasis of the complete clip -> the first 64,600 samples
 
     audio, sample_rate = read("clip.flac")
     samples = prepare(audio, sample_rate)       # (64600,) float32
 
-Everything here is numpy on the host, and on purpose: pre-emphasis must round its product before it subtracts, which a
-compiler that fuses the two into one instruction does not. There is no waveform normalisation: loudness is kept.
+All of it is numpy on the host: pre-emphasis has to round its product before it subtracts, and a compiler may fuse the
+two into one instruction. Loudness is not normalised.
+
+`containers` recognises a file and checks that it is complete, `libsndfile` and `ffmpeg` decode it, `decoding` joins
+both; `resampling`, `preemphasis` and `windows` make windows of its samples.
 """
 
 from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read

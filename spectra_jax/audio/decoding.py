@@ -7,50 +7,49 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 import numpy as np
+from jaxtyping import Float32
 from numpy.typing import NDArray
 
-from spectra_jax.audio import boxes, chunks, containers, frames, ogg
-from spectra_jax.audio.ffmpeg import FFmpegReader
+from spectra_jax.audio.containers import parse
+from spectra_jax.audio.containers.stream import EncodedStream
 from spectra_jax.audio.inspection import InspectedBlocks
-from spectra_jax.audio.libsndfile import LibsndfileReader
+from spectra_jax.audio.readers import Reader, open_reader
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
-from spectra_jax.audio.source import Source, View, append
-from spectra_jax.errors import AudioError, UnsupportedCodecError
+from spectra_jax.audio.source import Source
+from spectra_jax.errors import AudioError
 
-# Of all channels together, so that no number of them in a header asks for much memory.
-_BLOCK_SAMPLES = 1 << 16
-# Far longer than any clip takes: an hour of MP3 takes ten.
-_DECODE_SECONDS = 300
-# Suffixes of samples without a header. Their first samples may look like any kind of file.
+BLOCK_SAMPLES = 1 << 16
+"""Samples of a block over all channels together, so that no number of channels in a header requests much memory."""
+DECODE_SECONDS = 300.0
+"""The longest that decoding may take: far longer than any clip needs. An hour of MP3 takes ten seconds."""
+# Suffixes of samples without a header. Their first samples may look like any format.
 _HEADERLESS = frozenset({".raw", ".pcm", ".vox", ".ulaw", ".alaw", ".ul", ".al", ".sln", ".s16"})
 
 
-def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
-    """Decode an audio file whole, or refuse it: never a part of it.
+def read(path: str | os.PathLike[str]) -> tuple[Float32[np.ndarray, " samples"], int]:
+    """Decode an audio file completely, or raise an error: never return a part of it.
 
     A file is recognised by its content, whatever its name. libsndfile decodes WAV, FLAC, AIFF, Ogg (Vorbis, Opus) and
-    the older kinds of uncompressed samples, as `soundfile.read(path, dtype="float32")`: integer PCM divided by its full
-    scale (16-bit samples by 32768, exactly), floating-point samples as they are. FFmpeg decodes the rest, MP3 too: AAC,
-    MP4 and QuickTime, Matroska and WebM, WMA, AC-3, AMR, GSM, WavPack, Speex, and codecs in WAV, AIFF and CAF that
-    libsndfile lacks. It leaves out what an encoder says that it added before and after a recording. Several channels
-    are averaged. Of several audio streams the one marked as the default is decoded, or else the first. Chained Ogg
-    streams, and joined streams of MP3, AAC or AC-3 frames, are one recording; other files in one file are refused, as
-    is a sample rate that changes on the way. Chained Opus streams whose originals had different rates are decoded at 48
-    kHz.
+    the older formats of uncompressed samples, as `soundfile.read(path, dtype="float32")` does: integer PCM is divided
+    by its full scale (16-bit samples by 32768, exactly), floating-point samples are returned as they are. FFmpeg
+    decodes the rest, MP3 included: AAC, MP4 and QuickTime, Matroska and WebM, WMA, AC-3, AMR, GSM, WavPack, Speex, and
+    codecs in WAV, AIFF and CAF that libsndfile lacks. It removes the codec delay and padding that a file states.
+    Several channels are averaged. Of several audio streams the one marked as the default is decoded, or else the first.
+    Chained Ogg streams, and joined streams of MP3, AAC or AC-3 frames, are one recording; several files of another
+    format in one file are an error, as is a sample rate that changes within a recording. Chained Opus streams whose
+    originals had different rates are decoded at 48 kHz.
 
-    A recording that was cut short or damaged is refused where its container can tell. It cannot:
+    A recording that was cut short or damaged is an error where its container shows it. It does not:
 
-    - in PAF, PVF and IRCAM, which do not state a length, if it was cut between two samples;
+    - in PAF, PVF and IRCAM, which do not state a length, if the recording was cut between two samples;
     - in a WAV, AIFF, AU, CAF or W64 whose writer did not know its length, since it wrote to a pipe, likewise. The
-      length that such a writer leaves is one of a few that are known (`chunks.is_placeholder`); any other is the
+      length that such a writer leaves is one of a few known values (`chunks.is_placeholder`); any other is the
       recording's;
     - in MP3 without a header that counts its frames, in AAC (ADTS), AC-3, AMR and GSM, if it was cut between two
       frames;
@@ -59,14 +58,14 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     - in a VOC, if it was cut between two of its blocks;
     - in FLAC without a length, if it was cut between two frames.
 
-    Nor can uncompressed samples, nor most of the lossy codecs, tell when values within them were changed.
+    Changed values of uncompressed samples, and of most lossy codecs, are not detected either.
 
     Returns:
       The samples, (samples,) float32, and the sample rate in Hz. Neither resampled nor checked for NaN: see `prepare`.
 
     Raises:
-      AudioError: no such file, a folder, no permission, not audio, of a codec that is not decoded here, encrypted,
-        damaged, cut short, or without samples.
+      AudioError: no such file, a folder, no permission, not audio, an unsupported codec, encrypted, damaged, cut short,
+        or without samples.
     """
     decoded = decode(path)
     return decoded.samples, decoded.rate
@@ -74,21 +73,21 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A clip as decoded, or the start of it.
+    """A decoded clip, or the start of one.
 
     Attributes:
-      samples: (n,) float32 mono: the whole clip, or as much of its start as was asked for.
+      samples: (samples,) float32 mono: the complete clip, or as much of its start as `keep_seconds` requested.
       rate: in Hz.
-      num_samples: of the whole clip.
+      num_samples: of the complete clip.
       sha256: of all its samples, mono, as little-endian float32.
-      broken: what is wrong where samples of the whole clip are NaN or infinite.
+      not_finite: how many samples of the complete clip are NaN or infinite, as a sentence; None if none is.
     """
 
-    samples: NDArray[np.float32]
+    samples: Float32[np.ndarray, " samples"]
     rate: int
     num_samples: int
     sha256: str
-    broken: str | None
+    not_finite: str | None
 
     @property
     def seconds(self) -> float:
@@ -103,7 +102,7 @@ class AudioStream:
       rate: in Hz.
       blocks: mono float32 samples, at most 65,536 over all channels at a time, until the recording's end. They raise an
         `AudioError` as soon as the recording is known to be cut short or damaged: at its end at the latest.
-      expected_samples: how many its headers state, for progress alone: it may be wrong; None where they state none.
+      expected_samples: how many its headers state, which may be wrong: for progress only; None where they state none.
     """
 
     rate: int
@@ -115,7 +114,13 @@ class AudioStream:
 
 
 @contextmanager
-def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> Iterator[AudioStream]:
+def open_stream(
+    path: str | os.PathLike[str],
+    content: bytes | None = None,
+    *,
+    block_samples: int = BLOCK_SAMPLES,
+    timeout: float = DECODE_SECONDS,
+) -> Iterator[AudioStream]:
     """Decode an audio file block by block: see `read`.
 
         with open_stream("clip.flac") as stream:
@@ -123,161 +128,56 @@ def open_stream(path: str | os.PathLike[str], content: bytes | None = None) -> I
                 ...
 
     Args:
-      path: of the file, or, with `content`, what messages call it.
-      content: the file's bytes, where it is not to be read from its path.
+      path: of the file, or, with `content`, its name in messages.
+      content: the file's bytes, if it is not to be read from its path.
+      block_samples: the largest number of samples of a block, over all channels.
+      timeout: seconds that decoding may take, without the time between two blocks.
 
     Raises:
-      AudioError: as in `read`, here or from the blocks; or decoding takes longer than five minutes.
+      AudioError: as in `read`, here or from the blocks; or decoding takes longer than `timeout`.
     """
     name = str(path)
     with ExitStack() as stack:
-        with _naming(name):
+        with _errors_naming(name):
             if content is None:
                 file = stack.enter_context(_open_file(Path(path)))
             elif content:
                 file = stack.enter_context(io.BytesIO(content))
             else:
                 raise AudioError("empty (0 bytes)")
-            readers = list(_readers(Source(file)))
-            first = readers[0]()
+            source = Source(file)
+            streams = parse(source)
+            first = open_reader(source, streams[0])
             stack.callback(first.close)
             rate = first.rate
             if not MIN_RATE <= rate <= MAX_RATE:
-                raise AudioError(f"its sample rate of {rate:,} Hz is not one from {MIN_RATE:,} to {MAX_RATE:,} Hz")
-        expected = first.expected_samples if len(readers) == 1 else None
-        yield AudioStream(rate, _bounded(_blocks(first, readers[1:]), name), expected)
+                raise AudioError(f"its sample rate of {rate:,} Hz is outside {MIN_RATE:,} to {MAX_RATE:,} Hz")
+        expected = first.expected_samples if len(streams) == 1 else None
+        blocks = _chained_blocks(source, first, streams, block_samples)
+        yield AudioStream(rate, _timed_blocks(blocks, name, timeout), expected)
 
 
-class _Reader(Protocol):
-    rate: int
-    expected_samples: int | None
-
-    def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]: ...
-
-    def close(self) -> None: ...
-
-
-def _blocks(first: _Reader, others: list[Callable[[], _Reader]]) -> Iterator[NDArray[np.float32]]:
-    """The samples of a recording, and of those that are chained to it in the same file."""
-    yield from first.blocks(_BLOCK_SAMPLES)
-    for number, opened in enumerate(others, start=2):
-        reader = opened()
+def _chained_blocks(
+    source: Source, first: Reader, streams: list[EncodedStream], block_samples: int
+) -> Iterator[NDArray[np.float32]]:
+    """The samples of the first recording in a file, which is open, and of those that are chained to it."""
+    yield from first.blocks(block_samples)
+    for number, stream in enumerate(streams[1:], start=2):
+        reader = open_reader(source, stream)
         try:
             if reader.rate != first.rate:
                 raise AudioError(
                     f"its sample rate changes from {first.rate} to {reader.rate} Hz in part {number} of "
-                    f"{len(others) + 1}: cut it there into files"
+                    f"{len(streams)}: cut it there into files"
                 )
-            yield from reader.blocks(_BLOCK_SAMPLES)
+            yield from reader.blocks(block_samples)
         finally:
             reader.close()
 
 
-def _readers(source: Source) -> list[Callable[[], _Reader]]:
-    """What decodes each of the recordings that are chained in a file: of nearly every file one."""
-    kind, start = containers.identify(source)
-    if kind in _CHUNKS:
-        plan = _CHUNKS[kind](source, start)
-        return [partial(_open_plan, source, plan)]
-    if kind == "flac":
-        header = chunks.flac_header(source, start)
-        end = source.size if header.total else frames.without_tags(source)
-        view = View(source, chunks.flac_without_total(source, start, end))
-        return [lambda: LibsndfileReader(view, header.total, md5=header.md5, bits=header.bits)]
-    if kind == "ogg":
-        links = ogg.links(source, start)
-        # FFmpeg decodes Opus at 48 kHz, whatever the rate of the original.
-        one_rate = len({link.rate for link in links if link.rate}) <= 1
-        return [partial(_open_ogg, source, link, one_rate) for link in links]
-    return [_framed(source, kind, start)]
-
-
-_CHUNKS = {
-    "wav": chunks.wav,
-    "w64": chunks.wave64,
-    "aiff": chunks.aiff,
-    "svx": chunks.svx,
-    "caf": chunks.caf,
-    "au": chunks.au,
-    "sphere": chunks.sphere,
-    "voc": chunks.voc,
-    "avr": chunks.avr,
-    "paf": chunks.paf,
-    "pvf": chunks.pvf,
-    "ircam": chunks.ircam,
-    "htk": chunks.htk,
-}
-# Streams of frames: the bytes and the samples of one, what messages call them, FFmpeg's name of the container, and the
-# bytes before the first.
-_FRAMES: dict[str, tuple[frames.FrameLength, Callable[[bytes], int], str, str, int]] = {
-    "aac": (frames.adts_frame, frames.adts_samples, "AAC", "aac", 0),
-    "ac3": (frames.ac3_frame, frames.ac3_samples, "AC-3", "ac3", 0),
-    "gsm": (frames.gsm_frame, lambda _: 160, "GSM", "gsm", 0),
-    "amr": (frames.amr_frame, lambda _: 160, "AMR", "amr", 6),
-    "amr-wb": (frames.amr_wb_frame, lambda _: 320, "AMR", "amr", 9),
-}
-_CHECKS = {
-    "mp4": (boxes.check_mp4, "mov"),
-    "matroska": (boxes.check_matroska, "matroska"),
-}
-
-
-def _framed(source: Source, kind: str, start: int) -> Callable[[], _Reader]:
-    if kind in _CHECKS:
-        check, container = _CHECKS[kind]
-        end, packets = check(source, start)
-        return lambda: FFmpegReader(View(source, [(start, end)]), container, packets=packets)
-    if kind == "asf":
-        end, streamed = boxes.check_asf(source, start)
-        return lambda: FFmpegReader(View(source, [(start, end)]), "asf", states_seconds=not streamed)
-    if kind == "wavpack":
-        end, num_samples = boxes.wavpack(source, start)
-        return lambda: FFmpegReader(View(source, [(start, end)]), "wv", num_samples)
-    if kind == "mp3":
-        pieces, num_samples = frames.mp3(source, start)
-        return lambda: FFmpegReader(View(source, pieces), "mp3", num_samples)
-    length_of, samples_of, name, container, magic = _FRAMES[kind]
-    pieces = [source.read(start, magic)]
-    at_least = 0
-    for begin, end in frames.walk(source, start + magic, length_of, name):
-        append(pieces, begin, end)
-        at_least += samples_of(source.read(begin, 16))
-    if container == "ac3" and source.integer(start + 5, 1) >> 3 > 10:
-        container = "eac3"
-    return lambda: FFmpegReader(View(source, pieces), container, at_least)
-
-
-def _open_plan(source: Source, plan: chunks.Plan) -> _Reader:
-    if plan.by_libsndfile:
-        try:
-            return LibsndfileReader(View(source, plan.pieces))
-        except UnsupportedCodecError:
-            if plan.container is None:
-                raise
-    assert plan.container is not None
-    return FFmpegReader(View(source, plan.pieces), plan.container, codec=plan.codec)
-
-
-def _open_ogg(source: Source, link: ogg.OggStream, one_rate: bool) -> _Reader:
-    is_opus = link.first.startswith(b"OpusHead")
-    if link.lowest_position < 0:
-        # As FFmpeg's cuts without encoding have them. libsndfile returns samples that it never set.
-        return FFmpegReader(View(source, ogg.with_positions_from_zero(source, link)), "ogg")
-    view = View(source, ogg.with_an_end(source, link))
-    if ogg.decoder(link) == "libsndfile" and (one_rate or not is_opus):
-        try:
-            return LibsndfileReader(view)
-        except AudioError:
-            # It refuses Opus streams that begin with samples to be left out, as FFmpeg's cuts without encoding do.
-            if not is_opus:
-                raise
-            view.seek(0)
-    return FFmpegReader(view, "ogg")
-
-
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Whatever goes wrong with a recording, as an `AudioError` that names it."""
+def _errors_naming(name: str) -> Iterator[None]:
+    """Raise every error of a recording as an `AudioError` that names it."""
     try:
         yield
     except AudioError as error:
@@ -285,53 +185,59 @@ def _naming(name: str) -> Iterator[None]:
     except OSError as error:
         raise AudioError(f"{name}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        # A parser or a decoder that fails on bytes that nobody thought of costs this recording, and never a whole run.
+        # A parser or a decoder that fails on unforeseen bytes costs this recording, and not the run.
         raise AudioError(f"{name}: cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def _bounded(blocks: Iterator[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:
-    """The same blocks, in bounded time, of which what is done between the blocks is no part."""
-    spent = 0.0
+def _timed_blocks(blocks: Iterator[NDArray[np.float32]], name: str, timeout: float) -> Iterator[NDArray[np.float32]]:
+    """The same blocks. Raises AudioError if decoding takes longer than `timeout` seconds altogether."""
+    seconds = 0.0
     while True:
-        begun = time.monotonic()
-        with _naming(name):
+        start = time.monotonic()
+        with _errors_naming(name):
             block = next(blocks, None)
-        spent += time.monotonic() - begun
+        seconds += time.monotonic() - start
         if block is None:
             return
-        if spent > _DECODE_SECONDS:
-            raise AudioError(f"{name}: not decoded after {_DECODE_SECONDS} s; cut it into shorter files")
+        if seconds > timeout:
+            raise AudioError(f"{name}: decoding takes longer than {timeout:g} s; cut it into shorter files")
         yield block
 
 
-def decode(path: str | os.PathLike[str], content: bytes | None = None, *, keep_seconds: float = math.inf) -> Decoded:
+def decode(
+    path: str | os.PathLike[str],
+    content: bytes | None = None,
+    *,
+    keep_seconds: float = math.inf,
+    block_samples: int = BLOCK_SAMPLES,
+    timeout: float = DECODE_SECONDS,
+) -> Decoded:
     """Decode an audio file to its end, a block at a time, keeping its start: see `read`.
 
     Args:
-      path: of the file, or, with `content`, what messages call it.
-      content: the file's bytes, where it is not to be read from its path.
-      keep_seconds: how much of the start to keep. No header is believed: memory grows with what is kept alone.
+      path, content, block_samples, timeout: see `open_stream`.
+      keep_seconds: how much of the start to keep. Memory grows with what is kept, whatever length a header states.
 
     Raises:
-      AudioError: as in `read`; or decoding takes longer than five minutes.
+      AudioError: as in `open_stream`.
     """
     kept: list[NDArray[np.float32]] = []
-    with open_stream(path, content) as stream:
-        left = keep_seconds * stream.rate
+    with open_stream(path, content, block_samples=block_samples, timeout=timeout) as stream:
+        missing = keep_seconds * stream.rate
         blocks = InspectedBlocks(stream, str(path))
         for block in blocks:
-            if left > 0:
-                kept.append(block[: math.ceil(min(left, len(block)))])
-                left -= len(block)
+            if missing > 0:
+                kept.append(block[: math.ceil(min(missing, len(block)))])
+                missing -= len(block)
     assert blocks.sha256 is not None
     samples = np.concatenate([np.zeros(0, np.float32), *kept])
     return Decoded(samples, stream.rate, blocks.num_samples, blocks.sha256, blocks.not_finite)
 
 
-def _open_file(file: Path) -> BinaryIO:
-    """Open a file, or give the plain reasons their own sentence."""
+def _open_file(file: Path) -> io.BufferedIOBase:
+    """Open a regular file. Raises AudioError: there is none, or it cannot hold a recording."""
     try:
-        # Before it is opened: a pipe would be waited for.
+        # Checked before it is opened, since opening a pipe would block.
         status = file.stat()
         if stat.S_ISREG(status.st_mode) and status.st_size and file.suffix.lower() not in _HEADERLESS:
             return file.open("rb")
@@ -348,4 +254,4 @@ def _open_file(file: Path) -> BinaryIO:
         raise AudioError("a pipe or a device, not an audio file")
     if status.st_size == 0:
         raise AudioError("empty (0 bytes)")
-    raise AudioError("headerless samples, of which neither rate nor format is known; convert it to WAV")
+    raise AudioError("samples without a header, which do not state their rate and format; convert them to WAV")

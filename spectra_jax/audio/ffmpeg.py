@@ -9,82 +9,72 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectra_jax.audio.containers.stream import FFmpegOptions
 from spectra_jax.audio.samples import to_mono
-from spectra_jax.audio.source import View
+from spectra_jax.audio.source import SplicedFile
 from spectra_jax.errors import AudioError, UnsupportedCodecError
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
 
-# Decoders that find an error stop there: they never conceal it, nor go on behind it.
+# Decoders raise an error where they find one, instead of concealing it.
 _CODEC_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
-# That of MP3 makes silence of frames with stuffing bits, or with a length that is off by some bits, if it is told to
-# look at either. Some encoders write nothing else.
+# With the checks `bitstream` and `buffer` the MP3 decoder returns silence for frames with stuffing bits, or with a
+# length that is off by some bits. Some encoders write such frames only.
 _MPEG_AUDIO_OPTIONS = {"err_detect": "crccheck+explode"}
 _MPEG_AUDIO = frozenset({"mp1", "mp2", "mp3"})
-# A header counts the samples that the encoder added before the recording, and some round to packets.
+# The duration in a header includes the encoder's delay, and some writers round it to packets.
 _SECONDS_TOLERANCE = 0.15
 
 
-def _open_nothing(url: str, *_: Any) -> Any:
-    """No other file and no address is opened, whatever a container refers to."""
+def _refuse_to_open(url: str, *_: Any) -> Any:
+    """FFmpeg calls this for every file or address that a container refers to."""
     raise PermissionError(f"a reference to another file ({url})")
 
 
 class FFmpegReader:
-    """A recording that FFmpeg decodes: of the audio stream marked as the default one, or of the first.
+    """A recording that FFmpeg decodes: the audio stream marked as the default one, or else the first.
 
     Args:
-      file: open at any position.
-      container: FFmpeg's name of it. It is never guessed: some of FFmpeg's formats are lists of other files.
-      packets: how many there are at least, of all streams together.
-      codec: what messages call its codec, if the container names it.
-      states_seconds: whether the length that FFmpeg has is the container's, and not an estimate by the bit rate.
-      at_least: samples per channel; a decoder that returns fewer has left something out.
+      file: open at its start.
+      options: see `FFmpegOptions`.
+
+    Attributes:
+      rate: in Hz.
+      expected_samples: per channel, by the duration that the container states; None if it states none.
 
     Raises:
-      AudioError: FFmpeg cannot open it, or it has no audio stream that can be decoded.
+      UnsupportedCodecError: FFmpeg does not support its codec.
+      AudioError: FFmpeg cannot open it, or it has no audio stream.
     """
 
-    def __init__(
-        self,
-        file: View,
-        container: str,
-        at_least: int = 0,
-        *,
-        codec: str = "",
-        packets: int = 0,
-        states_seconds: bool = True,
-    ) -> None:
-        # Here, since the libraries take a while to load, and most recordings need none of them.
+    def __init__(self, file: SplicedFile, options: FFmpegOptions) -> None:
+        # Imported here, since the libraries take a while to load, and most recordings need none of them.
         import av
 
         self._errors = (av.FFmpegError, PermissionError)
-        self._at_least = at_least
-        self._counts_packets = container == "mov"
-        self._packets = packets
-        self._states_seconds = states_seconds
-        # Titles that are not UTF-8 are no reason to refuse a recording. From PyAV 19 on they are none anyway.
+        self._options = options
+        # By default, PyAV before version 19 raises an error for a title that is not UTF-8.
         tolerant: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
         try:
-            self._container = av.open(file, "r", format=container, io_open=_open_nothing, **tolerant)
+            self._container = av.open(file, "r", format=options.demuxer, io_open=_refuse_to_open, **tolerant)
         except self._errors as error:
-            raise AudioError(_explain(error)) from error
+            raise AudioError(_describe_error(error)) from error
         try:
-            self._stream = _choose(self._container.streams.audio, codec)
+            self._stream = _choose_stream(self._container.streams.audio, options.codec)
             mpeg_audio = self._stream.codec_context.codec.canonical_name in _MPEG_AUDIO
             self._stream.codec_context.options = _MPEG_AUDIO_OPTIONS if mpeg_audio else _CODEC_OPTIONS
-            opus = container == "matroska" and self._stream.codec_context.name == "opus"
-            self._trim = _OpusTrim(self._stream) if opus else None
+            is_opus = options.demuxer == "matroska" and self._stream.codec_context.name == "opus"
+            self._trim_opus = _OpusTrimmer(self._stream) if is_opus else None
             self._frames = self._decode()
-            # The rate in a container's header is not always the one that the decoder gives.
-            self._first = next(self._frames, None)
-            if self._first is None:
+            # The rate in a container's header is not always the decoder's.
+            self._first_frame = next(self._frames, None)
+            if self._first_frame is None:
                 raise AudioError("holds no samples")
         except BaseException:
             self._container.close()
             raise
-        self.rate = int(self._first.sample_rate)
+        self.rate = int(self._first_frame.sample_rate)
         # In microseconds; None or negative where the container states none.
         duration = self._container.duration or 0
         self.expected_samples = duration * self.rate // 1_000_000 if duration > 0 else None
@@ -98,40 +88,40 @@ class FFmpegReader:
         num_pending = total = 0
         for mono, channels in self._mono():
             total += len(mono)
-            most = max(block_samples // channels, 1)
-            if pending and num_pending + len(mono) > most:
+            limit = max(block_samples // channels, 1)
+            if pending and num_pending + len(mono) > limit:
                 yield np.concatenate(pending)
                 pending, num_pending = [], 0
-            while len(mono) > most:
-                yield mono[:most]
-                mono = mono[most:]
+            while len(mono) > limit:
+                yield mono[:limit]
+                mono = mono[limit:]
             pending.append(mono)
             num_pending += len(mono)
         if num_pending:
             yield np.concatenate(pending)
-        stated = self._stated_seconds()
-        if total / self.rate < stated - _SECONDS_TOLERANCE:
+        self._check_length(total)
+
+    def _check_length(self, num_samples: int) -> None:
+        """Raise AudioError unless at least as many samples per channel were decoded as the container states."""
+        seconds, stated = num_samples / self.rate, self._stated_seconds()
+        if seconds < stated - _SECONDS_TOLERANCE:
+            raise AudioError(f"damaged or cut short: {seconds:.2f} of the {stated:.2f} s that its header states")
+        if num_samples < self._options.min_samples:
             raise AudioError(
-                f"damaged or cut short: {total / self.rate:.2f} of the {stated:.2f} s that its header states"
+                f"damaged: only {num_samples:,} of its {self._options.min_samples:,} samples could be decoded"
             )
-        if total < self._at_least:
-            raise AudioError(f"damaged: only {total:,} of its {self._at_least:,} samples could be decoded")
 
     def _stated_seconds(self) -> float:
-        """Of ASF, whose damaged packets FFmpeg passes over. Other containers are checked before they are decoded."""
-        stream = self._stream
-        if (
-            "asf" not in self._container.format.name
-            or not self._states_seconds
-            or not stream.duration
-            or not stream.time_base
-        ):
+        """The duration of an ASF, of which FFmpeg skips damaged packets; 0 of others, which their parsers check."""
+        duration, time_base = self._stream.duration, self._stream.time_base
+        if self._options.demuxer != "asf" or not self._options.states_duration or not duration or not time_base:
             return 0.0
-        return float(stream.duration * stream.time_base)
+        return float(duration * time_base)
 
     def _mono(self) -> Iterator[tuple[NDArray[np.float32], int]]:
-        assert self._first is not None
-        for frame in chain([self._first], self._frames):
+        """The mono samples of each decoded frame, and the number of its channels."""
+        assert self._first_frame is not None
+        for frame in chain([self._first_frame], self._frames):
             if frame.sample_rate != self.rate:
                 raise AudioError(
                     f"its sample rate changes from {self.rate} to {frame.sample_rate} Hz: cut it there into two files"
@@ -139,7 +129,7 @@ class FFmpegReader:
             channels = frame.layout.nb_channels
             values = frame.to_ndarray()
             mono = to_mono(values.T if frame.format.is_planar else values.reshape(-1, channels))
-            yield self._trim(mono, frame) if self._trim else mono, channels
+            yield self._trim_opus(mono, frame) if self._trim_opus else mono, channels
 
     def _decode(self) -> Iterator[AudioFrame]:
         packets = samples = 0
@@ -152,19 +142,20 @@ class FFmpegReader:
                     samples += frame.samples
                     yield frame
         except self._errors as error:
-            raise AudioError(_explain(error)) from error
-        # Where there is more than audio, a packet that is missing may be of the other streams.
-        if packets < self._packets and len(self._container.streams) == 1:
-            raise AudioError(f"damaged: only {packets:,} of its {self._packets:,} packets can be read")
-        # Of uncompressed samples each is a frame to a header, and many are in a packet.
-        if self._counts_packets and max(packets, samples) < self._stream.frames:
+            raise AudioError(_describe_error(error)) from error
+        # With several streams, a missing packet may belong to another one.
+        min_packets = self._options.min_packets
+        if packets < min_packets and len(self._container.streams) == 1:
+            raise AudioError(f"damaged: only {packets:,} of its {min_packets:,} packets can be read")
+        # MP4 counts packets as frames; of uncompressed samples it counts each sample, and a packet holds many.
+        if self._options.demuxer == "mov" and max(packets, samples) < self._stream.frames:
             raise AudioError(f"cut short: {packets:,} of the {self._stream.frames:,} packets that its header states")
 
 
-class _OpusTrim:
-    """Removes the samples that an Opus encoder added to a Matroska or WebM file before and after the recording.
+class _OpusTrimmer:
+    """Removes the encoder delay and padding of Opus in Matroska or WebM.
 
-    FFmpeg 8 takes the delay for samples at the rate of the original, where it is one of samples at 48 kHz.
+    FFmpeg 8 itself would count the delay at the rate of the original, where it is counted in samples at 48 kHz.
     """
 
     def __init__(self, stream: AudioStream) -> None:
@@ -177,7 +168,7 @@ class _OpusTrim:
     def __call__(self, samples: NDArray[np.float32], frame: AudioFrame) -> NDArray[np.float32]:
         from av.sidedata.sidedata import Type
 
-        # Its types do not say so, but it is a mapping by type.
+        # PyAV's type hints do not declare that it is a mapping by type.
         side_data: Any = frame.side_data
         trim = bytes(side_data.get(Type.SKIP_SAMPLES) or bytes(10))
         start, end = (int.from_bytes(trim[k : k + 4], "little") for k in (0, 4))
@@ -188,22 +179,20 @@ class _OpusTrim:
         return samples[begin : max(len(samples) - end, begin)]
 
 
-def _choose(streams: tuple[AudioStream, ...], codec: str) -> AudioStream:
+def _choose_stream(streams: tuple[AudioStream, ...], codec: str) -> AudioStream:
     from av.stream import Disposition
 
     if not streams:
         raise AudioError("has no audio stream")
     stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
-    # The types say that a stream has a decoder; one of a codec that FFmpeg does not know has none.
+    # PyAV's type hints declare a decoder for every stream; a stream of a codec that FFmpeg does not know has none.
     context: Any = stream.codec_context
     if context is None:
-        raise UnsupportedCodecError(
-            f"its codec ({codec or 'which has no name here'}) is one that FFmpeg does not decode"
-        )
+        raise UnsupportedCodecError(f"neither libsndfile nor FFmpeg decodes its codec ({codec or 'without a name'})")
     return stream
 
 
-def _explain(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     from av.error import PermissionError as AVPermissionError
 
     if isinstance(error, AVPermissionError | PermissionError):

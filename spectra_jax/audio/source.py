@@ -1,4 +1,4 @@
-"""The bytes of a recording: read at any position, and handed to a decoder in pieces of the file."""
+"""Random access to the bytes of a recording, and a file object made of spans of it for the decoders."""
 
 from __future__ import annotations
 
@@ -7,72 +7,82 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _READ_BYTES = 1 << 18
 
-# Bytes that stand in for those of the file, or the start and the end of a piece of it.
-Piece = bytes | tuple[int, int]
+ByteOrder = Literal["big", "little"]
 
 
-def append(pieces: list[Piece], start: int, end: int) -> None:
-    """Add a piece of the file, to the one before it where it follows that one: a file has very many frames."""
-    last = pieces[-1] if pieces else None
-    if isinstance(last, tuple) and last[1] == start:
-        pieces[-1] = (last[0], end)
+class ByteRange(NamedTuple):
+    """The bytes of a file from `start` up to, but not including, `end`."""
+
+    start: int
+    end: int
+
+
+Span = bytes | ByteRange
+"""Bytes that replace some of the file's, or a range of the file."""
+
+
+def append_range(spans: list[Span], start: int, end: int) -> None:
+    """Add a range of the file. It is merged with the last one where it continues it: a file has very many frames."""
+    last = spans[-1] if spans else None
+    if isinstance(last, ByteRange) and last.end == start:
+        spans[-1] = ByteRange(last.start, end)
     else:
-        pieces.append((start, end))
+        spans.append(ByteRange(start, end))
 
 
 class Source:
-    """A file that is open, or bytes in memory.
+    """An open file, or bytes in memory.
 
     Attributes:
       size: in bytes.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self.size = file.seek(0, io.SEEK_END)
-        self._start, self._bytes = 0, b""
+        self._buffer_start, self._buffer = 0, b""
 
     def read(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start` on; fewer where the file ends first.
 
-        A read of a few bytes takes a quarter of a megabyte with it, since those who look for frames ask again soon.
+        A short read fills a buffer of a quarter of a megabyte, since a parser that walks from frame to frame soon reads
+        the bytes that follow.
         """
-        offset = start - self._start
-        # What ends with the file holds all that there is: a small file is read once.
+        offset = start - self._buffer_start
+        # A buffer that reaches the end of the file holds all that a longer read would: a small file is read once.
         end = min(start + length, self.size)
-        if offset < 0 or end > self._start + len(self._bytes):
+        if offset < 0 or end > self._buffer_start + len(self._buffer):
             self._file.seek(start)
-            self._start, self._bytes, offset = start, self._file.read(max(length, _READ_BYTES)), 0
-        return self._bytes[offset : offset + length]
+            self._buffer_start, self._buffer, offset = start, self._file.read(max(length, _READ_BYTES)), 0
+        return self._buffer[offset : offset + length]
 
     def find(self, pattern: re.Pattern[bytes], start: int) -> int:
-        """Where, from `start` on, at most 16 bytes match; -1 if none do."""
+        """The position of the first match, of at most 16 bytes, from `start` on; -1 if there is none."""
         for position in range(start, self.size, _READ_BYTES):
-            if found := pattern.search(self.read(position, _READ_BYTES + 16)):
-                return position + found.start()
+            if match := pattern.search(self.read(position, _READ_BYTES + 16)):
+                return position + match.start()
         return -1
 
-    def integer(self, start: int, length: int, order: str = "big") -> int:
-        """An unsigned integer, of the bytes that there are."""
-        return int.from_bytes(self.read(start, length), "big" if order == "big" else "little")
+    def integer(self, start: int, length: int, order: ByteOrder = "big") -> int:
+        """The unsigned integer of `length` bytes at `start`; of fewer where the file ends first."""
+        return int.from_bytes(self.read(start, length), order)
 
 
-class View(io.RawIOBase):
-    """Pieces of a source, one after another, as a file of their own. Decoders read it without a copy being made."""
+class SplicedFile(io.RawIOBase):
+    """A read-only file that consists of spans of a source, one after another. No copy of them is made."""
 
-    def __init__(self, source: Source, pieces: Sequence[Piece]) -> None:
+    def __init__(self, source: Source, spans: Sequence[Span]) -> None:
         super().__init__()
         self._source = source
-        self._pieces = [piece for piece in pieces if (len(piece) if isinstance(piece, bytes) else piece[1] > piece[0])]
-        lengths = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in self._pieces]
-        self._starts = [0, *accumulate(lengths)]
+        self._spans = [span for span in spans if _length(span) > 0]
+        self._starts = [0, *accumulate(map(_length, self._spans))]
         self._position = 0
 
     def readable(self) -> bool:
@@ -94,15 +104,19 @@ class View(io.RawIOBase):
         done = 0
         while done < len(target) and self._position < self._starts[-1]:
             index = bisect_right(self._starts, self._position) - 1
-            piece, offset = self._pieces[index], self._position - self._starts[index]
+            span, offset = self._spans[index], self._position - self._starts[index]
             wanted = min(len(target) - done, self._starts[index + 1] - self._position)
-            if isinstance(piece, bytes):
-                found = piece[offset : offset + wanted]
+            if isinstance(span, bytes):
+                content = span[offset : offset + wanted]
             else:
-                found = self._source.read(piece[0] + offset, wanted)
-            if not found:
+                content = self._source.read(span.start + offset, wanted)
+            if not content:
                 break
-            target[done : done + len(found)] = found
-            done += len(found)
-            self._position += len(found)
+            target[done : done + len(content)] = content
+            done += len(content)
+            self._position += len(content)
         return done
+
+
+def _length(span: Span) -> int:
+    return len(span) if isinstance(span, bytes) else span.end - span.start

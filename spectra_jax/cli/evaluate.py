@@ -113,10 +113,9 @@ def evaluate(
         plot_det([found], plot)
         print_message(f"DET curve -> {plot}")
     if result is not None and known is not None:
-        from spectra_jax.arena import result as arena
+        from spectra_jax.arena.result import System, make_result, write_result
 
-        content = arena.result(scores, known, str(dataset), system={"name": system, "slug": slug})
-        arena.write(content, result)
+        write_result(make_result(scores, known, str(dataset), system=System(str(system), str(slug))), result)
         print_message(f"the Arena's result -> {result}")
     if as_json:
         print_json(found.to_dict())

@@ -83,7 +83,7 @@ def _train_and_report(run: Run) -> EvaluationEvent | None:
     past: list[StepEvent] = []
     with progress_bar("training", steps, completed=run.steps_done, status="compiling", keep=True) as update_bar:
         for event in run:
-            for reason in event.refused:
+            for reason in event.skipped:
                 print_message(f"step {event.step}: left out {reason}")
             if isinstance(event, StepEvent):
                 past.append(event)

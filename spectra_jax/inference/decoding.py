@@ -195,8 +195,8 @@ def _first_window(clip: DecodedTrial, content: bytes | None, config: SpectraConf
     keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
     decoded = audio.decode(clip.trial.path, content, keep_seconds=keep)
     clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
-    if decoded.broken:
-        raise audio.AudioError(decoded.broken)
+    if decoded.not_finite:
+        raise audio.AudioError(decoded.not_finite)
     yield prepare(decoded.samples, decoded.rate, config)
 
 

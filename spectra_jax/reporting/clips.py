@@ -122,7 +122,7 @@ def make_clip(file: Path) -> Clip:
     Raises:
       AudioError: see `spectra_jax.audio.read`; or samples that are not finite.
     """
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     audio, rate = read(file)
     if not np.isfinite(audio).all():

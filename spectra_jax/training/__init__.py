@@ -1,10 +1,10 @@
-"""Training: fine-tune a detector or train one from nothing.
+"""Training: fine-tune a detector, or train one from random weights.
 
     run = Run("manifest.csv", "runs/first", RunConfig(training=TrainingConfig(steps=500)), init="org/model")
     for event in run:
         print(event)
 
-The best network is in `runs/first/best`, and a run that was stopped goes on when it is made again.
+The best network is in `runs/first/best`. An interrupted run is resumed by creating the same `Run` again.
 """
 
 from spectra_jax.errors import TrainingError
@@ -12,7 +12,9 @@ from spectra_jax.training.augment import AugmentConfig, augment
 from spectra_jax.training.config import RunConfig, TrainingConfig
 from spectra_jax.training.curves import write_curves
 from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
-from spectra_jax.training.run import BEST, EvaluationEvent, Run, StepEvent, read_log
+from spectra_jax.training.export import BEST
+from spectra_jax.training.log import EvaluationEvent, StepEvent, read_log
+from spectra_jax.training.run import Run
 
 __all__ = [
     "BEST",

@@ -1,9 +1,9 @@
-"""Augmentation: what recordings, channels and codecs do to speech, drawn at random. numpy on the host, float32, 16 kHz.
+"""Augmentation: random effects of recording, channels and codecs on speech. numpy on the host, float32, 16 kHz.
 
     augmented = augment(samples, AugmentConfig(rawboost=0.5, noise=0.5), np.random.default_rng(0))
 
-Everything is drawn from the one generator that is handed in, and nothing depends on the clip but its length: the same
-generator gives a clip and a copy of it the same channel and the same gain.
+All random numbers come from the given generator, and how many depends on the clip's length only: generators of one seed
+give a clip and a copy of it the same channel and the same gain.
 
 Source of the three RawBoost noises: Tak et al., "RawBoost: A Raw Data Boosting and Augmentation Method applied to
 Automatic Speaker Verification Anti-Spoofing" (2022); ranges in the configuration are the paper's.
@@ -15,7 +15,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
+import soundfile
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from scipy import fft, signal
 
@@ -24,7 +25,6 @@ from spectra_jax.model.config import Section, check_integer, check_number, requi
 
 Samples = NDArray[np.float32]
 
-# What libsndfile writes: format, subtype and the rate in Hz that the codec is used at.
 CODECS: dict[str, tuple[str, str, int]] = {
     "mu-law": ("WAV", "ULAW", 8_000),
     "a-law": ("WAV", "ALAW", 8_000),
@@ -33,34 +33,35 @@ CODECS: dict[str, tuple[str, str, int]] = {
     "vorbis": ("OGG", "VORBIS", 16_000),
     "mp3": ("MP3", "MPEG_LAYER_III", 16_000),
 }
+"""For each codec its format and subtype in libsndfile, and its rate in Hz."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Section):
-    """How often each augmentation is drawn, a probability for each (0: never), and from what ranges.
+    """The probability of each augmentation (0: never), and the ranges of its parameters.
 
-    The order is that of the way from a mouth to a file: speed, RawBoost, equaliser, band limit, noise, gain, codec.
+    They are applied in the order of a recording chain: speed, RawBoost, equaliser, band limit, noise, gain, codec.
     """
 
     speed: float = 0.0
     speed_range: tuple[float, float] = (0.9, 1.1)
-    """Played so many times as fast, in steps of 5 %, pitch and formants with it."""
+    """A factor, in steps of 5 %, on the speed, which changes pitch and formants too."""
     rawboost: float = 0.0
-    """Each of the three noises of RawBoost is drawn with this probability of its own."""
+    """The probability of each of the three noises of RawBoost, drawn independently."""
     harmonics: int = 5
-    """Orders of the convolutive noise: 1 is a linear channel alone, each further one a distortion."""
+    """Orders of the convolutive noise: 1 is a linear channel, higher orders add distortions."""
     equaliser: float = 0.0
     equaliser_range: tuple[float, float] = (-10.0, 10.0)
-    """dB, drawn for each of nine bands, with a smooth curve between."""
+    """In dB, drawn for each of nine bands; the filter is smooth between them."""
     band_limit: float = 0.0
     band_limit_range: tuple[float, float] = (2500.0, 7500.0)
     """Upper edge in Hz."""
     noise: float = 0.0
     noise_snr_range: tuple[float, float] = (10.0, 40.0)
-    """dB, of coloured noise against the clip."""
+    """In dB, of the clip to coloured noise."""
     gain: float = 0.0
     gain_range: tuple[float, float] = (-12.0, 6.0)
-    """dB."""
+    """In dB."""
     codec: float = 0.0
     codecs: tuple[str, ...] = tuple(CODECS)
 
@@ -84,64 +85,70 @@ class AugmentConfig(Section):
         require(bool(self.codecs) and not unknown, "augment.codecs", self.codecs, f"some of {', '.join(CODECS)}")
 
 
-def augment(samples: Samples, config: AugmentConfig, rng: np.random.Generator) -> Samples:
-    """One random version of a clip, (samples,) float32 at 16 kHz; another length where its speed changed."""
-    # Drawn before anything else, so that no augmentation's own draws move what comes after it.
+def augment(
+    samples: Float32[np.ndarray, " samples"], config: AugmentConfig, rng: np.random.Generator
+) -> Float32[np.ndarray, " augmented"]:
+    """A random version of a clip, (samples,) float32 at 16 kHz; of another length if its speed was changed."""
+    # Drawn first, and with a generator for each, so that an augmentation does not change the draws of the next ones.
     drawn = iter(rng.random(9))
-    seeds = iter(rng.spawn(9))
+    generators = iter(rng.spawn(9))
     if next(drawn) < config.speed:
-        samples = change_speed(samples, next(seeds).uniform(*config.speed_range))
+        samples = change_speed(samples, next(generators).uniform(*config.speed_range))
     if next(drawn) < config.rawboost:
-        samples = convolutive_noise(samples, next(seeds), harmonics=config.harmonics)
+        samples = convolutive_noise(samples, next(generators), harmonics=config.harmonics)
     if next(drawn) < config.rawboost:
-        samples = impulsive_noise(samples, next(seeds))
+        samples = impulsive_noise(samples, next(generators))
     if next(drawn) < config.rawboost:
-        own = next(seeds)
-        noise = notch_filtered(own.standard_normal(len(samples)).astype(np.float32), own)
-        samples = add_noise(samples, noise, own.uniform(10, 40))
+        generator = next(generators)
+        noise = notch_filtered(generator.standard_normal(len(samples)).astype(np.float32), generator)
+        samples = add_noise(samples, noise, generator.uniform(10, 40))
     if next(drawn) < config.equaliser:
-        own = next(seeds)
-        samples = equalise(samples, own.uniform(*config.equaliser_range, 9))
+        generator = next(generators)
+        samples = equalise(samples, generator.uniform(*config.equaliser_range, 9))
     if next(drawn) < config.band_limit:
-        samples = limit_band(samples, next(seeds).uniform(*config.band_limit_range))
+        samples = limit_band(samples, next(generators).uniform(*config.band_limit_range))
     if next(drawn) < config.noise:
-        own = next(seeds)
-        samples = add_noise(samples, coloured_noise(len(samples), own), own.uniform(*config.noise_snr_range))
+        generator = next(generators)
+        samples = add_noise(
+            samples, coloured_noise(len(samples), generator), generator.uniform(*config.noise_snr_range)
+        )
     if next(drawn) < config.gain:
-        samples = samples * np.float32(10 ** (next(seeds).uniform(*config.gain_range) / 20))
+        samples = samples * np.float32(10 ** (next(generators).uniform(*config.gain_range) / 20))
     if next(drawn) < config.codec:
-        samples = through_codec(samples, config.codecs[next(seeds).integers(len(config.codecs))])
+        samples = through_codec(samples, config.codecs[next(generators).integers(len(config.codecs))])
     return samples.astype(np.float32, copy=False)
 
 
 def change_speed(samples: Samples, factor: float) -> Samples:
-    """Played `factor` times as fast, to the nearest twentieth: small whole factors need short filters."""
+    """The clip `factor` times as fast, rounded to a twentieth: small integer ratios need short filters."""
     twentieths = round(20 * factor)
     changed: Samples = samples if twentieths == 20 else signal.resample_poly(samples, 20, twentieths)
     return changed
 
 
 def notch_filter(rng: np.random.Generator, *, bands: int = 5) -> NDArray[np.float64]:
-    """A random FIR filter with stop bands, (taps,), RawBoost's f_notch: 20 Hz to 8 kHz, 100 Hz to 1 kHz wide."""
+    """A random FIR filter with stop bands (taps,), RawBoost's f_notch: 20 Hz to 8 kHz, 100 Hz to 1 kHz wide."""
     taps = np.ones(1)
     for _ in range(bands):
         width, centre = rng.uniform(100, 1000), rng.uniform(20, 8000)
-        count = int(rng.integers(10, 100)) | 1  # odd, as a band-stop FIR has to be
+        count = int(rng.integers(10, 100)) | 1  # a band-stop FIR filter has an odd length
         low = max(centre - width / 2, 1.0)
         high = min(centre + width / 2, TARGET_RATE / 2 - 1)
         if high - low > 1:
             taps = np.convolve(signal.firwin(count, [low, high], window="hamming", fs=TARGET_RATE), taps)
     gain = 10 ** (rng.uniform(-20, 5) / 20)
-    # At unity where it is largest: the gain is drawn apart.
-    return taps / np.abs(signal.freqz(taps, 1, fs=TARGET_RATE)[1]).max() * gain
+    # Normalised to a maximum of one: the gain is drawn separately.
+    scaled: NDArray[np.float64] = taps / np.abs(signal.freqz(taps, 1, fs=TARGET_RATE)[1]).max() * gain
+    return scaled
 
 
 def notch_filtered(samples: Samples, rng: np.random.Generator) -> Samples:
+    """The clip through a random `notch_filter`."""
     return _filtered(samples, notch_filter(rng))
 
 
 def _filtered(samples: Samples, taps: NDArray[np.float64]) -> Samples:
-    """Convolved, with the filter's delay taken off again: (samples,) in and out."""
+    """The convolution without the filter's delay: (samples,) in and out."""
     y: Samples = signal.oaconvolve(samples, taps.astype(np.float32), mode="same")
     return y
 
@@ -158,14 +165,16 @@ def convolutive_noise(samples: Samples, rng: np.random.Generator, *, harmonics: 
 
 
 def impulsive_noise(samples: Samples, rng: np.random.Generator, *, share: float = 0.1, gain: float = 2.0) -> Samples:
-    """RawBoost 2, impulsive, signal-dependent noise: up to `share` of the samples get a random multiple of
-    themselves, up to `gain`, added."""
+    """RawBoost 2, impulsive, signal-dependent noise.
+
+    A random multiple, up to `gain`, of up to the fraction `share` of the samples is added to them.
+    """
     count = int(len(samples) * rng.uniform(0, share))
-    # Drawn as shares of the length, so that a copy a little longer is hit at the same moments.
-    places = (rng.random(count) * len(samples)).astype(int)
+    # Drawn as fractions of the length, so that in a slightly longer copy the same moments are changed.
+    indices = (rng.random(count) * len(samples)).astype(int)
     factors = rng.uniform(-1, 1, count) * rng.uniform(-1, 1, count)
     y = samples.copy()
-    y[places] += (gain * factors * samples[places]).astype(np.float32)
+    y[indices] += (gain * factors * samples[indices]).astype(np.float32)
     return _at_level_of(samples, y)
 
 
@@ -179,7 +188,7 @@ def coloured_noise(length: int, rng: np.random.Generator) -> Samples:
 
 
 def add_noise(samples: Samples, noise: Samples, snr: float) -> Samples:
-    """`samples` with `noise` added `snr` dB below it, over the whole clip. Silence stays as it is."""
+    """The clip with noise at a signal-to-noise ratio of `snr` dB over the complete clip. Silence is not changed."""
     power, noise_power = (float(np.mean(np.square(x, dtype=np.float64))) for x in (samples, noise))
     if power == 0 or noise_power == 0:
         return samples
@@ -187,8 +196,10 @@ def add_noise(samples: Samples, noise: Samples, snr: float) -> Samples:
 
 
 def equalise(samples: Samples, gains: NDArray[np.float64]) -> Samples:
-    """A smooth linear-phase filter with `gains` in dB at frequencies evenly spaced on the mel scale up to 8 kHz, at the
-    clip's level."""
+    """The clip, at its level, through a smooth linear-phase filter.
+
+    Its `gains`, in dB, are at frequencies that are evenly spaced on the mel scale up to 8 kHz.
+    """
     mel = np.linspace(0, 2595 * np.log10(1 + TARGET_RATE / 2 / 700), len(gains))
     frequencies = 700 * (10 ** (mel / 2595) - 1)
     frequencies[-1] = TARGET_RATE / 2
@@ -197,24 +208,24 @@ def equalise(samples: Samples, gains: NDArray[np.float64]) -> Samples:
 
 
 def limit_band(samples: Samples, edge: float) -> Samples:
-    """Low-passed at `edge` Hz, by 60 dB within 400 Hz."""
+    """The clip without frequencies above `edge` Hz, by 60 dB within 400 Hz."""
     return _filtered(samples, signal.firwin(145, edge, window=("kaiser", 5.65), fs=TARGET_RATE))
 
 
 def through_codec(samples: Samples, codec: str) -> Samples:
-    """Written by one of `CODECS` and read again, at the codec's own rate and back: (samples,) in and out."""
+    """The clip after encoding and decoding by one of `CODECS`, at the codec's rate: (samples,) in and out."""
     form, subtype, rate = CODECS[codec]
     file = io.BytesIO()
     slower = resample(samples, TARGET_RATE, rate)
-    # libsndfile wraps around in some codecs what reaches full scale.
+    # In some codecs of libsndfile, samples at full scale overflow.
     peak = max(float(np.abs(slower).max(initial=0)) / 0.99, 1.0)
     soundfile.write(file, slower / np.float32(peak), rate, format=form, subtype=subtype)
     file.seek(0)
-    heard = resample(soundfile.read(file, dtype="float32")[0], rate, TARGET_RATE) * np.float32(peak)
-    return np.pad(heard, (0, max(len(samples) - len(heard), 0)))[: len(samples)]
+    decoded = resample(soundfile.read(file, dtype="float32")[0], rate, TARGET_RATE) * np.float32(peak)
+    return np.pad(decoded, (0, max(len(samples) - len(decoded), 0)))[: len(samples)]
 
 
 def _at_level_of(samples: Samples, changed: Samples) -> Samples:
-    """`changed`, as loud as `samples` (root mean square)."""
-    level, now = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (samples, changed))
-    return changed * np.float32(level / now) if now > 0 else samples
+    """`changed` with the root mean square of `samples`."""
+    level, changed_level = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (samples, changed))
+    return changed * np.float32(level / changed_level) if changed_level > 0 else samples

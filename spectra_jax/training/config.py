@@ -1,10 +1,11 @@
-"""How a detector is trained: frozen, validated, JSON in and out, like the network's own configuration."""
+"""The configuration of a training run: frozen, validated, read from and written to JSON like the network's."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,52 +15,83 @@ from spectra_jax.model.config import Section, SpectraConfig, check_integer, chec
 from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
 
+OLD_NAMES = {"average": "ema_decay"}
+"""Fields by the names that they had before 0.2, which are accepted for one release with a DeprecationWarning."""
+
+
+def _warn_of_old_name(*, both_given: bool) -> None:
+    if both_given:
+        raise ConfigError("config: training.average is the old name of training.ema_decay: give one of them")
+    warnings.warn(
+        "training.average is now training.ema_decay; the old name is removed in the next release",
+        DeprecationWarning,
+        stacklevel=4,
+    )
+
 
 @dataclass(frozen=True)
 class TrainingConfig(Section):
-    """Everything that a run depends on besides the network and the manifest. The defaults fine-tune."""
+    """Everything that a run depends on besides the network and the manifest. The defaults are for fine-tuning."""
 
     seed: int = 0
     steps: int = 2000
     batch_size: int = 16
     """Clips of one step, over all devices."""
     accumulation: int = 1
-    """Parts that a batch is worked on in, one after another, to save memory. Batch norms see a part at a time."""
+    """Into how many micro-batches a batch is split (gradient accumulation), to save memory. The statistics of batch
+    norms are those of a micro-batch."""
     pairs: bool = False
-    """Half of each batch bona fide: every spoof is drawn with the clip that its column `pair` names, in the same crop
-    and augmentation, or with any bona fide clip where it names none."""
+    """Draw half of each batch as bona fide clips: each spoof with the clip that its column `pair` names, with the same
+    window position and augmentation, or with a random bona fide clip where it names none."""
     learning_rate: float = 1e-4
-    """The largest, of everything after the encoder."""
+    """The highest learning rate of all layers after the encoder."""
     encoder_learning_rate: float = 1e-5
+    """The highest learning rate of the encoder."""
     warmup_steps: int = 100
-    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run with no
-    more steps than that, they rise in its first half."""
+    """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run of at most
+    so many steps, they rise in its first half."""
     weight_decay: float = 1e-4
     clip_norm: float | None = 1.0
     """The global norm to which gradients are clipped."""
     class_weights: Literal["balanced"] | tuple[float, float] = "balanced"
-    """Of the cross entropy: (spoof, bona fide), or so that both classes count the same over the training split."""
+    """Weights of the cross entropy: (spoof, bona fide), or such that both classes have the same total weight in the
+    training split."""
     freeze: Literal["nothing", "feature_extractor", "encoder"] = "nothing"
     freeze_layers: int = 0
-    """Transformer layers that keep their weights, counted from the input; the feature extractor then does as well."""
+    """How many transformer layers are frozen, counted from the input; if any, the feature extractor is frozen too."""
     filterbank: bool = False
-    """Start the first convolution as a bank of band-pass filters, see `filterbank`, where there are no weights to start
-    from. Few clips do not teach one: noise for a start, they leave a small network at chance."""
+    """Initialise the first convolution as a bank of band-pass filters (see `filterbank`) if the weights are random. A
+    small network does not learn such filters from few clips, and stays at chance."""
     dropout: float = 1.0
-    """What the network's own dropout rates are multiplied by: small networks that start from nothing may need less."""
+    """A factor on the network's own dropout rates: small networks with random initial weights may need less."""
     precision: str = "float32"
-    """What the encoder's products compute in; weights, gradients and the optimiser are float32 (float64 in float64)."""
+    """Of the encoder's products; weights, gradients and the optimiser are float32 (in float64: float64)."""
     remat: bool = False
-    """Compute the encoder's layers again in the backward pass rather than keep what they computed."""
-    average: float = 0.0
-    """Of an exponential moving average of the weights, which then is what is evaluated and exported; 0: none."""
+    """Compute the encoder's layers again in the backward pass instead of storing their activations."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then evaluated and exported; 0: no average."""
     evaluate_every: int = 200
-    """Steps between evaluations of the dev split; after each the state is saved."""
+    """Steps between evaluations of the dev split; the state is saved after each."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    average: InitVar[float | None] = None
+
+    def __post_init__(self, average: float | None) -> None:
+        if average is not None:
+            _warn_of_old_name(both_given=bool(self.ema_decay))
+            object.__setattr__(self, "ema_decay", average)
+        super().__post_init__()
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """See `Section.from_dict`; the old name `average` of `ema_decay` is accepted."""
+        if isinstance(values, dict) and "average" in values:
+            _warn_of_old_name(both_given="ema_decay" in values)
+            values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
+        return super().from_dict(values)
 
     @property
     def rising_steps(self) -> int:
-        """Steps in which the learning rates rise: `warmup_steps`, or half of a run that has no more than those."""
+        """Steps in which the learning rates rise: `warmup_steps`, or half of the steps of a run that is not longer."""
         return self.warmup_steps if self.warmup_steps < self.steps else self.steps // 2
 
     def _validate(self) -> None:
@@ -73,11 +105,11 @@ class TrainingConfig(Section):
         if self.clip_norm is not None:
             check_number("training.clip_norm", self.clip_norm, lambda norm: norm > 0, "a number above 0, or null")
         check_number("training.dropout", self.dropout, lambda factor: 0 <= factor < 2, "a number from 0 to below 2")
-        check_number("training.average", self.average, lambda share: 0 <= share < 1, "a number from 0 to below 1")
+        check_number("training.ema_decay", self.ema_decay, lambda share: 0 <= share < 1, "a number from 0 to below 1")
         for name in ("pairs", "filterbank", "remat"):
             require(isinstance(getattr(self, name), bool), f"training.{name}", getattr(self, name), "true or false")
-        places = ("nothing", "feature_extractor", "encoder")
-        require(self.freeze in places, "training.freeze", self.freeze, f"one of {', '.join(places)}")
+        modules = ("nothing", "feature_extractor", "encoder")
+        require(self.freeze in modules, "training.freeze", self.freeze, f"one of {', '.join(modules)}")
         require(self.precision in PRECISIONS, "training.precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         require(
             self.batch_size % self.accumulation == 0,
@@ -89,7 +121,7 @@ class TrainingConfig(Section):
             not self.pairs or self.batch_size % (2 * self.accumulation) == 0,
             "training.batch_size",
             self.batch_size,
-            "a multiple of 2 * accumulation, since pairs are not to be parted",
+            "a multiple of 2 * accumulation, since a pair has to be in one micro-batch",
         )
         if self.class_weights != "balanced":
             rule = '"balanced", or two numbers above 0, of spoof and bona fide'
@@ -101,7 +133,7 @@ class TrainingConfig(Section):
 
 @dataclass(frozen=True)
 class RunConfig(Section):
-    """A training run's `config.json`: the network (the published one unless said otherwise) and how to train it."""
+    """A training run's configuration: the network, by default the published one, and how to train it."""
 
     model: SpectraConfig = field(default_factory=SpectraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -116,7 +148,7 @@ class RunConfig(Section):
 
         Raises:
           ConfigError: not JSON, an unknown field, or a value that breaks a rule. The message names the file.
-          InputError: not there, or not a plain file: a pipe would wait for ever.
+          InputError: it does not exist, or is not a regular file.
           OSError: the file cannot be read.
         """
         require_plain_file(Path(path))

@@ -1,4 +1,4 @@
-"""The picture of a run: loss and dev EER by step."""
+"""The chart of a run: loss and dev EER by step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from spectra_jax.files.atomic import atomic_file
-from spectra_jax.training.run import LOG, EvaluationEvent, read_log
+from spectra_jax.training.log import LOG, EvaluationEvent, StepEvent, read_log
 
 PICTURE = "curves.svg"
-_POINTS = 500
+_MAX_POINTS = 500
 
 
 def write_curves(output: str | Path) -> Path | None:
-    """Draw the curves of the run in `output` into its `curves.svg`; None where the extra `report` is missing."""
+    """Write the chart of the run in `output` to its `curves.svg`; None if the extra `report` is not installed."""
     try:
         import vl_convert
     except ModuleNotFoundError:
@@ -26,11 +26,11 @@ def write_curves(output: str | Path) -> Path | None:
 
 
 def _spec(log: Path) -> dict[str, Any]:
-    """Vega-Lite: losses above, the dev split's EER below, over the same steps."""
+    """The Vega-Lite specification: losses above, the dev split's EER below, over the same steps."""
     events = read_log(log)
-    # Each point is the mean of its share of the steps: single batches are noisy, and thousands of points no picture.
-    steps = [event for event in events if not isinstance(event, EvaluationEvent)]
-    width = max(-(-len(steps) // _POINTS), 1)
+    # A point is the mean of several steps: single batches are noisy, and thousands of points overlap.
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    width = max(-(-len(steps) // _MAX_POINTS), 1)
     groups = [steps[start : start + width] for start in range(0, len(steps), width)]
     rows: list[dict[str, Any]] = [
         {"step": group[-1].step, "loss": sum(event.loss for event in group) / len(group), "split": "train"}

@@ -1,4 +1,4 @@
-"""From a manifest to training batches: which clips a step hears, and how. Everything follows from seed and step."""
+"""From a manifest to training batches. A batch is a function of the seed and the step's number."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, Int32
 from numpy.typing import NDArray
 
 from spectra_jax import audio
@@ -28,7 +29,7 @@ class Clip(Trial):
     """A labelled clip of a training manifest.
 
     Attributes:
-      pair: utterance_id of the bona fide clip that a spoof was made from, where the manifest says.
+      pair: utterance_id of the bona fide clip that a spoof is a copy of, where the manifest names it.
     """
 
     pair: str | None = None
@@ -39,14 +40,14 @@ class Clip(Trial):
 
 
 def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
-    """The clips of the splits `train` and `dev`, in the manifest's order; other splits are left alone.
+    """The clips of the splits `train` and `dev`, in the manifest's order. Other splits are ignored.
 
     Args:
       manifest: .csv, .tsv or .jsonl with the columns `path` (relative to the manifest's folder), `label` and `split`;
         `utterance_id` (otherwise the file's stem) and `pair` are optional, other columns are ignored.
 
     Raises:
-      InputError: a column or a split is missing, a split has one class, a label is unknown, files are not there.
+      InputError: a column, a split or a file is missing, a split has one class only, or a label is unknown.
     """
     manifest = Path(manifest)
     labels = read_labels(manifest)
@@ -72,115 +73,132 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
             )
             splits[split].append(clip)
     for split, clips in splits.items():
-        found = ", ".join(sorted({str(value) for value in labels.columns["split"]}))
         if not clips:
-            raise InputError(f"{manifest}: no trial of split `{split}`; the column `split` has: {found[:200]}")
-        for label in ("bonafide", "spoof"):
-            if not any(clip.label == label for clip in clips):
-                raise InputError(
-                    f"{manifest}: split `{split}` has {count(len(clips), 'trial')} and none labelled `{label}`; "
-                    "a detector is trained and judged on both classes"
-                )
-    missing = [
-        f"{clip.utterance_id}: {clip.path}"
-        for clips in splits.values()
-        for clip in clips
-        if not Path(clip.path).is_file()
-    ]
-    if missing:
-        raise InputError(f"{manifest}: {count(len(missing), 'file')} not there:{examples(missing)}")
+            present = ", ".join(sorted({str(value) for value in labels.columns["split"]}))
+            raise InputError(f"{manifest}: no trial of split `{split}`; the column `split` has: {present[:200]}")
+        _require_both_classes(manifest, split, clips)
+    _require_files(manifest, [clip for clips in splits.values() for clip in clips])
     return splits
+
+
+def _require_both_classes(manifest: Path, split: str, clips: Sequence[Clip]) -> None:
+    for label in ("bonafide", "spoof"):
+        if not any(clip.label == label for clip in clips):
+            raise InputError(
+                f"{manifest}: split `{split}` has {count(len(clips), 'trial')} and none labelled `{label}`; "
+                "training and evaluation need both classes"
+            )
+
+
+def _require_files(manifest: Path, clips: Sequence[Clip]) -> None:
+    missing = [f"{clip.utterance_id}: {clip.path}" for clip in clips if not Path(clip.path).is_file()]
+    if missing:
+        raise InputError(f"{manifest}: {count(len(missing), 'file')} missing:{examples(missing)}")
+
+
+def class_weights(clips: Sequence[Clip], training: TrainingConfig) -> tuple[float, float]:
+    """The weights of a spoof and of a bona fide clip in the cross entropy: see `TrainingConfig.class_weights`."""
+    if training.class_weights != "balanced":
+        return training.class_weights
+    if training.pairs:
+        return 1.0, 1.0
+    bonafide = sum(clip.bonafide for clip in clips)
+    return len(clips) / (2 * (len(clips) - bonafide)), len(clips) / (2 * bonafide)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step hears: windows (n, num_samples) float32 and labels (n,), 0 = spoof, 1 = bona fide."""
+    """The training examples of one step.
 
-    windows: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    Attributes:
+      windows: (clips, num_samples) float32.
+      labels: (clips,) int32, 0 = spoof, 1 = bona fide.
+      utterance_ids: of the clips.
+      skipped: for each clip that could not be decoded, the reason; other clips replaced them.
+    """
+
+    windows: Float32[np.ndarray, "clips num_samples"]
+    labels: Int32[np.ndarray, " clips"]
     utterance_ids: tuple[str, ...]
-    refused: tuple[str, ...] = ()
-    """Why clips could not be heard; others took their places."""
+    skipped: tuple[str, ...] = ()
 
 
 class Batches:
-    """The training batches of a run: an epoch is every clip once (in pairs: every spoof), in an order of its own.
+    """The training batches of a run. An epoch has every clip once (in pairs: every spoof), in a random order.
 
-    A clip that cannot be decoded costs nothing but itself: the next one takes its place.
+    A clip that cannot be decoded is replaced by another one.
     """
 
     def __init__(self, clips: Sequence[Clip], model: SpectraConfig, training: TrainingConfig):
         self._bonafide = [clip for clip in clips if clip.bonafide]
-        named = {clip.utterance_id: clip for clip in self._bonafide}
-        # What is drawn together: a clip by itself, or a spoof and the bona fide clip beside it.
+        by_id = {clip.utterance_id: clip for clip in self._bonafide}
+        # What is drawn together: a single clip, or a spoof and the bona fide clip of its pair.
+        self._draws: list[tuple[Clip, Clip | None]]
         if training.pairs:
-            spoofs = [clip for clip in clips if not clip.bonafide]
-            self._units = [(clip, named.get(clip.pair or "")) for clip in spoofs]
+            self._draws = [(clip, by_id.get(clip.pair or "")) for clip in clips if not clip.bonafide]
         else:
-            self._units = [(clip, None) for clip in clips]
+            self._draws = [(clip, None) for clip in clips]
         self._model, self._training = model, training
-        self._per_step = training.batch_size // (2 if training.pairs else 1)
+        self._draws_per_step = training.batch_size // (2 if training.pairs else 1)
 
     @property
     def steps_per_epoch(self) -> float:
-        return len(self._units) / self._per_step
+        return len(self._draws) / self._draws_per_step
 
     def from_step(self, step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        """The batches of steps `step`, `step + 1`, ... without end, each decoded while earlier ones are trained on."""
-        tasks = (pool.submit(self.batch, now) for now in range(step, self._training.steps))
-        for future in prefetch(tasks, 3):
-            yield future.result()
+        """The batches of the steps from `step` (counted from 0) on, each decoded while earlier ones are trained on."""
+        tasks = (pool.submit(self.batch, number) for number in range(step, self._training.steps))
+        for task in prefetch(tasks, 3):
+            yield task.result()
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, the same whenever it is asked for.
+        """The batch of one step, counted from 0; always the same one.
 
         Raises:
-          InputError: no clip at all can be decoded.
+          InputError: no clip of the training split can be decoded.
         """
         windows: list[NDArray[np.float32]] = []
         clips: list[Clip] = []
-        refused: list[str] = []
-        place = step * self._per_step
-        for slot in range(self._per_step):
-            for attempt in range(len(self._units)):
-                # A unit that fails is replaced by one half an epoch away, rather than by what comes next anyway.
-                seed = (self._training.seed, place + slot, attempt)
-                rng = np.random.default_rng(seed)
-                unit = self._unit(place + slot if attempt == 0 else int(rng.integers(len(self._units))), rng)
-                try:
-                    heard = [self._hear(clip, (*seed, 1)) for clip in unit]
-                except audio.AudioError as error:
-                    refused.append(str(error))
-                    continue
-                windows += heard
-                clips += unit
-                break
-            else:
-                raise InputError(f"no clip of the training split can be decoded:{examples(refused)}")
+        skipped: list[str] = []
+        first = step * self._draws_per_step
+        for index in range(first, first + self._draws_per_step):
+            drawn, drawn_windows = self._draw_decodable(index, skipped)
+            clips += drawn
+            windows += drawn_windows
         labels = np.array([clip.bonafide for clip in clips], np.int32)
-        return Batch(np.stack(windows), labels, tuple(clip.utterance_id for clip in clips), tuple(refused))
+        return Batch(np.stack(windows), labels, tuple(clip.utterance_id for clip in clips), tuple(skipped))
 
-    def _unit(self, place: int, rng: np.random.Generator) -> list[Clip]:
-        epoch, rank = divmod(place, len(self._units))
-        order = np.random.default_rng([self._training.seed, epoch]).permutation(len(self._units))
-        clip, partner = self._units[order[rank]]
+    def _draw_decodable(self, index: int, skipped: list[str]) -> tuple[list[Clip], list[NDArray[np.float32]]]:
+        """Draw number `index` of the run, or another one if it cannot be decoded: its clips and their windows.
+
+        The reasons why draws were skipped are added to `skipped`.
+        """
+        for attempt in range(len(self._draws)):
+            seed = (self._training.seed, index, attempt)
+            rng = np.random.default_rng(seed)
+            # A draw that fails is replaced by a random one, since the next ones are drawn anyway.
+            clips = self._draw(index if attempt == 0 else int(rng.integers(len(self._draws))), rng)
+            try:
+                return clips, [self._window(clip, (*seed, 1)) for clip in clips]
+            except audio.AudioError as error:
+                skipped.append(str(error))
+        raise InputError(f"no clip of the training split can be decoded:{examples(skipped)}")
+
+    def _draw(self, index: int, rng: np.random.Generator) -> list[Clip]:
+        epoch, position = divmod(index, len(self._draws))
+        order = np.random.default_rng([self._training.seed, epoch]).permutation(len(self._draws))
+        clip, partner = self._draws[order[position]]
         if not self._training.pairs:
             return [clip]
         return [clip, partner or self._bonafide[rng.integers(len(self._bonafide))]]
 
-    def _hear(self, clip: Clip, seed: tuple[int, ...]) -> NDArray[np.float32]:
-        # A generator anew for each clip of a pair: both draw the same.
+    def _window(self, clip: Clip, seed: tuple[int, ...]) -> NDArray[np.float32]:
+        """A random window of a clip, augmented. With the same seed both clips of a pair get the same augmentation."""
         rng = np.random.default_rng(seed)
         samples, rate = audio.read(clip.path)
         if not np.all(np.isfinite(samples)) or not len(samples):
             raise audio.AudioError(f"{clip.path}: NaN or infinite samples, or none")
         start = rng.random()
         samples = augment(audio.resample(samples, rate, self._model.sample_rate), self._training.augment, rng)
-        return crop(audio.pre_emphasis(samples, self._model.preemphasis), self._model.num_samples, start)
-
-
-def crop(samples: NDArray[np.float32], num_samples: int, start: float) -> NDArray[np.float32]:
-    """A window at the share `start`, 0 to 1, of where one can start; a clip shorter than it is repeated from there."""
-    if len(samples) > num_samples:
-        return samples[int(start * (len(samples) - num_samples + 1)) :][:num_samples].copy()
-    return audio.window(np.roll(samples, -int(start * len(samples))), num_samples)
+        emphasised = audio.pre_emphasis(samples, self._model.preemphasis)
+        return audio.window(emphasised, self._model.num_samples, start=start)

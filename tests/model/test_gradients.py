@@ -31,7 +31,7 @@ from spectra_jax.training.step import (
     make_step,
 )
 from tests.model.test_parity import NETWORKS, build, windows
-from tests.training.test_training import MODEL
+from tests.training.runs import MODEL
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
 

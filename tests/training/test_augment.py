@@ -1,4 +1,4 @@
-"""Augmentation: each does what its name says, by how much it was asked, and the same for the same generator."""
+"""Augmentation: what each one changes, by how much, and that it depends on the generator only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ALL = ("speed", "rawboost", "equaliser", "band_limit", "noise", "gain", "codec")
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_each_changes_the_clip_and_leaves_it_sound(name: str) -> None:
+def test_each_changes_the_clip_and_keeps_it_finite(name: str) -> None:
     clip = tone(440) + noise()
     before = clip.copy()
     changed = [augment(clip, AugmentConfig(**{name: 1.0}), np.random.default_rng(seed)) for seed in range(4)]
@@ -78,7 +78,7 @@ def test_speed_moves_pitch_and_length(factor: float, frequency: float) -> None:
 
 
 @pytest.mark.parametrize("snr", [0.0, 10.0, 30.0])
-def test_noise_is_as_far_below_as_asked(snr: float) -> None:
+def test_noise_has_the_given_ratio(snr: float) -> None:
     clip = tone(440)
     added = add_noise(clip, coloured_noise(len(clip), np.random.default_rng(1)), snr) - clip
     assert level(clip) - level(added) == pytest.approx(snr, abs=0.01)
@@ -97,7 +97,7 @@ def test_gain_is_within_its_range() -> None:
     assert min(changes) >= -6.001 and max(changes) <= -2.999 and np.ptp(changes) > 1
 
 
-def test_band_limit_takes_what_is_above_its_edge() -> None:
+def test_band_limit_removes_frequencies_above_its_edge() -> None:
     limited = limit_band(noise(2.0), 3000)
     assert band_level(limited, 100, 2700) - band_level(limited, 3400, 8000) > 55
     assert band_level(limited, 100, 2700) == pytest.approx(band_level(noise(2.0), 100, 2700), abs=0.1)
@@ -129,7 +129,7 @@ def test_impulsive_noise_follows_the_signal() -> None:
     assert 0.01 < hit.mean() < 0.1
 
 
-def test_notch_filters_are_of_full_gain_at_most() -> None:
+def test_notch_filters_have_the_gain_of_their_range() -> None:
     for seed in range(20):
         taps = notch_filter(np.random.default_rng(seed))
         peak = 20 * np.log10(np.abs(np.fft.rfft(taps, 4096)).max())
@@ -137,15 +137,15 @@ def test_notch_filters_are_of_full_gain_at_most() -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_codecs_keep_the_clip_in_place(codec: str) -> None:
+def test_codecs_do_not_shift_the_clip(codec: str) -> None:
     clip = (tone(500) + tone(1200)).astype(np.float32)
-    heard = through_codec(clip, codec)
-    assert len(heard) == len(clip)
+    decoded = through_codec(clip, codec)
+    assert len(decoded) == len(clip)
     middle = slice(2000, -2000)
-    assert np.corrcoef(heard[middle], clip[middle])[0, 1] > 0.98
-    assert not np.array_equal(heard, clip)
+    assert np.corrcoef(decoded[middle], clip[middle])[0, 1] > 0.98
+    assert not np.array_equal(decoded, clip)
 
 
-def test_codecs_do_not_clip_what_is_too_loud() -> None:
+def test_codecs_do_not_clip_loud_samples() -> None:
     clip = 4 * tone(500)
     assert np.corrcoef(through_codec(clip, "a-law")[2000:-2000], clip[2000:-2000])[0, 1] > 0.99

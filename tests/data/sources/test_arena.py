@@ -16,7 +16,7 @@ import pytest
 from spectra_jax import hub
 from spectra_jax.data.sources import collect
 from spectra_jax.errors import HubError, InputError
-from tests.arena.test_arena import COMMIT, NAME, SCHEMA, row, shard
+from tests.arena_datasets import COMMIT, NAME, SCHEMA, row, shard
 from tests.data.sources.writing import decoding_error
 from tests.hub_stand_in import HubStandIn
 
@@ -111,7 +111,7 @@ def test_a_hub_that_does_not_respond_is_an_error(hub_cache: Path, monkeypatch: p
     assert errors and "Cannot reach" in str(errors[0])
 
 
-def test_rows_with_a_path_instead_of_bytes(tmp_path: Path) -> None:
+def test_rows_with_a_path_and_no_bytes_are_read_from_there_or_say_so(tmp_path: Path) -> None:
     (trial, *_) = collect([INPUTS / "q06_pathonly.parquet"])
     error = decoding_error(trial)
     assert error is not None and "no bytes in the column audio but the path '/tmp/h1/a/base.wav'" in error

@@ -1,0 +1,50 @@
+"""One training step on a fixed batch."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from spectra_jax.model.spectra import SpectraAASIST3
+from spectra_jax.training import RunConfig
+from spectra_jax.training.step import (
+    CLIPS_AXIS,
+    Examples,
+    LearningRates,
+    Network,
+    StepReport,
+    TrainingState,
+    first_state,
+    make_optimizer,
+    make_step,
+)
+
+WINDOWS = np.random.default_rng(5).standard_normal((8, 4000)).astype(np.float32) * 0.1
+LABELS = np.array([0, 1, 1, 0, 1, 0, 0, 0], np.int32)
+HALVES = np.concatenate([WINDOWS[:4]] * 2), np.concatenate([LABELS[:4]] * 2), (0.3, 1.7)
+"""A batch of two equal halves: the batch norms have the same statistics in a half and in the complete batch."""
+
+
+def take_step(
+    settings: RunConfig, windows: np.ndarray, labels: np.ndarray, weights: tuple[float, float] = (1.0, 1.0)
+) -> tuple[TrainingState, TrainingState, StepReport]:
+    """One step on windows (n, samples): the state before it, the one after, and its report."""
+    training = settings.training
+    network = Network(settings.model, training.precision, training)
+    leaves = network.leaves(SpectraAASIST3(settings.model, precision=training.precision, rngs=nnx.Rngs(params=0)))
+    optimizer = make_optimizer(training)
+    before, frozen = first_state(network, leaves, training, optimizer)
+    mesh = Mesh(np.array(jax.devices()), (CLIPS_AXIS,))
+    shape = (training.accumulation, len(windows) // training.accumulation)
+    labels = labels.reshape(shape)
+    examples = Examples(windows.reshape(*shape, -1), labels, np.array(weights, np.float32)[labels])
+    arguments = (before, frozen, LearningRates(np.float32(3e-3), np.float32(3e-3)), jax.random.key(0, impl="rbg"))
+    copy = jax.tree.map(np.array, before)  # a step donates its state
+    # On the devices as in a run, so that both use one compiled program.
+    state, frozen, rates, key = jax.device_put(arguments, NamedSharding(mesh, P()))
+    examples = jax.device_put(examples, NamedSharding(mesh, P(None, CLIPS_AXIS)))
+    after, report = make_step(settings.model, training, optimizer, mesh)(state, frozen, examples, rates, key)
+    return copy, after, report
