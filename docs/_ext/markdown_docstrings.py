@@ -223,12 +223,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
         return None
 
     def check(app: Sphinx, error: Exception | None) -> None:
-        """Warn of exported names that no page documents."""
+        """Warn of exported classes and functions that no page documents."""
         if error is not None or app.builder.format != "html":
             return
         written = set(app.env.domains.python_domain.objects) | set(app.env.domains.python_domain.modules)
         for module, name in exported():
-            if not inspect.ismodule(getattr(import_module(module), name)) and home(module, name) not in written:
+            # Constants are documented where a page names them, with `autodata`.
+            value = getattr(import_module(module), name)
+            if (inspect.isclass(value) or inspect.isroutine(value)) and home(module, name) not in written:
                 logger.warning("%s.%s is exported, but no page of docs/api documents it", module, name)
 
     app.add_directive("markdown-text", MarkdownText)
