@@ -23,7 +23,9 @@ LABELS = Labels("key", IDS[::-1], BONAFIDE[::-1], {"subset": np.array(["dev"] * 
 
 
 @pytest.mark.parametrize(
-    ("method", "fit"), [("logistic", metrics.fit_logistic), ("isotonic", metrics.fit_isotonic)], ids=str
+    ("method", "fit"),
+    [("logistic", metrics.fit_logistic), ("isotonic", metrics.fit_isotonic)],
+    ids=["logistic", "isotonic"],
 )
 def test_is_the_fit_to_the_labelled_trials(method: Kind, fit: Callable[[ArrayLike, ArrayLike], Calibration]) -> None:
     found = calibrate(SCORES, LABELS, method=method)
