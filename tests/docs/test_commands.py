@@ -80,7 +80,8 @@ def test_examples_print_what_the_page_shows(page: str, clone: Path, monkeypatch:
 def run(step: Step, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Run a step; its exit status, and what it printed."""
     if step.language == "pycon":
-        return captured(lambda: exec(compile(step.source, "<page>", "single"), names), brief=bool(step.expected))
+        shows_error = bool(step.expected) and step.expected[0].startswith("Traceback")
+        return captured(lambda: exec(compile(step.source, "<page>", "single"), names), brief=shows_error)
     if step.language == "python":
         return captured(lambda: exec(compile(step.source, "<page>", "exec"), names))
     words = words_of(step.source)
