@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -16,62 +17,36 @@ import spectra_jax
 ROOT = Path(__file__).parent.parent
 
 
-def run(code: str, cwd: Path) -> str:
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True, text=True).stdout
+def run(program: str, cwd: Path, **environment: str) -> list[str]:
+    """Run one of `tests/programs` in a folder; the lines that it prints."""
+    command = [sys.executable, str(ROOT / "tests" / "programs" / program)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
 
 
-def test_importing_is_quiet(tmp_path: Path) -> None:
-    """No PyTorch, no device, no setting changed."""
-    code = """
-import sys, jax
-before = dict(jax.config.values)
-import spectra_jax, spectra_jax.convert, spectra_jax.cli
-from jax._src import xla_bridge
-assert not xla_bridge.backends_are_initialized(), "a device was started"
-assert dict(jax.config.values) == before, "a JAX setting was changed"
-assert not {"torch", "transformers"} & set(sys.modules), "PyTorch was imported"
-print("quiet")
-"""
-    assert run(code, tmp_path).strip() == "quiet"
+def test_importing_starts_no_device_and_changes_no_setting(tmp_path: Path) -> None:
+    run("quiet_import.py", tmp_path)
+
+
+def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
+    run("lazy_import.py", tmp_path)
 
 
 def test_convert_is_found_from_any_directory(tmp_path: Path) -> None:
-    code = """
-import importlib.util, spectra_jax.convert
-assert spectra_jax.convert.__name__ == "spectra_jax.convert"
-assert importlib.util.find_spec("convert") is None, "a top-level `convert` would collide with people's own"
-print("found")
-"""
-    assert run(code, tmp_path).strip() == "found"
+    _, _, top_level, values = run("print_locations.py", tmp_path)
+    assert top_level == "False", "a top-level `convert` would collide with people's own"
+    assert values == "convert 64600", "submodules are attributes of the package"
 
 
 def test_a_clone_that_is_not_installed_works(tmp_path: Path) -> None:
     """The package beside its dependencies: `convert/` is found through the link that the clone holds."""
     for folder in ("spectra_jax", "convert"):
         shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    code = """
-import spectra_jax, spectra_jax.convert
-print(spectra_jax.__file__, spectra_jax.convert.__file__, spectra_jax.convert.convert.__name__)
-"""
-    package, convert, name = run(code, tmp_path).split()
-    assert Path(package).parent == tmp_path / "spectra_jax" == Path(convert).parents[1] and name == "convert"
-
-
-def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
-    code = """
-import sys, spectra_jax, spectra_jax.cli
-assert not {"jax", "flax", "scipy", "soundfile", "huggingface_hub"} & set(sys.modules), "imported too much"
-from spectra_jax import load, Scorer
-assert load.__module__ == "spectra_jax.checkpoints.resolve" and Scorer is spectra_jax.Scorer
-assert "jax" in sys.modules
-print("light")
-"""
-    assert run(code, tmp_path).strip() == "light"
-
-
-def test_submodules_are_attributes(tmp_path: Path) -> None:
-    code = "import spectra_jax; print(spectra_jax.convert.convert.__name__, spectra_jax.audio.NUM_SAMPLES)"
-    assert run(code, tmp_path).split() == ["convert", "64600"]
+    package, convert, _, values = run("print_locations.py", tmp_path, PYTHONPATH=str(tmp_path))
+    assert Path(package).parent == tmp_path / "spectra_jax" == Path(convert).parents[1]
+    assert values == "convert 64600"
 
 
 def test_public_names() -> None:
