@@ -323,7 +323,7 @@ def test_the_prefix_of_data_parallelism_is_accepted(
     assert_same(dict(checkpoint), dict(tiny_checkpoint))
     assert checkpoint.provenance["names_without"] == "module."
     assert spectra(monkeypatch, "convert", source, tmp_path / "native") == 0
-    assert f"All names in {source} begin with module., as PyTorch's data parallelism" in capsys.readouterr().err
+    assert f"All names in {source} begin with module., which PyTorch's data parallelism adds" in capsys.readouterr().err
     assert open_checkpoint(tmp_path / "native").provenance["names_without"] == "module."
 
 

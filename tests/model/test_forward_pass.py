@@ -40,6 +40,7 @@ def test_every_precision_computes_to_its_name(
     assert reduced.aasist.head.spline_weight[...].dtype == np.float32
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_lengths_the_network_does_not_take() -> None:
     forward, params = split(spectra_jax.load(TINY))
     for samples, reason in [

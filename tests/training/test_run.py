@@ -86,7 +86,7 @@ def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path
     resumed = Run(manifest, tmp_path / "run", settings)
     assert resumed.steps_done == 2
     assert without_speed(list(resumed)) == without_speed([event for event in uninterrupted if event.step > 2])
-    with pytest.raises(InputError, match=r"training\.average: 0\.5 there, 0\.25 now"):
+    with pytest.raises(InputError, match=r"training\.average: recorded 0\.5, now 0\.25"):
         Run(manifest, tmp_path / "run", config(ema_decay=0.25))
 
 
@@ -131,7 +131,7 @@ def test_init_takes_the_checkpoints_network(manifest: Path, finished: tuple[Path
 def test_the_directory_of_another_run_is_an_error(manifest: Path, finished: tuple[Path, list[Any]]) -> None:
     with pytest.raises(InputError, match="holds another run") as caught:
         Run(manifest, finished[0], config(seed=1, augment={"noise": 0.5}))
-    assert "training.seed: 0 there, 1 now" in str(caught.value)
+    assert "training.seed: recorded 0, now 1" in str(caught.value)
     with pytest.raises(FileExistsError):
         Run(manifest, manifest.parent, config())
 
