@@ -23,9 +23,14 @@ _MODULES = {
     "report": ("reporting.page",),
     "results": ("inference.results",),
     "score_file": ("data.score_files",),
-    "scoring": ("inference.scorer",),
+    "scoring": ("inference.scorer", "inference.decoding", "inference.windows"),
     "sources": ("data.sources",),
     "trials": ("data.trial", "errors"),
+}
+# Names that were replaced in an old module, and where each is now.
+_NAMES = {
+    ("scoring", "Listening"): ("inference.windows", "WindowPolicy"),
+    ("scoring", "Waited"): ("inference.timing", "StageTimer"),
 }
 
 
@@ -40,16 +45,21 @@ class _RenamedModule(ModuleType):
         # importlib reads attributes such as `__path__` of every module: no reason for a warning, or for an import.
         if name.startswith("__"):
             raise AttributeError(name)
-        for module in _MODULES[self._old]:
+        modules, today = _MODULES[self._old], name
+        if (self._old, name) in _NAMES:
+            module, today = _NAMES[self._old, name]
+            modules = (module,)
+        for module in modules:
             found = import_module(f"{self._package}.{module}")
-            if hasattr(found, name):
+            if hasattr(found, today):
+                now = f"{self._package}.{module}" + ("" if today == name else f".{today}")
+                old = self.__name__ + ("" if today == name else f".{name}")
                 warnings.warn(
-                    f"{self._package}.{self._old} is now {self._package}.{module}; the old name will be removed in "
-                    "the next release",
+                    f"{old} is now {now}; the old name will be removed in the next release",
                     DeprecationWarning,
                     stacklevel=2,
                 )
-                return getattr(found, name)
+                return getattr(found, today)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

@@ -14,6 +14,7 @@ import typer
 
 from spectra_jax.cli import options, signals, streams
 from spectra_jax.cli.calibrate import calibrate
+from spectra_jax.cli.collector import fewer_collections
 from spectra_jax.cli.compare import compare
 from spectra_jax.cli.convert import convert
 from spectra_jax.cli.evaluate import evaluate
@@ -61,7 +62,7 @@ def main() -> None:
     invocation = Invocation()
     output_error: OSError | None = None
     try:
-        with signals.interrupts_raised_again(), signals.raised_as_interrupts(invocation):
+        with fewer_collections(), signals.interrupts_raised_again(), signals.raised_as_interrupts(invocation):
             try:
                 app(obj=invocation)
             finally:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spectra_jax.data.ids import stem
+from spectra_jax.data.join import join
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
@@ -20,12 +21,10 @@ def matching_rows(first: Scores, second: Scores | Labels) -> tuple[np.ndarray, n
     Raises:
       InputError: no id is in both files.
     """
-    row_of = {identity: row for row, identity in enumerate(second.utterance_ids)}
-    rows = np.array([row_of.get(identity, -1) for identity in first.utterance_ids], np.intp)
-    matched = np.flatnonzero(rows >= 0)
-    if not len(matched):
+    joined = join(first.utterance_ids, second.utterance_ids)
+    if not len(joined.left):
         raise InputError(_nothing_in_common(first, second))
-    return matched, rows[matched]
+    return joined.left, joined.right
 
 
 def label_rows(utterance_ids: Sequence[str] | np.ndarray, labels: Labels) -> np.ndarray:
@@ -34,14 +33,14 @@ def label_rows(utterance_ids: Sequence[str] | np.ndarray, labels: Labels) -> np.
     Raises:
       InputError: ids without a label: how many, with examples.
     """
-    row_of = {identity: row for row, identity in enumerate(labels.utterance_ids)}
-    if missing := [str(identity) for identity in utterance_ids if identity not in row_of]:
+    joined = join(utterance_ids, labels.utterance_ids)
+    if missing := joined.only_left:
         hint = mismatch_hint(missing, list(labels.utterance_ids))
         raise InputError(
             f"{count(len(missing), 'trial')} without a label in {labels.name}:{examples(missing)}"
             + (f"\n{hint}" if hint else "")
         )
-    return np.array([row_of[identity] for identity in utterance_ids], np.intp)
+    return joined.right
 
 
 def check_all_labelled(scores: Scores, labels: Labels) -> None:
@@ -50,9 +49,9 @@ def check_all_labelled(scores: Scores, labels: Labels) -> None:
     Raises:
       InputError: ids that are in one file only: how many, with examples.
     """
-    labelled, scored = set(labels.utterance_ids), {*scores.utterance_ids, *scores.skipped}
-    without_label = [str(identity) for identity in scores.utterance_ids if identity not in labelled]
-    without_score = [str(identity) for identity in labels.utterance_ids if identity not in scored]
+    joined = join(scores.utterance_ids, labels.utterance_ids)
+    without_label = joined.only_left
+    without_score = [identity for identity in joined.only_right if identity not in scores.skipped]
     if without_label or without_score:
         raise InputError(
             _unmatched(without_label, scores.name, "without a label in", labels.name)
@@ -70,8 +69,8 @@ def check_same_trials(a: Scores, b: Scores) -> None:
     Raises:
       InputError: ids that are in one file only: how many, with examples, and the reason where a file skipped them.
     """
-    common = set(a.utterance_ids) & set(b.utterance_ids)
-    only_a, only_b = ([str(i) for i in scores.utterance_ids if i not in common] for scores in (a, b))
+    joined = join(a.utterance_ids, b.utterance_ids)
+    only_a, only_b = joined.only_left, joined.only_right
     if only_a or only_b:
         raise InputError(
             _unmatched([_with_reason(i, b) for i in only_a], a.name, "not in", b.name)

@@ -10,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import warnings
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from spectra_jax.errors import ConfigError
@@ -300,6 +303,19 @@ class SpectraConfig(Section):
             return super().from_dict(values)
         except RecursionError:
             raise ConfigError("config: lists nested too deeply") from None
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> SpectraConfig:
+        """The old spelling of `spectra_jax.checkpoints.config_file.read_config`, for one release."""
+        warnings.warn(
+            "SpectraConfig.from_json is now spectra_jax.checkpoints.config_file.read_config; the old name will be "
+            "removed in the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        # Not an import of this module, which reads no files.
+        found: SpectraConfig = import_module("spectra_jax.checkpoints.config_file").read_config(path)
+        return found
 
     def to_json(self) -> str:
         """The text of a `config.json` with all fields."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +13,15 @@ from spectra_jax.files.atomic import atomic_file
 LOG = "log.jsonl"
 # In the log, `skipped` has the name that earlier versions gave it.
 _SKIPPED_KEY = "refused"
+
+
+def _warn_of_old_name(skipped: tuple[str, ...]) -> tuple[str, ...]:
+    warnings.warn(
+        "an event's `refused` is now `skipped`; the old name will be removed in the next release",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return skipped
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,11 @@ class StepEvent:
         """Plain JSON values, as the log has them."""
         return _to_dict(self)
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The old name of `skipped`, for one release."""
+        return _warn_of_old_name(self.skipped)
+
 
 @dataclass(frozen=True)
 class EvaluationEvent:
@@ -64,6 +79,11 @@ class EvaluationEvent:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as the log has them."""
         return _to_dict(self)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The old name of `skipped`, for one release."""
+        return _warn_of_old_name(self.skipped)
 
 
 Event = StepEvent | EvaluationEvent
