@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import jax
 import jaxtyping
@@ -52,15 +53,17 @@ def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     monkeypatch.setattr(sys, "argv", ["spectra-jax", *map(str, words)])
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    return caught.value.code or 0
+    status = caught.value.code or 0
+    assert isinstance(status, int), status
+    return status
 
 
-def expected(network: str) -> dict:
+def expected(network: str) -> dict[str, Any]:
     """`expected.json` of a golden folder."""
     return json.loads((GOLDEN / network / "expected.json").read_text())
 
 
-def golden_windows(waveforms: list[dict]) -> np.ndarray:
+def golden_windows(waveforms: list[dict[str, Any]]) -> np.ndarray:
     """The windows (n, 64600) of golden waveforms, each given by its seed and length."""
     return np.stack([recipe.preprocess(recipe.waveform(row["seed"], row["samples"])) for row in waveforms])
 

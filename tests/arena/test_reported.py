@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_reported_figures_out_of_reach_are_one_line(
 def test_a_reported_figure_that_differs_is_a_sentence_below_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = {"revision": "main", "reported": "0.44", "tolerance": 5e-3}
+    facts: dict[str, Any] = {"revision": "main", "reported": "0.44", "tolerance": 5e-3}
     sentence = "a sentence of many words that would be folded into a column of a word or two " * 3
     rows = [
         reported.Recomputed("SONAR", recomputed=0.44, trials=9, problem=None, **facts),

@@ -65,7 +65,9 @@ def encoded(container: str, codec: str, audio: NDArray[np.int16], rate: int = 16
     layout = "mono" if audio.shape[1] == 1 else "stereo"
     with av.open(file, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
         formats = stream.codec_context.codec.audio_formats
+        assert formats is not None
         wanted = next((sample for sample in formats if sample.name.startswith("s16")), formats[0])
         stream.codec_context.format = wanted
         resampler = av.AudioResampler(wanted, layout, rate)
@@ -79,10 +81,10 @@ def encoded(container: str, codec: str, audio: NDArray[np.int16], rate: int = 16
             part.pts = None
             fifo.write(part)
         done = 0
-        while (part := fifo.read(size) or fifo.read()) is not None:
-            part.pts, part.time_base = done, Fraction(1, rate)
-            done += part.samples
-            output.mux(stream.encode(part))
+        while (block := fifo.read(size) or fifo.read()) is not None:
+            block.pts, block.time_base = done, Fraction(1, rate)
+            done += block.samples
+            output.mux(stream.encode(block))
         output.mux(stream.encode(None))
     return file.getvalue()
 

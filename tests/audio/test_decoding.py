@@ -70,7 +70,7 @@ def test_every_format_rate_and_channel_count_reads_back(tmp_path: Path, name: st
     audio = tone(rate // 2, rate, channels)
     path = save(tmp_path / f"clip{suffix}", audio, rate, format=container, subtype=subtype)
     mono, found_rate = read(path)
-    assert (found_rate, mono.dtype, mono.ndim) == (rate, np.float32, 1)
+    assert (found_rate, mono.dtype, mono.ndim) == (rate, np.dtype(np.float32), 1)
     # soundfile's own read is the oracle, to the bit; of MP3, which FFmpeg decodes, to its rounding.
     decoded, _ = soundfile.read(path, dtype="float32", always_2d=True)
     np.testing.assert_allclose(mono, decoded.mean(axis=1), rtol=0, atol=1e-5 if suffix == ".mp3" else 0)

@@ -36,7 +36,7 @@ def test_pre_emphasis_rounds_the_product_before_the_subtraction() -> None:
 def test_pre_emphasis_keeps_length_and_first_sample_and_leaves_its_input(audio: NDArray[np.float32]) -> None:
     before = audio.copy()
     emphasised = pre_emphasis(audio)
-    assert (emphasised.shape, emphasised.dtype, emphasised[0]) == (audio.shape, np.float32, audio[0])
+    assert (emphasised.shape, emphasised.dtype, emphasised[0]) == (audio.shape, np.dtype(np.float32), audio[0])
     assert not np.shares_memory(emphasised, audio)
     np.testing.assert_array_equal(audio, before)
     np.testing.assert_array_equal(pre_emphasis(audio, 0), audio)

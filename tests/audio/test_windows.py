@@ -54,7 +54,7 @@ def test_prepare_is_the_sum_of_its_steps(tmp_path: Path) -> None:
     mono, rate = read(path)
     steps = window(pre_emphasis(signal.resample_poly(mono, 160, 441)), 64600)
     prepared = prepare(mono, rate)
-    assert (prepared.shape, prepared.dtype) == ((64600,), np.float32)
+    assert (prepared.shape, prepared.dtype) == ((64600,), np.dtype(np.float32))
     np.testing.assert_array_equal(prepared, steps)
     # From the samples as decoded, with their channels, it comes to the same, as integers or as floats.
     decoded, _ = soundfile.read(path, dtype="int16")

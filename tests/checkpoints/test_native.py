@@ -107,7 +107,9 @@ def test_all_damaged_values_are_reported_together(altered: Callable[..., Path], 
 
 
 @pytest.mark.parametrize(("facts", "version"), [({"format_version": "2"}, "2"), ({"format_version": ""}, "")])
-def test_another_version_of_the_format_is_refused(facts: dict, version: str, altered: Callable[..., Path]) -> None:
+def test_another_version_of_the_format_is_refused(
+    facts: dict[str, str], version: str, altered: Callable[..., Path]
+) -> None:
     with pytest.raises(CheckpointError, match=f"version {version} of the native format, .* reads version 1; convert"):
         open_checkpoint(altered(**facts))
 

@@ -35,7 +35,7 @@ from tests.conftest import GOLDEN, spectra
     ],
 )
 def test_wrong_usage(
-    words: list,
+    words: list[object],
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

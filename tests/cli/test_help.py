@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
@@ -33,7 +34,8 @@ def test_help_is_complete_at_80_columns(
     # Of what is repeatable: INPUT...; everything else that ends in dots was cut.
     assert "…" not in text and not re.search(r"(?<![}\]])\.\.\.", text)
     assert "<bool>" not in text and "\x1b" not in text
-    parameters = COMMANDS[command].params if command else typer.main.get_command(cli.app).params
+    # Options and arguments have `help`; their common class, which `params` is declared to hold, does not.
+    parameters: list[Any] = COMMANDS[command].params if command else typer.main.get_command(cli.app).params
     for parameter in parameters:
         for name in [*parameter.opts, *parameter.secondary_opts]:
             if name.startswith("--"):

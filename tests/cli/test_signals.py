@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def run_until_exit(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
 def test_a_signal_ends_a_command_as_ctrl_c_does(
     kind: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def long_work(*_: object, **__: object) -> None:
+    def long_work(*arguments: object, **options: object) -> None:
         with atomic_file(tmp_path / "a.txt"):
             os.kill(os.getpid(), kind)
             time.sleep(30)
@@ -100,11 +101,11 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_again(
     """Python drops what such a callback raises. JAX has one, and signals sent meanwhile are handled in it."""
     before = sys.unraisablehook
 
-    def interrupt(phase: str, info: dict) -> None:
+    def interrupt(phase: str, info: dict[str, Any]) -> None:
         gc.callbacks.remove(interrupt)
         raise KeyboardInterrupt
 
-    def long_work(*_: object, **__: object) -> None:
+    def long_work(*arguments: object, **options: object) -> None:
         gc.callbacks.append(interrupt)
         gc.collect()
         for _ in range(3000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ SETTINGS = {"tiny": json.loads((TINY / "config.json").read_text()), "full": {}}
 Tensors = dict[str, np.ndarray]
 
 
-def save(folder: Path, tensors: Tensors, config: dict | str = SETTINGS["tiny"]) -> Path:
+def save(folder: Path, tensors: Tensors, config: dict[str, Any] | str = SETTINGS["tiny"]) -> Path:
     """A directory with weights and configuration, as published."""
     folder.mkdir(exist_ok=True)
     contiguous = {
@@ -50,7 +51,7 @@ def in_files(folder: Path, tensors: Tensors) -> Path:
     """A checkpoint in three files with their index, as `transformers` saves it."""
     save(folder, tensors)
     (folder / "model.safetensors").unlink()
-    shard_of = {}
+    shard_of: dict[str, str] = {}
     for part in range(3):
         names, shard = sorted(tensors)[part::3], f"model-{part + 1:05}-of-00003.safetensors"
         save_file({name: tensors[name] for name in names}, folder / shard)
@@ -71,7 +72,7 @@ def assert_only_the_pair_was_rounded(found: Tensors, wanted: Tensors) -> None:
     assert_same(*({name: a for name, a in tensors.items() if name not in WEIGHT_NORM} for tensors in (found, wanted)))
     assert found.keys() == wanted.keys()
     for name in WEIGHT_NORM:
-        assert (found[name].dtype, found[name].shape) == (np.float32, wanted[name].shape)
+        assert (found[name].dtype, found[name].shape) == (np.dtype(np.float32), wanted[name].shape)
     kernel = folded(wanted)
     assert np.all(np.abs(folded(found) - kernel) <= np.spacing(np.abs(kernel).astype(np.float32)))
 
@@ -83,7 +84,7 @@ def folded(tensors: Tensors) -> np.ndarray:
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> dict:
+def configs(draw: st.DrawFn) -> dict[str, Any]:
     """Small networks of every form that the configuration allows, also with sizes that have no common factor."""
     layers = draw(st.integers(1, 3))
     hidden = draw(st.sampled_from([1, 2, 3])) * (groups := draw(st.sampled_from([1, 2, 5])))
@@ -116,10 +117,11 @@ def configs(draw: st.DrawFn) -> dict:
     }
 
 
-FORMATS = (("native", "native"), ("torch", "torch"), ("torch.safetensors", "torch"))
+Format = Literal["native", "torch"]
+FORMATS: tuple[tuple[str, Format], ...] = (("native", "native"), ("torch", "torch"), ("torch.safetensors", "torch"))
 
 
-def refused(source: Path, formats: tuple = FORMATS) -> list[str]:
+def refused(source: Path, formats: tuple[tuple[str, Format], ...] = FORMATS) -> list[str]:
     """The summary and the problems of the error on converting a source, which must not leave any file."""
     before = sorted(source.parent.rglob("*"))
     found = []

@@ -11,9 +11,10 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from tests.convert.pytorch_files import (
     SETTINGS,
     TINY,
     TINY_CONFIG,
+    Format,
     Tensors,
     assert_only_the_pair_was_rounded,
     assert_same,
@@ -86,7 +88,7 @@ def test_the_reference_loads_what_comes_back(tiny: Tensors, tmp_path: Path, orac
 @settings(deadline=None, max_examples=8)
 @given(settings_=configs(), seed=st.integers(0, 2**31), old_style=st.booleans())
 def test_any_network_there_and_back(
-    settings_: dict, seed: int, old_style: bool, oracle: ModuleType, tmp_path_factory: pytest.TempPathFactory
+    settings_: dict[str, Any], seed: int, old_style: bool, oracle: ModuleType, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     import safetensors.torch
     import torch
@@ -202,7 +204,7 @@ def test_missing_sources_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["native", "torch"])
-def test_a_destination_in_use_is_left_alone(to: str, tmp_path: Path) -> None:
+def test_a_destination_in_use_is_left_alone(to: Format, tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     for path in (tmp_path / "used" / "notes.txt", tmp_path / "model.safetensors"):
         path.write_text("mine")
@@ -213,7 +215,7 @@ def test_a_destination_in_use_is_left_alone(to: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "to"), [("native", "native"), ("torch", "torch"), ("model.safetensors", "torch")])
-def test_missing_parents_are_created(name: str, to: str, tmp_path: Path) -> None:
+def test_missing_parents_are_created(name: str, to: Format, tmp_path: Path) -> None:
     destination = tmp_path / "none" / "yet" / name
     convert("demo", destination, to)
     assert destination.is_file() if destination.suffix else (destination / "model.safetensors").is_file()
@@ -248,7 +250,7 @@ def test_a_broken_link_as_destination_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["native", "torch"])
 @pytest.mark.parametrize("name", ["model.onnx", "model.PT", "model.bin", "model.h5", "model.npz", "model.ckpt"])
-def test_a_directory_with_the_name_of_a_file_is_refused(name: str, to: str, tmp_path: Path) -> None:
+def test_a_directory_with_the_name_of_a_file_is_refused(name: str, to: Format, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as raised:
         convert("demo", tmp_path / name, to)
     assert str(raised.value) == (
@@ -315,7 +317,7 @@ def small_files(folder: Path) -> Iterator[int]:
 @pytest.mark.parametrize("limit", [small_disk, small_files])
 @pytest.mark.parametrize(("name", "to"), FORMATS)
 def test_a_full_disk_leaves_no_file(
-    limit: Callable[[Path], contextmanager], name: str, to: str, tmp_path: Path
+    limit: Callable[[Path], AbstractContextManager[int]], name: str, to: Format, tmp_path: Path
 ) -> None:
     with limit(tmp_path) as number:
         with pytest.raises(OSError) as raised:

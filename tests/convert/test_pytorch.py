@@ -236,7 +236,9 @@ def test_each_fault_is_reported(
         (VALUES, "damaged weights"),
     ],
 )
-def test_all_faults_are_reported_together(faults: list, summary: str, tiny: Tensors, tmp_path: Path) -> None:
+def test_all_faults_are_reported_together(
+    faults: list[tuple[Callable[[Tensors], object], str]], summary: str, tiny: Tensors, tmp_path: Path
+) -> None:
     for change, _ in faults:
         change(tiny)
     first, *found = refused(save(tmp_path / "source", tiny))

@@ -62,7 +62,7 @@ def test_the_table_is_the_published_file() -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(settings_=configs())
-def test_the_table_is_any_networks(settings_: dict, oracle: ModuleType) -> None:
+def test_the_table_is_any_networks(settings_: dict[str, Any], oracle: ModuleType) -> None:
     check_table(SpectraConfig.from_dict(settings_), oracle.checkpoint_shapes(settings_))
 
 
@@ -146,7 +146,8 @@ def test_layers_compute_what_pytorch_does(
 ) -> None:
     import torch
 
-    layer, reference = networks
+    model, reference = networks
+    layer: Any = model
     (module,) = (module for name, module in reference.named_modules() if name.endswith(theirs))
     x = np.random.default_rng(0).standard_normal(shape)
     with torch.no_grad():

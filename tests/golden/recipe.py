@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import struct
 import zlib
@@ -37,7 +38,7 @@ def _by_inputs(n: np.ndarray, inputs: int) -> np.ndarray:
 
 
 def _norm_or_kernel(n: np.ndarray, shape: Shape, hidden_size: int) -> np.ndarray:
-    return 1 + f32(0.1) * n if len(shape) == 1 else _by_inputs(n, np.prod(shape[1:]))
+    return 1 + f32(0.1) * n if len(shape) == 1 else _by_inputs(n, math.prod(shape[1:]))
 
 
 def _base_weight(n: np.ndarray, shape: Shape, hidden_size: int) -> np.ndarray:
@@ -90,7 +91,7 @@ def seeded_checkpoint(shapes: Mapping[str, Shape], seed: int, hidden_size: int) 
     """All tensors named in `shapes`, in that order, for the checkpoint with this seed."""
     # Two threads, because numpy draws without holding the interpreter's lock and the full size has 319 M draws.
     with ThreadPoolExecutor(2) as pool:
-        tensors = pool.map(lambda item: seeded_tensor(*item, seed, hidden_size), shapes.items())
+        tensors = pool.map(lambda name: seeded_tensor(name, shapes[name], seed, hidden_size), shapes)
         return dict(zip(shapes, tensors, strict=True))
 
 

@@ -46,7 +46,7 @@ def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each, so that an actor goes to each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.second = cluster.add_node(num_cpus=1)
     yield cluster
     ray.shutdown()
@@ -70,7 +70,9 @@ def test_a_stage_of_ray_data_scores_paths_and_bytes(manifest: Path, cluster: Any
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = [{"path": str(manifest.parent / f"{number}.wav"), "speaker": number} for number in range(5)]
+    rows: list[dict[str, Any]] = [
+        {"path": str(manifest.parent / f"{number}.wav"), "speaker": number} for number in range(5)
+    ]
     scored = ray.data.from_items(rows).map_batches(
         SpectraScorer,
         fn_constructor_kwargs={"model": "demo", "batch_size": 5},
@@ -94,7 +96,9 @@ def test_a_stage_of_ray_data_scores_paths_and_bytes(manifest: Path, cluster: Any
     wanted = [np.nan if row["score"] is None else row["score"] for row in found]
     np.testing.assert_allclose(scored_arrays["score"], wanted, atol=1e-5)
     table = pa.table({"bytes": contents, "x": list(range(5))})
-    assert stage(table).column_names[:3] == ["bytes", "x", "score"]
+    named = stage(table)
+    assert isinstance(named, pa.Table)
+    assert named.column_names[:3] == ["bytes", "x", "score"]
     with pytest.raises(ValueError, match="a column `path` or `bytes`"):
         stage(pa.table({"audio": contents}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.jobs.conftest import NUM_CLIPS, open_clips
 
 def test_another_run_is_refused_and_what_differs_named(clips: Path, scorer: Scorer, tmp_path: Path) -> None:
     list(open_clips(tmp_path / "run", clips, scorer))
-    for differing, options in {
+    cases: dict[str, dict[str, Any]] = {
         "part_size: recorded 6, now 9": {"part_size": 9},
         "windows.hop: recorded null, now 1.0": {"window_policy": WindowPolicy(1.0)},
         'precision: recorded "float32", now "bfloat16"': {"scorer": Scorer("demo", batch_size=3, precision="bfloat16")},
@@ -25,9 +26,10 @@ def test_another_run_is_refused_and_what_differs_named(clips: Path, scorer: Scor
             "inputs": [clips / f"{number:02d}.wav" for number in range(1, NUM_CLIPS)]
         },
         "input.sha256": {"inputs": [clips / f"{number:02d}.wav" for number in reversed(range(NUM_CLIPS))]},
-    }.items():
+    }
+    for differing, options in cases.items():
         trials = collect(options.pop("inputs", [clips]))
-        given = {"scorer": scorer, "part_size": 6} | options
+        given: dict[str, Any] = {"scorer": scorer, "part_size": 6} | options
         with pytest.raises(InputError, match=rf"holds another run; give another folder(?s:.*){differing}"):
             BulkRun(Store(tmp_path / "run"), trials, **given)
 

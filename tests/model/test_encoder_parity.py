@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -23,11 +24,14 @@ transformers = pytest.importorskip("transformers", reason="needs the extra `pari
 
 from tests.oracle.spectra_torch import checkpoint_shapes  # noqa: E402
 
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Model
+
 pytestmark = pytest.mark.parity
 
 
 @st.composite
-def encoders(draw: st.DrawFn) -> dict:
+def encoders(draw: st.DrawFn) -> dict[str, Any]:
     heads = draw(st.sampled_from([1, 2, 3, 4]))
     # twice a multiple, so that two groups always divide it
     hidden = heads * draw(st.sampled_from([2, 6, 8]))
@@ -47,7 +51,7 @@ def encoders(draw: st.DrawFn) -> dict:
     }
 
 
-def pytorch_encoder(encoder: dict, seed: int) -> transformers.Wav2Vec2Model:
+def pytorch_encoder(encoder: dict[str, Any], seed: int) -> Wav2Vec2Model:
     config = transformers.Wav2Vec2Config(
         **encoder,
         feat_extract_norm="layer",
@@ -73,7 +77,7 @@ def pytorch_encoder(encoder: dict, seed: int) -> transformers.Wav2Vec2Model:
     extra=st.integers(0, 4),
     seed=st.integers(0),
 )
-def test_encoder_is_wav2vec2(encoder: dict, old_style: bool, frames: int, extra: int, seed: int) -> None:
+def test_encoder_is_wav2vec2(encoder: dict[str, Any], old_style: bool, frames: int, extra: int, seed: int) -> None:
     seed %= 2**32
     reference = pytorch_encoder(encoder, seed)
     samples = SpectraConfig.from_dict({}).encoder.from_dict(encoder).num_samples(frames) + extra

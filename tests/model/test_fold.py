@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -10,15 +13,18 @@ from flax import nnx
 from spectra_jax import Scorer, load
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.load import abstract_inference_model, load_model
+from spectra_jax.inference.engine import CompiledEngine
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.norms import BatchNorm
-from spectra_jax.model.spectra import split, split_with_rank_gaps
+from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps
 from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
 
 
 @pytest.mark.parametrize("pure", [split, split_with_rank_gaps])
-def test_folding_keeps_the_logits(tiny_checkpoint: Checkpoint, pure) -> None:
+def test_folding_keeps_the_logits(
+    tiny_checkpoint: Checkpoint, pure: Callable[[SpectraAASIST3], tuple[Callable[..., Any], Any]]
+) -> None:
     """With the branches in a loop, and with a hook, which runs them one by one."""
     windows = golden_windows(expected("tiny")["waveforms"][:2])
     with jax.enable_x64(True):
@@ -37,7 +43,9 @@ def test_a_scorer_keeps_the_unfolded_network() -> None:
     for scorer in (Scorer("demo"), Scorer(read)):
         scorer.load()
         # The folded network has fewer weights.
-        assert len(scorer.engine.params) < len(leaves)
+        engine = scorer.engine
+        assert isinstance(engine, CompiledEngine)
+        assert len(engine.params) < len(leaves)
         for found, leaf in zip(jax.tree.leaves(split(scorer.model)[1]), leaves, strict=True):
             np.testing.assert_array_equal(found, leaf)
 
@@ -63,6 +71,7 @@ def test_weights_that_two_layers_share_are_folded_for_each() -> None:
 def test_a_network_with_a_class_of_the_user_is_not_folded() -> None:
     class Own(BatchNorm):
         def __call__(self, x: jax.Array) -> jax.Array:
+            assert self.var is not None
             return (x - self.mean[...]) / jax.numpy.sqrt(self.var[...])
 
     model = load("demo")

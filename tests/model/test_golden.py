@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ PRECISIONS = ["float64", "float32"]
 NEAR_TIES = json.loads((GOLDEN / "near_ties.json").read_text())["trials"]
 
 
-def run_stages(checkpoint: Checkpoint, waveforms: list[dict], precision: str) -> dict[str, np.ndarray]:
+def run_stages(checkpoint: Checkpoint, waveforms: list[dict[str, Any]], precision: str) -> dict[str, np.ndarray]:
     """All stages of a network on golden waveforms."""
     with jax.enable_x64(precision == "float64"):
         recorded = stages(load_model(checkpoint, precision), golden_windows(waveforms))
@@ -47,7 +48,7 @@ def check_stage(name: str, found: np.ndarray, reference: np.ndarray, rms: float,
     assert np.max(np.abs(error)) <= STAGE_MAX[precision] * rms, name
 
 
-def check_logits(found: np.ndarray, rows: list[dict], precision: str) -> None:
+def check_logits(found: np.ndarray, rows: list[dict[str, Any]], precision: str) -> None:
     comparable = 0
     for logits, row in zip(found, rows, strict=True):
         if precision == "float64" or row["smallest_pool_rank_gap"] > RANK_GAP:
@@ -61,7 +62,7 @@ def rank_gap(scores: np.ndarray) -> np.ndarray:
         return np.asarray(smallest_rank_gap(scores, 0.5))
 
 
-def check_rank_gaps(recorded: Mapping[str, np.ndarray], rows: list[dict]) -> None:
+def check_rank_gaps(recorded: Mapping[str, np.ndarray], rows: list[dict[str, Any]]) -> None:
     """The smallest rank gap is the one of the reference."""
     gaps = [rank_gap(scores) for name, scores in recorded.items() if name.endswith(".scores")]
     assert len(gaps) == 10, "two pools before the branches, two in each of four"
@@ -118,7 +119,7 @@ def test_every_stage_of_the_full_network(full_checkpoint: Checkpoint, precision:
     check_logits(recorded["logits"], golden["waveforms"], precision)
 
 
-def score_clips(checkpoint: Checkpoint, network: str, precision: str) -> tuple[np.ndarray, list[dict]]:
+def score_clips(checkpoint: Checkpoint, network: str, precision: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Logits (12, 2) of the example clips from a scorer, and the rows of the reference."""
     rows = json.loads((GOLDEN / "trials" / "expected.json").read_text())["networks"][network]
     with jax.enable_x64(precision == "float64"):

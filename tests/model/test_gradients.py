@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,11 +52,12 @@ def test_every_gradient_is_autograds(tmp_path: Path) -> None:
     with jax.enable_x64(True):
         model, oracle = build(tmp_path, config, seed=8)
         model.set_attributes(use_running_average=False)
-        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        graph, *states = nnx.split(model, nnx.Param, ...)
+        params, rest = states
 
         @jax.jit
         @jax.value_and_grad
-        def loss_and_gradients(params: nnx.State, rest: nnx.State, x: jax.Array) -> jax.Array:
+        def loss_and_gradients(params: nnx.State[Any, Any], rest: nnx.State[Any, Any], x: jax.Array) -> jax.Array:
             # A copy, since batch norms write to their statistics in training.
             logits = nnx.merge(graph, params, rest, copy=True)(x)
             weight = jnp.asarray(CLASS_WEIGHTS)[LABELS]
@@ -148,7 +150,9 @@ def test_one_step_is_pytorchs(tmp_path: Path) -> None:
         found = ours[entry.target]
         if key in gradients:
             # The first step of AdamW divides each gradient by its size: one that is only rounding gives a random step.
-            real = np.abs(gradients[key].numpy().transpose(entry.axes)) > 1e-12
+            gradient = gradients[key]
+            assert gradient is not None
+            real = np.abs(gradient.numpy().transpose(entry.axes)) > 1e-12
             expected, found = expected[real], found[real]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8, err_msg=key)
         compared += 1

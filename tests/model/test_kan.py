@@ -102,6 +102,7 @@ def test_memory_is_bounded_by_the_chunk() -> None:
     rows = 64 * kan.CHUNK_ROWS
     lowered = jax.jit(lambda p, x: nnx.merge(graph, p)(x)).lower(params, jax.ShapeDtypeStruct((rows, 64), jnp.float32))
     memory = lowered.compile().memory_analysis()
+    assert memory is not None
     chunk = kan.CHUNK_ROWS * 64 * PUBLISHED.num_bases * 4
     assert memory.temp_size_in_bytes < 4 * chunk + 2 * rows * 64 * 4  # some chunks, and copies of input and output
 
@@ -124,4 +125,5 @@ def test_initial_splines_pass_near_zero_at_the_knots() -> None:
     assert np.std(curves) == pytest.approx(bound / np.sqrt(3), rel=0.15)  # uniform, 510 draws
     # base_weight and spline_scaler: U(-1/sqrt(in), 1/sqrt(in))
     for leaf in (layer.base_weight, layer.spline_scaler):
+        assert leaf is not None
         assert 0.25 < np.max(np.abs(leaf[...])) <= 6**-0.5

@@ -54,7 +54,9 @@ def products(text: str) -> Iterator[tuple[str, str]]:
         ("float64", {("f64", "HIGHEST")}),
     ],
 )
-def test_products_have_the_operands_of_the_precision(precision: str, asked: set, platform: str) -> None:
+def test_products_have_the_operands_of_the_precision(
+    precision: str, asked: set[tuple[str, str]], platform: str
+) -> None:
     if precision == "float64" and platform == "tpu":
         pytest.skip("TPUs do not compute float64")
     text = lowered(TINY, precision, platform)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,8 @@ from tests.tolerances import LOGITS, STAGE_MAX
 STAGES = load_file(GOLDEN / "tiny" / "stages.safetensors")
 GOLDEN_ROWS = expected("tiny")["waveforms"]
 
+Compiled = Callable[[nnx.State[Any, Any], np.ndarray], np.ndarray]
+
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint: Checkpoint) -> SpectraAASIST3:
@@ -30,10 +33,10 @@ def model(tiny_checkpoint: Checkpoint) -> SpectraAASIST3:
 
 
 @pytest.fixture(scope="module")
-def compiled(model: SpectraAASIST3) -> Callable[[nnx.State, np.ndarray], np.ndarray]:
+def compiled(model: SpectraAASIST3) -> Compiled:
     forward = jax.jit(split(model)[0])
 
-    def run(params: nnx.State, windows: np.ndarray) -> np.ndarray:
+    def run(params: nnx.State[Any, Any], windows: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
             return np.asarray(forward(params, windows))
 
@@ -46,48 +49,49 @@ def agrees(logits: np.ndarray) -> bool:
     return bool(np.max(np.abs(logits - expected_logits)) <= LOGITS["float64"])
 
 
-def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Callable) -> None:
+def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Compiled) -> None:
     assert agrees(compiled(split(model)[1], golden_windows(GOLDEN_ROWS)))
 
 
-def variable(params: nnx.State, path: str) -> nnx.Variable:
+def variable(params: nnx.State[Any, Any], path: str) -> nnx.Variable[Any]:
+    found: Any = params
     for part in path.split("."):
-        params = params[int(part) if part.isdecimal() else part]
-    return params
+        found = found[int(part) if part.isdecimal() else part]
+    return found
 
 
-def swap(params: nnx.State, one: str, other: str) -> None:
+def swap(params: nnx.State[Any, Any], one: str, other: str) -> None:
     for name in ("base_weight", "spline_weight", "spline_scaler", "slope"):
         a, b = variable(params, f"{one}.{name}"), variable(params, f"{other}.{name}")
         first, second = a[...], b[...]
         a[...], b[...] = second, first
 
 
-def transpose_query(params: nnx.State) -> None:
+def transpose_query(params: nnx.State[Any, Any]) -> None:
     kernel = variable(params, "encoder.layers.1.attention.query.kernel")
     kernel[...] = kernel[...].T
 
 
-def transpose_convolution(params: nnx.State) -> None:
+def transpose_convolution(params: nnx.State[Any, Any]) -> None:
     kernel = variable(params, "aasist.residual_encoder.blocks.1.conv2.kernel")
     kernel[...] = kernel[...].swapaxes(2, 3)
 
 
-def reverse_positional_kernel(params: nnx.State) -> None:
+def reverse_positional_kernel(params: nnx.State[Any, Any]) -> None:
     kernel = variable(params, "encoder.positional_convolution.conv.kernel")
     kernel[...] = kernel[...][::-1]
 
 
-def swap_node_types(params: nnx.State) -> None:
+def swap_node_types(params: nnx.State[Any, Any]) -> None:
     swap(params, "aasist.branches.2.st1.temporal_projection", "aasist.branches.2.st1.spectral_projection")
 
 
-def swap_graph_attentions(params: nnx.State) -> None:
+def swap_graph_attentions(params: nnx.State[Any, Any]) -> None:
     for layer in ("pair_projection", "attended_projection", "node_projection"):
         swap(params, f"aasist.gat_s.{layer}", f"aasist.gat_t.{layer}")
 
 
-def reset_residual_block(params: nnx.State) -> None:
+def reset_residual_block(params: nnx.State[Any, Any]) -> None:
     """As in a public re-implementation: names differ, loading is not strict, and a block keeps its initial values."""
     for part in ("conv1", "conv2"):
         kernel = variable(params, f"aasist.residual_encoder.blocks.4.{part}.kernel")
@@ -95,7 +99,7 @@ def reset_residual_block(params: nnx.State) -> None:
         kernel[...] = jax.random.uniform(jax.random.key(0), kernel[...].shape, kernel[...].dtype, -bound, bound)
 
 
-def drop_slope(params: nnx.State) -> None:
+def drop_slope(params: nnx.State[Any, Any]) -> None:
     variable(params, "aasist.head.slope")[...] *= 0
 
 
@@ -111,19 +115,21 @@ WEIGHT_MUTATIONS = [
 
 
 @pytest.mark.parametrize("mutate", WEIGHT_MUTATIONS, ids=lambda mutate: mutate.__name__)
-def test_wrong_weights_are_detected(mutate: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+def test_wrong_weights_are_detected(
+    mutate: Callable[[nnx.State[Any, Any]], None], model: SpectraAASIST3, compiled: Compiled
+) -> None:
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x, split(model)[1])
         mutate(params)
     assert not agrees(compiled(params, golden_windows(GOLDEN_ROWS)))
 
 
-def without_preemphasis(rows: list[dict]) -> np.ndarray:
+def without_preemphasis(rows: list[dict[str, Any]]) -> np.ndarray:
     clips = [recipe.waveform(row["seed"], row["samples"]) for row in rows]
     return np.stack([audio.prepare(clip, 16000, preemphasis=0.0) for clip in clips])
 
 
-def preemphasis_after_the_window(rows: list[dict]) -> np.ndarray:
+def preemphasis_after_the_window(rows: list[dict[str, Any]]) -> np.ndarray:
     """The clip is repeated first, so that pre-emphasis acts across repetitions, which it does not in the reference."""
     clips = [recipe.waveform(row["seed"], row["samples"]).astype(np.float32) / np.float32(32768) for row in rows]
     return np.stack([audio.pre_emphasis(audio.window(clip)) for clip in clips])
@@ -132,7 +138,9 @@ def preemphasis_after_the_window(rows: list[dict]) -> np.ndarray:
 @pytest.mark.parametrize(
     "windows", [without_preemphasis, preemphasis_after_the_window], ids=lambda function: function.__name__
 )
-def test_wrong_windows_are_detected(windows: Callable, model: SpectraAASIST3, compiled: Callable) -> None:
+def test_wrong_windows_are_detected(
+    windows: Callable[[list[dict[str, Any]]], np.ndarray], model: SpectraAASIST3, compiled: Compiled
+) -> None:
     assert not agrees(compiled(split(model)[1], windows(GOLDEN_ROWS)))
 
 
@@ -159,7 +167,7 @@ def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mutate", [tanh_gelu, flax_epsilon, batch_norm_epsilon], ids=lambda mutate: mutate.__name__)
 def test_wrong_formulas_are_detected(
-    mutate: Callable, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
+    mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
 ) -> None:
     # Early stages, not logits: a program that ends at the residual encoder compiles much faster.
     def early_stages() -> list[bool]:
@@ -167,7 +175,7 @@ def test_wrong_formulas_are_detected(
             graph, params = nnx.split(load_model(tiny_checkpoint, "float64"))
 
             @jax.jit
-            def run(params: nnx.State, windows: np.ndarray) -> list[jax.Array]:
+            def run(params: nnx.State[Any, Any], windows: np.ndarray) -> list[jax.Array]:
                 recorded: dict[str, jax.Array] = {}
                 nnx.merge(graph, params)(windows, hook=lambda name, value: recorded.setdefault(name, value))
                 return [recorded["ssl.last_hidden_state"], recorded["residual_encoder"].transpose(0, 3, 1, 2)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,22 +40,22 @@ COMPARABLE_GAP, FLOAT32_ERROR = 2e-5, 1e-4
 class Run:
     """One float64 run of a golden network over its golden waveforms."""
 
-    expected: dict
+    expected: dict[str, Any]
     stored: dict[str, np.ndarray]
     windows: np.ndarray  # (b, 64600) float32
     stages: dict[str, np.ndarray]
     gaps: np.ndarray  # (b,)
 
 
-def read(path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def windows_of(waveforms: list[dict]) -> np.ndarray:
+def windows_of(waveforms: list[dict[str, Any]]) -> np.ndarray:
     return np.stack([recipe.preprocess(recipe.waveform(w["seed"], w["samples"])) for w in waveforms])
 
 
-def run(folder, model: SpectraAASIST3) -> Run:
+def run(folder: Path, model: SpectraAASIST3) -> Run:
     expected = read(folder / "expected.json")
     windows = windows_of(expected["waveforms"])
     inputs = torch.from_numpy(windows).double()
@@ -69,7 +71,7 @@ def tiny_model() -> SpectraAASIST3:
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model) -> Run:
+def tiny(tiny_model: SpectraAASIST3) -> Run:
     return run(TINY, tiny_model)
 
 
@@ -89,7 +91,7 @@ def check_logits(run: Run) -> None:
 # The recipe
 
 
-def test_recipe_gives_the_tiny_checkpoint_bit_for_bit():
+def test_recipe_gives_the_tiny_checkpoint_bit_for_bit() -> None:
     stored = load_file(TINY / "model.safetensors")
     seeded = recipe.seeded_checkpoint(recipe.tiny_shapes(), seed=11, hidden_size=64)
     assert seeded.keys() == stored.keys()
@@ -98,7 +100,7 @@ def test_recipe_gives_the_tiny_checkpoint_bit_for_bit():
         np.testing.assert_array_equal(tensor, stored[name], err_msg=name)
 
 
-def test_recipe_gives_the_golden_windows_bit_for_bit():
+def test_recipe_gives_the_golden_windows_bit_for_bit() -> None:
     np.testing.assert_array_equal(
         windows_of(read(TINY / "expected.json")["waveforms"]), load_file(TINY / "stages.safetensors")["input"]
     )
@@ -107,7 +109,7 @@ def test_recipe_gives_the_golden_windows_bit_for_bit():
     )
 
 
-def test_recipe_rejects_a_name_no_checkpoint_has():
+def test_recipe_rejects_a_name_no_checkpoint_has() -> None:
     with pytest.raises(KeyError, match=r"aasist\.nonsense"):
         recipe.seeded_tensor("aasist.nonsense", (2, 2), seed=0, hidden_size=64)
 
@@ -115,7 +117,7 @@ def test_recipe_rejects_a_name_no_checkpoint_has():
 # Names and shapes
 
 
-def test_published_names_shapes_and_dtypes():
+def test_published_names_shapes_and_dtypes() -> None:
     assert checkpoint_shapes({}) == recipe.published_shapes()
     rows = [line.split("\t") for line in (recipe.GOLDEN / "checkpoint_tensors.tsv").read_text().splitlines()[1:]]
     with torch.device("meta"):
@@ -124,17 +126,17 @@ def test_published_names_shapes_and_dtypes():
     assert {name: tensor.dtype for name, tensor in state.items()} == {name: dtypes[dtype] for name, dtype, _ in rows}
 
 
-def test_published_parameter_count():
+def test_published_parameter_count() -> None:
     with torch.device("meta"):
         model = SpectraAASIST3({})
     assert sum(parameter.numel() for parameter in model.parameters()) == read(FULL / "expected.json")["parameters"]
 
 
-def test_tiny_names_and_shapes():
+def test_tiny_names_and_shapes() -> None:
     assert checkpoint_shapes(read(TINY / "config.json")) == recipe.tiny_shapes()
 
 
-def test_fresh_model_has_the_published_knots():
+def test_fresh_model_has_the_published_knots() -> None:
     model = SpectraAASIST3(read(TINY / "config.json"))
     grids = {name: buffer.numpy() for name, buffer in model.named_buffers() if name.endswith(".grid")}
     assert grids
@@ -145,7 +147,7 @@ def test_fresh_model_has_the_published_knots():
 # Loading
 
 
-def test_loading_is_strict():
+def test_loading_is_strict() -> None:
     tensors = load_file(TINY / "model.safetensors")
     block = "aasist.enc.enc.0.0.conv1.weight"
     renamed = {name.replace("enc.enc.0.0.", "enc.enc.0."): tensor for name, tensor in tensors.items()}
@@ -155,7 +157,7 @@ def test_loading_is_strict():
         load_oracle(TINY / "config.json", {**tensors, block: tensors[block][..., :2]})
 
 
-def test_older_weight_norm_names_load_the_same(tiny_model):
+def test_older_weight_norm_names_load_the_same(tiny_model: SpectraAASIST3) -> None:
     conv = "ssl_encoder.model.encoder.pos_conv_embed.conv."
     older = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     tensors = load_file(TINY / "model.safetensors")
@@ -169,11 +171,11 @@ def test_older_weight_norm_names_load_the_same(tiny_model):
 # The tiny network
 
 
-def test_tiny_logits(tiny):
+def test_tiny_logits(tiny: Run) -> None:
     check_logits(tiny)
 
 
-def test_tiny_stages(tiny):
+def test_tiny_stages(tiny: Run) -> None:
     assert tiny.stages.keys() == tiny.stored.keys() - {"input"}
     for name, stage in tiny.stages.items():
         np.testing.assert_allclose(
@@ -181,13 +183,13 @@ def test_tiny_stages(tiny):
         )
 
 
-def test_tiny_forward_is_the_last_stage(tiny, tiny_model):
+def test_tiny_forward_is_the_last_stage(tiny: Run, tiny_model: SpectraAASIST3) -> None:
     with torch.no_grad():
         logits = tiny_model(torch.from_numpy(tiny.windows[:1]).double())
     np.testing.assert_allclose(logits.numpy(), tiny.stages["logits"][:1], rtol=0, atol=FLOAT64_ERROR)
 
 
-def test_near_ties(tiny_model):
+def test_near_ties(tiny_model: SpectraAASIST3) -> None:
     trials = read(recipe.GOLDEN / "near_ties.json")["trials"]
     windows = torch.from_numpy(windows_of(trials)).double()
     with torch.no_grad():
@@ -198,7 +200,7 @@ def test_near_ties(tiny_model):
     assert pools == [trial["pool"] for trial in trials]
 
 
-def test_tiny_float32(tiny):
+def test_tiny_float32(tiny: Run) -> None:
     model = load_oracle(TINY / "config.json", load_file(TINY / "model.safetensors"), torch.float32)
     with torch.no_grad():
         logits = model(torch.from_numpy(tiny.windows)).numpy()
@@ -232,7 +234,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("samples", [1800, 4800])
-def test_other_sizes(samples):
+def test_other_sizes(samples: int) -> None:
     torch.manual_seed(0)
     model = SpectraAASIST3(SMALL).eval()
     stages = model.stages(torch.randn(2, samples))
@@ -244,22 +246,23 @@ def test_other_sizes(samples):
     assert gaps.shape == (2,) and len(pools) == 2 and bool((gaps >= 0).all())
 
 
-def test_too_many_frames_are_refused():
+def test_too_many_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="31 frames, but the temporal positions end at 30"):
         SpectraAASIST3(SMALL)(torch.zeros(1, 5100))
 
 
-def test_training_mode_drops_out_and_moves_the_statistics():
+def test_training_mode_drops_out_and_moves_the_statistics() -> None:
     torch.manual_seed(0)
     model = SpectraAASIST3(SMALL).train()
     windows = torch.randn(4, 4800)
     assert not torch.equal(model(windows), model(windows))
-    assert int(model.aasist.enc.first_bn.num_batches_tracked) == 2
+    batches = model.aasist.enc.first_bn.num_batches_tracked
+    assert batches is not None and int(batches) == 2
     model(windows).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_spline_bases_sum_to_one_inside_the_grid_and_to_zero_outside():
+def test_spline_bases_sum_to_one_inside_the_grid_and_to_zero_outside() -> None:
     knots = torch.from_numpy(recipe.KNOTS).double().expand(1, -1)
     inside = torch.linspace(-1, 1, 101, dtype=torch.float64)[:-1, None]
     torch.testing.assert_close(cox_de_boor(inside, knots, 4).sum(-1), torch.ones_like(inside))
@@ -271,12 +274,12 @@ def test_spline_bases_sum_to_one_inside_the_grid_and_to_zero_outside():
 
 
 @pytest.mark.full
-def test_full_logits(full):
+def test_full_logits(full: Run) -> None:
     check_logits(full)
 
 
 @pytest.mark.full
-def test_full_stages(full):
+def test_full_stages(full: Run) -> None:
     assert full.stages.keys() == full.stored.keys() - {"input"}
     for name, stage in full.stages.items():
         facts, flat = full.expected["stages"][name], stage.reshape(len(stage), -1)

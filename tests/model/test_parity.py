@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,7 +91,7 @@ NETWORKS = {
 
 
 def build(
-    tmp_path: Path, config: dict, seed: int, *, hidden_size: int = 32
+    tmp_path: Path, config: dict[str, Any], seed: int, *, hidden_size: int = 32
 ) -> tuple[SpectraAASIST3, spectra_torch.SpectraAASIST3]:
     """The same seeded network in Flax, through a checkpoint file, and in PyTorch. Both in float64."""
     tensors = recipe.seeded_checkpoint(spectra_torch.checkpoint_shapes(config), seed, hidden_size)
@@ -130,7 +131,7 @@ def test_batch_statistics_in_training(tmp_path: Path) -> None:
         model.set_attributes(use_running_average=False)
 
         @jax.jit
-        def step(state: nnx.State, x: jax.Array) -> tuple[jax.Array, nnx.State]:
+        def step(state: nnx.State[Any, Any], x: jax.Array) -> tuple[jax.Array, nnx.State[Any, Any]]:
             network = nnx.merge(graph, state)
             return network(x), nnx.state(network)
 
@@ -169,7 +170,7 @@ def test_dropout_acts_in_training_only(tmp_path: Path) -> None:
         assert rates == sorted([0.1, 0.2, 0.2, 0.3, 0.3, 0.5] + 4 * [0.2, 0.2, 0.3, 0.3, 0.2])
 
         @jax.jit
-        def train(state: nnx.State, key: jax.Array) -> jax.Array:
+        def train(state: nnx.State[Any, Any], key: jax.Array) -> jax.Array:
             network = nnx.merge(graph, state)
             network.set_attributes(deterministic=False)
             return network(x, rngs=nnx.Rngs(dropout=key))

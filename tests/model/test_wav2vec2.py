@@ -15,16 +15,19 @@ def test_a_layer_of_a_class_of_the_user_can_change_its_state() -> None:
     """All encoder layers share one trace, apart from those that have more than weights."""
 
     class Counting(TransformerLayer):
+        calls: nnx.BatchStat[jax.Array]
+
         def __call__(self, x: jax.Array) -> jax.Array:
             self.calls[...] = self.calls[...] + 1
             return super().__call__(x)
 
     encoder = load("demo").encoder
-    encoder.layers[0] = Counting(encoder.config, precision=encoder.precision, rngs=nnx.Rngs(0))
-    encoder.layers[0].calls = nnx.BatchStat(jax.numpy.zeros((), np.int32))
+    counting = Counting(encoder.config, precision=encoder.precision, rngs=nnx.Rngs(0))
+    counting.calls = nnx.BatchStat(jax.numpy.zeros((), np.int32))
+    encoder.layers[0] = counting
     for _ in range(2):
         encoder(jax.numpy.ones((1, encoder.config.num_samples(3))))
-    assert encoder.layers[0].calls[...] == 2
+    assert counting.calls[...] == 2
 
 
 @pytest.mark.usefixtures("annotations_unchecked")

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from scipy import special
 
-from spectra_jax.model.wav2vec2 import gelu
+from spectra_jax.model.activations import gelu
 
 
 def test_the_gelus_derivative_is_its_own_inside_shard_map() -> None:
@@ -17,9 +17,11 @@ def test_the_gelus_derivative_is_its_own_inside_shard_map() -> None:
     with jax.enable_x64(True):
         x = jnp.linspace(-9.0, 9.0, 361)
         mesh = Mesh(np.array(jax.devices()[:1]), ("clips",))
-        mapped = jax.shard_map(
-            lambda x: jax.grad(lambda x: jnp.sum(gelu(x)))(x), mesh=mesh, in_specs=P("clips"), out_specs=P("clips")
-        )
+
+        def derivative(x: jax.Array) -> jax.Array:
+            return jax.grad(lambda x: jnp.sum(gelu(x)))(x)
+
+        mapped = jax.shard_map(derivative, mesh=mesh, in_specs=P("clips"), out_specs=P("clips"))
         found = np.asarray(mapped(x))
     values = np.asarray(x)
     wanted = special.ndtr(values) + values * np.exp(-(values**2) / 2) / np.sqrt(2 * np.pi)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class KANLinear(nn.Module):
 
     (..., inputs) -> (..., outputs). `kan` holds `grid_size`, `spline_order` and `grid_range`.
     """
+
+    grid: Tensor
 
     def __init__(self, inputs: int, outputs: int, kan: Mapping[str, Any]) -> None:
         super().__init__()
@@ -165,8 +167,10 @@ class HeterogeneousAttention(nn.Module):
         self.proj_type2 = KANLinear(inputs, inputs, kan)  # spectral
         self.att_proj = KANLinear(inputs, outputs, kan)
         self.att_projM = KANLinear(inputs, outputs, kan)
-        for blocks in ("11", "22", "12", "M"):  # T-T, S-S, both cross blocks, master
-            self.register_parameter(f"att_weight{blocks}", nn.Parameter(torch.randn(outputs, 1) / outputs**0.5))
+        self.att_weight11 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # T-T
+        self.att_weight22 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # S-S
+        self.att_weight12 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # both cross blocks
+        self.att_weightM = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # master
         self.proj_with_att = KANLinear(inputs, outputs, kan)
         self.proj_without_att = KANLinear(inputs, outputs, kan)
         self.proj_with_attM = KANLinear(inputs, outputs, kan)
@@ -293,9 +297,9 @@ class Encoder(nn.Module):
         # `masked_spec_embed` parameter, which the checkpoint does not have either.
         quiet = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
         masking = ("mask_time_prob", "mask_feature_prob")
-        settings = {**dict.fromkeys((*quiet, *masking), 0.0), "apply_spec_augment": False, **config}
-        settings["num_feat_extract_layers"] = len(config["conv_dim"])
-        self.model = Wav2Vec2Model(Wav2Vec2Config(**settings, attn_implementation="eager"))
+        settings: dict[str, Any] = {**dict.fromkeys((*quiet, *masking), 0.0), "apply_spec_augment": False, **config}
+        settings |= {"num_feat_extract_layers": len(config["conv_dim"]), "attn_implementation": "eager"}
+        self.model = Wav2Vec2Model(Wav2Vec2Config(**settings))
 
     def forward(self, windows: Tensor) -> Tensor:
         return self.model(windows).last_hidden_state
@@ -315,12 +319,12 @@ class Bridge(nn.Module):
 
 
 @contextlib.contextmanager
-def recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[tuple, Any]]]:
+def recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[tuple[Any, ...], Any]]]:
     """While open, note the last arguments and output of every module under its name."""
-    calls: dict[str, tuple[tuple, Any]] = {}
+    calls: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
-    def recorder(name: str):
-        def note(module: nn.Module, arguments: tuple, output: Any) -> None:
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             calls[name] = (arguments, output)
 
         return note
@@ -425,11 +429,10 @@ def load_oracle(
     naming of the weight-normed convolution will do. Raises RuntimeError, naming the tensors, when one is missing,
     unexpected or of another shape.
     """
-    if not isinstance(config, Mapping):
-        config = json.loads(Path(config).read_text())
+    settings: Mapping[str, Any] = config if isinstance(config, Mapping) else json.loads(Path(config).read_text())
     # On the meta device no initial weights are allocated or drawn, since they are replaced.
     with torch.device("meta"):
-        model = SpectraAASIST3(config)
+        model = SpectraAASIST3(settings)
     state = {}
     for name, array in tensors.items():
         stem, _, last = name.rpartition(".")

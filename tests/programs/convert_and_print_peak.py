@@ -7,7 +7,8 @@ from pathlib import Path
 
 from spectra_jax.convert import convert
 
-convert(*sys.argv[1:])
+_, source, destination, *to = sys.argv
+convert(source, destination, "torch" if to == ["torch"] else "native")
 # The peak of this program only: `getrusage` would include the memory of the program that started it.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
 sys.stdout.write(f"{peak.split()[1]}\n")

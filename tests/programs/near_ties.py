@@ -29,7 +29,7 @@ def main() -> None:
     def diagnosed(**options: Any) -> np.ndarray:
         return Scorer(GOLDEN / "tiny", **options).diagnosed(windows)
 
-    outputs = {"float64": diagnosed(precision="float64", devices=devices[:1], diagnostics=True)}
+    outputs: dict[str, Any] = {"float64": diagnosed(precision="float64", devices=devices[:1], diagnostics=True)}
     for batch_size, number in ((1, 1), (3, 1), (8, 1), (8, 4)):
         options: dict[str, Any] = {"batch_size": batch_size, "devices": devices[:number]}
         outputs[f"float32 {batch_size} {number}"] = diagnosed(diagnostics=True, **options)

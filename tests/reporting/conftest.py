@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from spectra_jax.data.labels import Labels, read_labels
 from spectra_jax.data.score_files import Scores

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from spectra_jax.errors import AudioError
 from spectra_jax.reporting.clips import find_clips, make_clip, spectrogram

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,7 +52,8 @@ ALL = ("speed", "rawboost", "equaliser", "band_limit", "noise", "gain", "codec")
 def test_each_changes_the_clip_and_keeps_it_finite(name: str) -> None:
     clip = tone(440) + noise()
     before = clip.copy()
-    changed = [augment(clip, AugmentConfig(**{name: 1.0}), np.random.default_rng(seed)) for seed in range(4)]
+    certain: dict[str, Any] = {name: 1.0}
+    changed = [augment(clip, AugmentConfig(**certain), np.random.default_rng(seed)) for seed in range(4)]
     np.testing.assert_array_equal(clip, before)
     assert all(np.isfinite(one).all() and one.dtype == np.float32 for one in changed)
     assert name == "speed" or all(len(one) == len(clip) for one in changed)
@@ -63,7 +66,8 @@ def test_none_changes_nothing() -> None:
 
 
 def test_the_same_generator_does_the_same() -> None:
-    config = AugmentConfig(**dict.fromkeys(ALL, 0.7))
+    likely: dict[str, Any] = dict.fromkeys(ALL, 0.7)
+    config = AugmentConfig(**likely)
     one, two, other = (augment(noise(), config, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, two)
     assert len(one) != len(other) or not np.array_equal(one, other)

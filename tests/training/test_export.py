@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,7 +43,7 @@ def test_the_best_network_goes_to_pytorch_and_back(finished: tuple[Path, list[An
 
 
 def test_a_full_disk_leaves_the_network_before(finished: tuple[Path, list[Any]], tmp_path: Path) -> None:
-    weights = weights_of(finished[0] / BEST)
+    weights = {path: jnp.asarray(leaf) for path, leaf in weights_of(finished[0] / BEST).items()}
     identity = {"manifest_sha256": "0" * 64, "init": None, "init_sha256": None}
     evaluation = EvaluationEvent(2, 0.5, 0.25, True)
     export_best(tmp_path, config(), identity, weights, evaluation)

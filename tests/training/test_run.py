@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path
     interrupted = iter(Run(manifest, tmp_path / "run", settings))
     events = [next(interrupted) for _ in range(4)]
     assert isinstance(events[-2], EvaluationEvent)
+    assert isinstance(interrupted, Generator)
     interrupted.close()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     del record["sha256"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -44,19 +45,21 @@ def export(folder: Path, batch: int | None = None) -> Path:
     import torch
 
     from benchmarks.speed import oracle
+    from tests.oracle import spectra_torch
 
     model = oracle.as_written(folder)
     for module in model.modules():
-        if isinstance(module, oracle.spectra_torch.GraphPool):
+        if isinstance(module, spectra_torch.GraphPool):
             module.__class__ = oracle.TopKPool
-        elif isinstance(module, oracle.spectra_torch.KANLinear):
+        elif isinstance(module, spectra_torch.KANLinear):
             module.__class__ = oracle.ClosedFormKANLinear
+            assert isinstance(module, oracle.ClosedFormKANLinear)
             module.rows_at_a_time = None
             module.first_knot, module.spacing = (float(x) for x in (module.grid[0, 0], module.grid[0].diff()[0]))
     windows = torch.from_numpy(
         np.stack([recipe.preprocess(recipe.waveform(seed, 32300)) for seed in range(batch or 2)])
     )
-    how = {} if batch else {"dynamic_axes": {"wav": {0: "batch"}}}
+    how: dict[str, Any] = {} if batch else {"dynamic_axes": {"wav": {0: "batch"}}}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -63,7 +63,7 @@ def test_an_onnx_reference_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not an ONNX model"):
         OnnxReference(tmp_path / "cut.onnx")
 
-    def write(shape: list) -> Path:
+    def write(shape: list[int | str]) -> Path:
         values = [helper.make_tensor_value_info(name, kind, shape) for name in ("wav", "logits")]
         graph = helper.make_graph([helper.make_node("Relu", ["wav"], ["logits"])], "g", values[:1], values[1:])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

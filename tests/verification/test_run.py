@@ -137,7 +137,7 @@ def test_the_command_compares_and_writes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    manifest = clips[0].path.parent / "trials.csv"
+    manifest = Path(clips[0].path).parent / "trials.csv"
     asked = [
         "verify",
         manifest,
@@ -171,7 +171,7 @@ def test_the_command_names_the_first_stage(
     clips: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = write_reference(tmp_path / "wrong", "bridge.mlp.3.weight")
-    manifest = clips[0].path.parent / "trials.csv"
+    manifest = Path(clips[0].path).parent / "trials.csv"
     asked = ["verify", manifest, "--model", TINY, "--against", f"torch:{wrong}", "--run-reference-code"]
     assert spectra(monkeypatch, *asked, "--gap-bound", 0) == 1
     shown = capsys.readouterr()

@@ -38,8 +38,8 @@ def test_a_flac_that_states_less_than_follows_is_an_error() -> None:
 
 
 def flac_frames(content: bytes) -> list[int]:
-    with av.open(io.BytesIO(content), format="flac") as container:
-        return [packet.pos for packet in container.demux() if packet.size]
+    with av.open(io.BytesIO(content), "r", format="flac") as container:
+        return [packet.pos for packet in container.demux() if packet.size and packet.pos is not None]
 
 
 def test_a_flac_without_one_of_its_frames_is_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +76,7 @@ def test_clips_are_read_as_they_are_reached(tmp_path: Path, monkeypatch: pytest.
         ([row(0), row(0)], "1 utterance id shared by several trials"),
     ],
 )
-def test_says_what_is_wrong_with_rows(tmp_path: Path, rows: list[dict], message: str) -> None:
+def test_says_what_is_wrong_with_rows(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     (tmp_path / "test-0.parquet").write_bytes(shard(rows))
     with pytest.raises(InputError) as caught:
         collect([tmp_path])
