@@ -21,7 +21,7 @@ def run() -> None:
     try:
         main()
     finally:
-        print(traces)  # noqa: T201
+        print(traces)
 
 
 if __name__ == "__main__":

@@ -15,5 +15,5 @@ from benchmarks.speed.network import Network
 if __name__ == "__main__":
     worker = Remote(Network("tiny", Path(sys.argv[1])))
     worker.request("memory")
-    print(worker.pid, flush=True)  # noqa: T201
+    print(worker.pid, flush=True)
     time.sleep(600)

@@ -25,7 +25,7 @@ def main() -> None:
             ("16 starters at once", kills.starters(16, given.rounds)),
             ("one flipped bit", flips.flips(given.every)),
         ):
-            print(f"{what}: {dict(counts)}")  # noqa: T201
+            print(f"{what}: {dict(counts)}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ for words in (
     try:
         main()
     except SystemExit as end:
-        print(words[0], end.code, file=sys.stderr)  # noqa: T201
+        print(words[0], end.code, file=sys.stderr)
 try:
     spectra_jax.load("demo")
 except ValueError as error:
-    print(error, file=sys.stderr)  # noqa: T201
+    print(error, file=sys.stderr)
