@@ -31,7 +31,7 @@ def test_an_invalid_file_is_named_with_the_reason(tmp_path: Path) -> None:
         ('{"preemphasis": NaN}', "NaN is not a JSON number"),
         ('{"preemphasis": 1e999}', "1e999 is too large a number"),
         ('{"max_frames": ' + "9" * 5000 + "}", "not a JSON file"),
-        ('{"max_frames": 300, "max_frames": 400}', '"max_frames" stands twice in one object'),
+        ('{"max_frames": 300, "max_frames": 400}', '"max_frames" occurs twice in one object'),
         ('{"gat_dims": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply"),
         (" " * 2**20 + "{}", "more than 1,048,576 bytes"),
     ]:

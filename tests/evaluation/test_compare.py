@@ -140,7 +140,7 @@ def test_clusters_are_resampled_as_a_unit() -> None:
     assert widths[1] > 1.2 * widths[0]
     with pytest.raises(InputError, match="no column 'sex' in l; its columns are speaker"):
         compare(one, other, labels, cluster="sex")
-    with pytest.raises(InputError, match="need labels"):
+    with pytest.raises(InputError, match="needs labels"):
         compare(one, other, cluster="speaker")
 
 

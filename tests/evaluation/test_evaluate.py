@@ -246,4 +246,4 @@ def test_a_result_is_of_the_complete_score_file(
     asked = ["--result", tmp_path / "r.yaml", "--dataset", "a/b", "--system", "s", "--slug", "s"]
     for more in (["--subset", "eval"], ["--match", "stem"]):
         assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, *asked, *more) == 2
-        assert "without --subset and --match" in " ".join(capsys.readouterr().err.split())
+        assert "leave out --subset and --match" in " ".join(capsys.readouterr().err.split())

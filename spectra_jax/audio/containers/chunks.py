@@ -181,7 +181,7 @@ def check_after_samples(source: Source, start: int, samples: Chunk, order: ByteO
     if position + 8 < stated_end <= source.size + 1 and source.read(position, stated_end - position).strip(b"\0"):
         raise AudioError(
             f"its header states {samples.size:,} bytes of samples, and {stated_end - position:,} after them that are "
-            "not a chunk: more of the recording, or damage"
+            "not a chunk; the header is wrong or the file is damaged: convert it to another format"
         )
     check_trailer(source, position, samples.size)
 
