@@ -47,7 +47,7 @@ def convert(source: str | Path, destination: str | Path, to: Literal["native", "
     from spectra_jax.hub import CONFIG, WEIGHTS
 
     if to not in ("native", "torch"):
-        raise ValueError(f"to = {to!r}, but a format is native or torch")
+        raise ValueError(f"to = {to!r} is not a format; formats are native and torch")
     destination = Path(destination)
     as_file = to == "torch" and destination.suffix == ".safetensors"
     require_free(destination)

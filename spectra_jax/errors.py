@@ -5,7 +5,7 @@
     │   └── UnusableFileError                a file of a run that is damaged or belongs to another run
     ├── AudioError (ValueError)              a clip that cannot be decoded or scored
     │   └── UnsupportedCodecError            a sound file in a codec that no decoder here has
-    ├── ConfigError (ValueError)             a configuration that describes no network or training run
+    ├── ConfigError (ValueError)             a configuration that is not valid for a network or a training run
     ├── CheckpointError (ValueError)         weights that are not those of the network
     ├── TensorFileError (ValueError)         a file that is not a complete safetensors file
     ├── MetricError (ValueError)             scores from which no metric can be computed
@@ -50,7 +50,7 @@ class UnsupportedCodecError(AudioError):
 
 
 class ConfigError(SpectraError, ValueError):
-    """A configuration that describes no network or training run. States the field, the value and the rule."""
+    """A configuration that is not valid for a network or a training run. States the field, the value and the rule."""
 
 
 class CheckpointError(SpectraError, ValueError):

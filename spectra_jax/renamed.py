@@ -1,4 +1,4 @@
-"""The names that modules had before 0.2. They keep working for one release, with a warning."""
+"""The names that modules had before this release. They keep working for one release, with a warning."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
 
 def test_convert_is_found_from_any_directory(tmp_path: Path) -> None:
     _, _, top_level, values = run("print_locations.py", tmp_path)
-    assert top_level == "False", "a top-level `convert` would collide with people's own"
+    assert top_level == "False", "a top-level `convert` would collide with users' own files"
     assert values == "convert 64600", "submodules are attributes of the package"
 
 

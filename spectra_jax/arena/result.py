@@ -62,7 +62,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreFigures:
     """The figures of a score file: EER in percent, trials of the dataset, and those without a score."""
 
     eer_percent: float
@@ -91,7 +91,7 @@ class ArenaResult:
 
     system: System
     dataset: Dataset
-    scores: Scores
+    scores: ScoreFigures
     artifact: Artifact
     reproduction: Mapping[str, Any] | None = None
     submitter: Mapping[str, Any] | None = None
@@ -182,10 +182,10 @@ def check_result(content: Mapping[str, Any], scores: Path, labels: Labels) -> li
     return problems
 
 
-def _stated_scores(content: Mapping[str, Any]) -> tuple[Scores, object]:
+def _stated_scores(content: Mapping[str, Any]) -> tuple[ScoreFigures, object]:
     """The scores and the sha256 that a result states. Raises InputError: it is incomplete."""
     try:
-        stated = Scores(**{name: content["scores"][name] for name in ("eer_percent", "n_trials", "n_skipped")})
+        stated = ScoreFigures(**{name: content["scores"][name] for name in ("eer_percent", "n_trials", "n_skipped")})
         sha256 = content["artifact"]["scores_sha256"]
         complete = isinstance(stated.n_trials, int) and isinstance(stated.n_skipped, int)
         complete = complete and isinstance(stated.eer_percent, int | float)
@@ -198,7 +198,7 @@ def _stated_scores(content: Mapping[str, Any]) -> tuple[Scores, object]:
     return stated, sha256
 
 
-def _evaluate(path: Path, labels: Labels) -> Scores:
+def _evaluate(path: Path, labels: Labels) -> ScoreFigures:
     scores = read_scores(path)
     known = set(labels.utterance_ids)
     if unknown := [str(name) for name in scores.utterance_ids if name not in known]:
@@ -208,7 +208,7 @@ def _evaluate(path: Path, labels: Labels) -> Scores:
     except metrics.MetricError as error:
         raise InputError(f"{path}: {error}") from error
     num_trials = len(labels.utterance_ids)
-    return Scores(found.eer_percent, num_trials, num_trials - found.n_bonafide - found.n_spoof)
+    return ScoreFigures(found.eer_percent, num_trials, num_trials - found.n_bonafide - found.n_spoof)
 
 
 def _sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from spectra_jax.errors import AudioError, UnsupportedCodecError
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
 
-# Decoders raise an error where they find one, instead of concealing it.
+# Decoders raise an error at damaged data instead of concealing it.
 _CODEC_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
 # With the checks `bitstream` and `buffer` the MP3 decoder returns silence for frames with stuffing bits, or with a
 # length that is off by some bits. Some encoders write such frames only.
@@ -112,7 +112,8 @@ class FFmpegReader:
             )
 
     def _stated_seconds(self) -> float:
-        """The duration of an ASF, of which FFmpeg skips damaged packets; 0 of others, which their parsers check."""
+        """The stated duration of an ASF file, because FFmpeg skips its damaged packets; 0 for other containers, whose
+        parsers check the length."""
         duration, time_base = self._stream.duration, self._stream.time_base
         if self._options.demuxer != "asf" or not self._options.states_duration or not duration or not time_base:
             return 0.0
@@ -155,7 +156,7 @@ class FFmpegReader:
 class _OpusTrimmer:
     """Removes the encoder delay and padding of Opus in Matroska or WebM.
 
-    FFmpeg 8 itself would count the delay at the rate of the original, where it is counted in samples at 48 kHz.
+    FFmpeg 8 would read the delay at the original's sample rate; it is stated in samples at 48 kHz.
     """
 
     def __init__(self, stream: AudioStream) -> None:

@@ -91,8 +91,8 @@ def _open_file(path: Path, name: str) -> Checkpoint:
         return read_native(path.parent, name)
     if _SHARD.fullmatch(path.name):
         raise CheckpointError(
-            f"{name}: one of the files of a checkpoint in several; name their directory, which must hold "
-            f"{WEIGHTS_INDEX} as well"
+            f"{name}: one file of a checkpoint that is split into several; give its directory instead, which must also "
+            f"hold {WEIGHTS_INDEX}"
         )
     config = path.parent / CONFIG
     # Without a file it is the published architecture. A broken link is an error.

@@ -24,7 +24,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint to another format.
 
-    Strictly: every tensor used once, every leaf filled once, every value finite.
+    Strictly: every tensor used once, every weight set once, every value finite.
     """
     from spectra_jax.convert import convert as run
     from spectra_jax.files.outputs import require_writable

@@ -83,7 +83,8 @@ MatchOption = Annotated[
     MatchName,
     typer.Option(
         "--match",
-        help="How the ids of two files are compared: as they are, without folder and extension, or as complete paths.",
+        help="How ids of two files are compared: exact (unchanged), stem (without folder and extension) or path "
+        "(as complete paths).",
     ),
 ]
 Common = Annotated[

@@ -89,7 +89,8 @@ class ScoreOptions:
         self._check_run_options()
         if self.windows is None and self.aggregate != "first":
             raise InputError(
-                f"--aggregate {self.aggregate}: only the first window is scored without --windows, such as hop=2"
+                f"--aggregate {self.aggregate} needs --windows, such as --windows hop=2: without it only the first "
+                "window is scored"
             )
         if self.run.engine == "local" and (self.run.address is not None or self.run.actors is not None):
             raise InputError("--address and --actors are for --engine ray")

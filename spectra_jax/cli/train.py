@@ -33,7 +33,9 @@ def train(
     ],
     config: Annotated[
         Path | None,
-        typer.Option(metavar="C.json", help="Sections `model` and `training`; what it leaves out has its default."),
+        typer.Option(
+            metavar="C.json", help="Sections `model` and `training`; fields that are left out have their defaults."
+        ),
     ] = None,
     init: Annotated[
         str | None,

@@ -40,7 +40,7 @@ def verify(
     model: Model = PUBLISHED,
     precision: Annotated[Literal["float32", "float64"], typer.Option(help="What our network computes in.")] = "float32",
     sample: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="So many trials, drawn from each label in its share.")
+        int | None, typer.Option(metavar="N", min=1, help="Verify N trials only, drawn from each label in proportion.")
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips at a time.")] = 8,
     tolerance: Tolerance = 1e-4,
@@ -62,11 +62,11 @@ def verify(
 ) -> None:
     """Compare our network with a reference, on the same windows.
 
-    Where they differ, the first stage that departs is named. Exit status: 0 the same, near ties apart; 1 different; 2
+    Where they differ, the first stage that differs is named. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
     """
     if reported == (against is not None):
-        raise typer.BadParameter("Give --against REFERENCE, or --reported; one of them.")
+        raise typer.BadParameter("Give either --against REFERENCE or --reported.")
     if reported:
         _verify_reported(inputs or [], as_json)
         return
@@ -134,16 +134,16 @@ def _show(divergence: Divergence) -> None:
     if not divergence.stages or [stage.name for stage in divergence.stages] == ["logits"]:
         stdout().print("The first stage that differs is unknown: the reference names none of its stages.")
         return
-    rows = [(stage.name, f"{stage.error:.1e}", "departs" if stage.diverges else "") for stage in divergence.stages]
+    rows = [(stage.name, f"{stage.error:.1e}", "differs" if stage.diverges else "") for stage in divergence.stages]
     columns = (Column("stage", "text"), Column("rms difference / rms", "number"), Column(""))
     print_table(stdout(), columns, rows, title="stage by stage, on " + ", ".join(divergence.trials))
     if divergence.first is None:
-        stdout().print("No stage departs on these clips.")
+        stdout().print("No stage differs on these clips.")
         return
     names = [stage.name for stage in divergence.stages]
     before = names[: names.index(divergence.first)]
     stdout().print(
-        f"The first stage that departs is {divergence.first}"
+        f"The first stage that differs is {divergence.first}"
         + (f"; everything compared before it, up to {before[-1]}, is the same." if before else ".")
     )
 

@@ -5,7 +5,7 @@
 
 The network ranks graph nodes. Two nodes that nearly tie can change their order under rounding, and the score then
 jumps, in a correct implementation as in a faulty one. So a difference beyond the tolerance is explained where the
-trial's smallest rank gap is below the bound, and otherwise is a difference of the systems.
+trial's smallest rank gap is below the bound, and otherwise is unexplained.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PairedErrorRates:
       eer_percent: of a and b, of scores rounded to six decimals.
       eer_difference_percent: the EER of a minus that of b.
       threshold: of a's EER.
-      flips: ids of the trials that this threshold decides differently by a's and b's scores.
+      flips: ids of the trials that a and b classify differently at this threshold.
       subsets: the number of trials of each subset, by the labels' column `subset`; empty without it.
       intervals: None without resamples.
     """
@@ -271,8 +271,8 @@ def compare(
     Args:
       a, b: the systems. Their order sets the signs of differences, and flips are counted at a's threshold.
       labels: of the trials; None takes the labels of either file, where all of its trials have one.
-      tolerance: the largest |difference| that rounding explains by itself. float32 keeps to 1e-4 where no two nodes
-        nearly tie; scores of six decimals differ by up to 1e-6 for that alone.
+      tolerance: the largest |difference| that is attributed to rounding. float32 scores without a near tie agree within
+        1e-4; printing six decimals alone adds up to 1e-6.
       gap_bound: a rank gap below it can close under rounding; see `spectra_jax.model.rank_gap`.
       common: compare the trials that both have; otherwise a trial of one file only is an error.
       cluster: a column of the labels, such as `speaker`, whose groups the intervals resample as a unit.
@@ -290,7 +290,7 @@ def compare(
     trials = _paired(a, b, common)
     labels = labels or _own_labels(a, b)
     if labels is None and cluster is not None:
-        raise InputError(f"intervals by {cluster} are of EERs, which need labels: give them with --labels")
+        raise InputError(f"--cluster {cluster} needs labels, since the intervals are of EERs: give them with --labels")
     near_tie, beyond = trials.rank_gaps < gap_bound, np.abs(trials.differences) > tolerance
     unexplained = beyond & ~near_tie
     return Comparison(
@@ -402,7 +402,9 @@ def _own_labels(a: Scores, b: Scores) -> Labels | None:
 def _error_rates(trials: _Trials, labels: Labels, resampling: Resampling) -> PairedErrorRates:
     rows, cluster = label_rows(trials.ids, labels), resampling.cluster
     if cluster is not None and cluster not in labels.columns:
-        raise InputError(f"no column {cluster!r} in {labels.name}: {', '.join(labels.columns) or 'none'}")
+        raise InputError(
+            f"no column {cluster!r} in {labels.name}; its columns are {', '.join(labels.columns) or 'none'}"
+        )
     bonafide = labels.bonafide[rows]
     check_both_classes(labels.name, bonafide)
     # The EER of the Arena is of scores with six decimals.

@@ -258,7 +258,7 @@ def evaluate(
 
 def _check_columns(names: Sequence[str], columns: Mapping[str, np.ndarray], files: str) -> None:
     if unknown := [name for name in names if name not in columns]:
-        raise InputError(f"no column {unknown[0]!r} in {files}: {', '.join(columns) or 'none'}")
+        raise InputError(f"no column {unknown[0]!r} in {files}; the columns are {', '.join(columns) or 'none'}")
 
 
 def six_decimals(scores: np.ndarray) -> np.ndarray:
@@ -315,8 +315,8 @@ def in_percent(interval: Interval) -> Interval:
 def warn_of_numbers(name: str, attribute: str) -> None:
     """Warn the caller of a `numbers` property that it is deprecated; `attribute` is an example of what replaces it."""
     warnings.warn(
-        f"{name}.numbers is deprecated and goes with the next release: read an attribute, such as {name}.{attribute}, "
-        f"or {name}.to_dict()",
+        f"{name}.numbers is deprecated and will be removed in the next release: read an attribute, such as "
+        f"{name}.{attribute}, or {name}.to_dict()",
         DeprecationWarning,
         stacklevel=3,
     )

@@ -91,7 +91,9 @@ class TensorFile:
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             if length > _LONGEST_HEADER:
-                raise TensorFileError(f"{path}: a header of {length:,} bytes, where {_LONGEST_HEADER:,} are the most")
+                raise TensorFileError(
+                    f"{path}: its header has {length:,} bytes; at most {_LONGEST_HEADER:,} are allowed"
+                )
             try:
                 header = parse_json(file.read(length))
             except ValueError as error:
@@ -207,7 +209,7 @@ def read_index(path: str | Path) -> dict[str, str]:
                 ".safetensors file beside the index"
             )
     if len(shards := set(shard_of.values())) > _MOST_SHARDS:
-        raise TensorFileError(f"{path}: {len(shards):,} files, where {_MOST_SHARDS:,} are the most")
+        raise TensorFileError(f"{path}: {len(shards):,} files; at most {_MOST_SHARDS:,} are allowed")
     return shard_of
 
 

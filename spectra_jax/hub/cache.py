@@ -64,7 +64,7 @@ def look_up(repo: str, revision: str, filename: str, kind: Kind) -> Lookup:
 
 
 def sha256_of_link(path: Path) -> str | None:
-    """The sha256 under whose name the cache keeps the content of `path`; None if that name is no sha256.
+    """The sha256 under whose name the cache keeps the content of `path`; None if that name is not a sha256.
 
     `path` links to `blobs/<etag>`, and the etag of a large file is its sha256. Only this link is followed: the blob may
     itself link into a store that all repositories share, which names its files by another hash of the same length.

@@ -21,7 +21,7 @@ from spectra_jax.errors import HubError
 from spectra_jax.hub.names import is_commit, is_sha256
 
 ALTERNATIVES = "give a local path as the model, or `--model demo`"
-"""What else a user can do who gets no model from the Hub."""
+"""What a user who cannot get a model from the Hub can do instead."""
 
 LONGEST_WAIT = 300
 """How many seconds a server may make the client wait until it tries again."""

@@ -28,7 +28,8 @@ _SHARE = 0.5
 
 
 def activation_bytes(config: SpectraConfig, precision: Precision) -> int:
-    """What one clip takes on a device while the network runs, nearly: everything after the feature extractor is small.
+    """Approximate memory of one clip on a device while the network runs; everything after the feature extractor is
+    small.
 
     In bfloat16 as much as in float32, since the convolutions' results are float32 in both.
     """

@@ -84,7 +84,7 @@ def require_same(
         recorded = json.loads(record)
         # Earlier versions wrote no checksum.
         if recorded.pop(_CHECKSUM, digest_of(recorded)) != digest_of(recorded):
-            raise ValueError("its checksum is not that of its values")
+            raise ValueError("its checksum does not match its content")
         recorded = recorded if key is None else recorded[key]
     # RecursionError: deeply nested brackets.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

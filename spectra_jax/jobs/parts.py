@@ -41,7 +41,7 @@ def file_name(part: int) -> str:
 
 
 def number_of(name: str) -> int | None:
-    """The number of the part in a file, from the file's name; None where it is no part's name."""
+    """The number of the part in a file, from the file's name; None if it is not the name of a part."""
     stem = name.removeprefix("part-").removesuffix(".parquet")
     return int(stem) if name == f"part-{stem}.parquet" and stem.isdigit() else None
 

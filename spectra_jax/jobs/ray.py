@@ -72,7 +72,8 @@ class SpectraScorer:
     ):
         if listening is not None:
             warnings.warn(
-                "SpectraScorer(listening=...) is now window_policy=...; the old name goes with the next release",
+                "SpectraScorer(listening=...) is now window_policy=...; the old name will be removed in the next "
+                "release",
                 DeprecationWarning,
                 stacklevel=2,
             )
@@ -84,7 +85,9 @@ class SpectraScorer:
         self._window_policy = window_policy
 
     def __call__(self, batch: pa.Table | Mapping[str, Any]) -> pa.Table | dict[str, Any]:
-        """Score a batch: a table for a table (`batch_format="pyarrow"`), arrays for arrays.
+        """Score a batch.
+
+        Returns a table if the batch is one (`batch_format="pyarrow"`), otherwise a dictionary of arrays.
 
         Raises:
           ValueError: neither a column `path` nor `bytes`.
@@ -99,7 +102,7 @@ class SpectraScorer:
 
 
 def _trials_of(batch: pa.Table | Mapping[str, Any]) -> Iterator[Trial]:
-    """The trials of a batch, called by their indices."""
+    """One trial for each row, with the row's index as its id."""
     names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
     columns = {
         name: batch[name].to_pylist() if isinstance(batch, pa.Table) else batch[name]
@@ -160,7 +163,7 @@ class PartActor:
     """An actor of a bulk run: scores the parts whose numbers it is sent."""
 
     def __init__(self, description: RunDescription):
-        # Relative paths mean what they meant where the command was given.
+        # Relative paths are resolved against the directory in which the command was started.
         os.chdir(description.working_directory)
         self._run = description.open()
 
@@ -181,7 +184,7 @@ _PARTS = pa.schema(
         ("stage_seconds", pa.map_(pa.string(), pa.float64())),
     ]
 )
-# With a task for each part, Ray's actors would read the input from its start for each.
+# One task per part would make each actor read the input from its start for every part.
 _TASKS_AN_ACTOR = 16
 
 
@@ -252,8 +255,8 @@ class Cluster:
             raise StoppedError(f"the cluster gave up: {_reason(error)}") from error
         if lost := set(pending) & set(run.missing()):
             raise StoppedError(
-                f"{count(len(lost), 'part')} scored but not found in {run.store.root}: it has to be a folder, or a "
-                "URL, with the same meaning on every node"
+                f"{count(len(lost), 'part')} scored, but not in {run.store.root}: every node must reach the run's "
+                "folder under this path or URL"
             )
 
 
@@ -269,7 +272,7 @@ def _check_connection(address: str | None) -> None:
     """Raise unless HOST:PORT accepts connections: Ray itself keeps trying for minutes.
 
     Raises:
-      InputError: it does not.
+      InputError: HOST:PORT accepts no connection.
     """
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdigit():

@@ -115,7 +115,7 @@ class BulkRun:
             "part_size": self.part_size,
             "input": {"trials": len(trials), "sha256": trials.digest},
         }
-        # Of writers that were killed. Files that other processes are writing stay.
+        # Remove the unfinished files of writers that were killed. Files that other processes are writing stay.
         for folder in ("", parts.FOLDER, parts.REPLACED):
             store.sweep(folder)
         self.digest = open_record(store, identity, model=str(scorer.source), command=command)

@@ -18,7 +18,7 @@ from spectra_jax.jobs.run import BulkRun, Part, TrialScorer
 
 @dataclass
 class ScoringSummary:
-    """What scoring found, counted while results pass.
+    """Counts of scored, skipped and certified trials, updated as results are yielded.
 
     Attributes:
       trials: how many results there were.
@@ -122,7 +122,7 @@ class RunSummary:
 
     Attributes:
       missing: parts that other processes have not completed. While there are any, there is no score file.
-      scored, skipped: trials of all parts; while parts are missing, of those that this process scored now.
+      scored, skipped: trials of all parts, or, while parts are missing, of the parts that this process has just scored.
     """
 
     missing: int

@@ -41,7 +41,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         )
     for column, groups in evaluation.groups.items():
         _print_groups(column, groups, with_intervals, console)
-    # As Text: a column's name is not markup.
+    # As Text, so that rich does not read a column's name as markup.
     console.print(Text(_notes(evaluation)), highlight=False)
 
 
@@ -71,7 +71,7 @@ def _notes(evaluation: Evaluation) -> str:
 def _print_groups(column: str, groups: Mapping[str, Group], with_intervals: bool, console: Console) -> None:
     against = {group.against for group in groups.values()}
     several = len(against) > 1
-    # In the title where it is the same for all, such as for attacks.
+    # What groups are compared against: in the title if it is the same for all, otherwise a column.
     title = f"by {column}" if several or against <= {"its own"} else f"by {column}, each against {next(iter(against))}"
     columns = [
         Column(column, "text"),

@@ -6,7 +6,7 @@ from spectra_jax.evaluation.compare import Comparison
 from spectra_jax.evaluation.evaluate import Evaluation
 from spectra_jax.messages import printable
 
-# A rank correlation below this is no accident of two systems that agree on little.
+# A rank correlation below this is not accidental for two systems that agree on little.
 _OPPOSITE = -0.5
 
 

@@ -56,10 +56,12 @@ class _Reason:
 def trials_to_review(systems: Sequence[System], comparisons: Sequence[Comparison]) -> list[TrialToReview]:
     """The trials of the table, the worst first."""
     several = len(systems) > 1
-    lists = [list(_errors(system, several) if system.evaluation else _extremes(system, several)) for system in systems]
+    lists = [
+        list(_misclassified(system, several) if system.evaluation else _extremes(system, several)) for system in systems
+    ]
     lists += [list(_largest_differences(comparison, len(comparisons) > 1)) for comparison in comparisons]
     reasons: dict[str, dict[str, list[str]]] = {}
-    # The lists take turns, so that the page's few clips are not those of one list.
+    # Taken from the lists in turn, so that the few clips on the page come from all of them.
     for rank in range(max(map(len, lists), default=0)):
         for reason in (own[rank] for own in lists if rank < len(own)):
             about = reasons.setdefault(reason.utterance_id, {}).setdefault(reason.text, [])
@@ -68,7 +70,7 @@ def trials_to_review(systems: Sequence[System], comparisons: Sequence[Comparison
     return [_trial(identity, own, systems, rows) for identity, own in reasons.items()]
 
 
-def _errors(system: System, several: bool) -> Iterator[_Reason]:
+def _misclassified(system: System, several: bool) -> Iterator[_Reason]:
     """The errors at the threshold of the EER, farthest from it first, of both classes in turn."""
     assert system.evaluation is not None and system.bonafide is not None
     by, about = (" by", system.name) if several else ("", "")

@@ -16,14 +16,14 @@ from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
 
 OLD_NAMES = {"average": "ema_decay"}
-"""Fields by the names that they had before 0.2, which are accepted for one release with a DeprecationWarning."""
+"""Fields by the names that they had before this release, which are accepted for one release with a warning."""
 
 
 def _warn_of_old_name(*, both_given: bool) -> None:
     if both_given:
         raise ConfigError("config: training.average is the old name of training.ema_decay: give one of them")
     warnings.warn(
-        "training.average is now training.ema_decay; the old name is removed in the next release",
+        "training.average is now training.ema_decay; the old name will be removed in the next release",
         DeprecationWarning,
         stacklevel=4,
     )
@@ -49,7 +49,7 @@ class TrainingConfig(Section):
     """The highest learning rate of the encoder."""
     warmup_steps: int = 100
     """Steps in which the learning rates rise from zero; then they fall to zero along a half cosine. In a run of at most
-    so many steps, they rise in its first half."""
+    this many steps, they rise in its first half."""
     weight_decay: float = 1e-4
     clip_norm: float | None = 1.0
     """The global norm to which gradients are clipped."""
@@ -90,8 +90,8 @@ class TrainingConfig(Section):
         return super().from_dict(values)
 
     @property
-    def rising_steps(self) -> int:
-        """Steps in which the learning rates rise: `warmup_steps`, or half of the steps of a run that is not longer."""
+    def effective_warmup_steps(self) -> int:
+        """Warm-up steps: `warmup_steps`, or half of `steps` if the run is not longer than that."""
         return self.warmup_steps if self.warmup_steps < self.steps else self.steps // 2
 
     def _validate(self) -> None:

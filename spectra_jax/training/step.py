@@ -130,10 +130,10 @@ class LearningRates(NamedTuple):
 
 def learning_rates(training: TrainingConfig, step: int) -> LearningRates:
     """The rates of a step (counted from 0): linear warm-up from zero, then half a cosine to zero at the last step."""
-    if training.rising_steps == 0:
+    if training.effective_warmup_steps == 0:
         schedule = optax.cosine_decay_schedule(1.0, training.steps)
     else:
-        schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, training.rising_steps, training.steps)
+        schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, training.effective_warmup_steps, training.steps)
     factor = float(schedule(step))
     return LearningRates(factor * training.encoder_learning_rate, factor * training.learning_rate)
 

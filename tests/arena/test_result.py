@@ -32,7 +32,7 @@ def test_a_result_is_written_and_checked(scored: tuple[Path, Labels], tmp_path: 
     assert check_result(content, scores, labels) == []
 
 
-def test_a_check_names_each_difference(scored: tuple[Path, Labels]) -> None:
+def test_check_result_names_each_difference(scored: tuple[Path, Labels]) -> None:
     scores, labels = scored
     content = make_result(scores, labels, NAME, system=SYSTEM).to_dict()
     scores.write_text(scores.read_text() + "\n")

@@ -26,7 +26,7 @@ from tests.conftest import GOLDEN, spectra
         (["score", "--model", "demo", "--batch-size", "many", CLIPS], "--batch-size"),
         (["score", "--model", "demo", "--devices", "0", CLIPS], "--devices"),
         (["score", "--model", "demo", "--devices", "99", CLIPS], "--devices 99, but there are"),
-        (["score", "--model", "demo", "--aggregate", "mean", CLIPS], "--aggregate mean: only the first window"),
+        (["score", "--model", "demo", "--aggregate", "mean", CLIPS], "--aggregate mean needs --windows"),
         (["score"], "Missing argument"),
         (["info", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["convert", "demo", CLIPS], "exists already"),

@@ -54,7 +54,7 @@ def options(**given: Any) -> ScoreOptions:
         ({"engine": "ray", "devices": "1", "output": "run/"}, "one device for each actor"),
         ({"address": "auto", "output": "run/"}, "--address and --actors are for --engine ray"),
         ({"actors": 2, "output": "run/"}, "--address and --actors are for --engine ray"),
-        ({"aggregate": "mean"}, "--aggregate mean: only the first window"),
+        ({"aggregate": "mean"}, "--aggregate mean needs --windows"),
         ({"calibration": Path("c.json"), "output": "run/"}, "--calibration is for score files"),
         ({"calibration": Path("c.json"), "spoof_prior": 1.0}, "--spoof-prior 1.0: a probability between 0 and 1"),
     ],

@@ -286,7 +286,7 @@ def test_the_destination_is_checked_before_the_source(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'pytorch', but a format is native or torch"):
+    with pytest.raises(ValueError, match="'pytorch' is not a format; formats are native and torch"):
         convert(TINY, tmp_path / "model", "pytorch")  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
 

@@ -89,7 +89,7 @@ def test_back_to_pytorch_the_tensors_are_the_same(
 
     pairs: tuple[Tensors, Tensors] = ({}, {})
     with safe_open(back, framework="np") as found, safe_open(full_pytorch_file, framework="np") as wanted:
-        for name in wanted.keys():  # noqa: SIM118 (it is no mapping)
+        for name in wanted.keys():  # noqa: SIM118 (is not a mapping)
             tensors = found.get_tensor(name), wanted.get_tensor(name)
             if name in WEIGHT_NORM:
                 for pair, tensor in zip(pairs, tensors, strict=True):

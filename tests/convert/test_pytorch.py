@@ -370,7 +370,7 @@ def test_a_checkpoint_in_several_files_is_read(tiny: Tensors, tiny_checkpoint: C
 
 def test_one_file_of_several_is_refused(tiny: Tensors, tmp_path: Path) -> None:
     folder = in_files(tmp_path / "source", tiny)
-    with pytest.raises(CheckpointError, match="one of the files of a checkpoint in several; name their directory"):
+    with pytest.raises(CheckpointError, match="one file of a checkpoint that is split into several; give its"):
         open_checkpoint(folder / "model-00001-of-00003.safetensors")
 
 

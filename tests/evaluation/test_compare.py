@@ -138,9 +138,9 @@ def test_clusters_are_resampled_as_a_unit() -> None:
         assert rates is not None and rates.intervals is not None and rates.intervals.resampling.cluster == cluster
         widths.append(rates.intervals.difference.high - rates.intervals.difference.low)
     assert widths[1] > 1.2 * widths[0]
-    with pytest.raises(InputError, match="no column 'sex' in l: speaker"):
+    with pytest.raises(InputError, match="no column 'sex' in l; its columns are speaker"):
         compare(one, other, labels, cluster="sex")
-    with pytest.raises(InputError, match="need labels"):
+    with pytest.raises(InputError, match="needs labels"):
         compare(one, other, cluster="speaker")
 
 

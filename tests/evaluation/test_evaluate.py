@@ -126,7 +126,7 @@ def test_ids_that_do_not_match() -> None:
     assert evaluate(skipped, labels, resamples=0).n_skipped == 1, "a skipped trial is not missing"
     with pytest.raises(InputError, match="no trial in common: 'x' in one, 'trial_"):
         evaluate(Scores("x", np.array(["x"], object), np.ones(1)), labels, common=True)
-    with pytest.raises(InputError, match="no column 'sex' in scores or labels: attack, speaker"):
+    with pytest.raises(InputError, match="no column 'sex' in scores or labels; the columns are attack, speaker"):
         evaluate(scores, labels, by=["sex"])
     one = Labels("one class", labels.utterance_ids, np.ones(150, bool))
     with pytest.raises(ValueError, match="one class: 150 trials, all bona fide; error rates need spoofed trials too"):

@@ -266,7 +266,7 @@ def test_headers_that_are_too_deep_or_too_large(tmp_path: Path) -> None:
     with pytest.raises(TensorFileError, match="a damaged or cut safetensors file"):
         TensorFile(path)
     path.write_bytes(raw("{}".ljust(2**24 + 8)))
-    with pytest.raises(TensorFileError, match="a header of 16,777,224 bytes, where 16,777,216 are the most"):
+    with pytest.raises(TensorFileError, match="its header has 16,777,224 bytes; at most 16,777,216 are allowed"):
         TensorFile(path)
 
 
@@ -316,7 +316,7 @@ def test_several_files_are_read_as_one(tmp_path: Path) -> None:
         ({"a": "b\\one.safetensors"}, "is not the name of"),
         ({"a": "..safetensors"}, "is not the name of"),
         ({"a": "one.bin"}, "weight_map has 'one.bin' for a"),
-        ({name: f"{name}.safetensors" for name in map(str, range(1001))}, "1,001 files, where 1,000 are the most"),
+        ({name: f"{name}.safetensors" for name in map(str, range(1001))}, "1,001 files; at most 1,000 are allowed"),
         ({"a": "one.safetensors"}, "one.safetensors has tensor b, which the index does not state"),
         ({**WHERE, "d": "two.safetensors"}, "two.safetensors lacks tensor d, which the index states"),
         ({**WHERE, "b": "two.safetensors"}, "one.safetensors has tensor b, which the index does not state"),

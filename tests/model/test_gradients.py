@@ -171,7 +171,7 @@ def test_kan_linear_by_differences() -> None:
         )
 
 
-def test_graph_pool_by_differences() -> None:
+def test_graph_pool_gradient_against_finite_differences() -> None:
     with jax.enable_x64(True):
         pool = GraphPool(4, 0.5, kan=KANConfig(), precision=PRECISIONS["float64"], rngs=nnx.Rngs(0))
         x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 7, 4)))

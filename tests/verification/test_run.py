@@ -167,7 +167,7 @@ def test_the_command_compares_and_writes(
 
 
 @pytest.mark.slow
-def test_the_command_names_the_first_stage(
+def test_verify_names_the_first_stage_that_differs(
     clips: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = write_reference(tmp_path / "wrong", "bridge.mlp.3.weight")
@@ -176,7 +176,7 @@ def test_the_command_names_the_first_stage(
     assert spectra(monkeypatch, *asked, "--gap-bound", 0) == 1
     shown = capsys.readouterr()
     assert (
-        "The first stage that departs is bridge; everything compared before it, up to ssl.last_hidden_state"
+        "The first stage that differs is bridge; everything compared before it, up to ssl.last_hidden_state"
         in shown.out
     )
     assert "skipped empty" in shown.err

@@ -147,7 +147,7 @@ def check_trailer(source: Source, end: int, size: int) -> None:
     if len(rest) > TRAILING_BYTES and rest.strip(b"\0 \r\n"):
         raise AudioError(
             f"its header states {size:,} bytes of samples, but {source.size - position:,} bytes follow them that are "
-            "neither a tag nor padding: more of the recording, which it does not state, or damage"
+            "neither a tag nor padding; the header is wrong or the file is damaged: convert it to another format"
         )
 
 
@@ -170,7 +170,7 @@ def check_after_samples(source: Source, start: int, samples: Chunk, order: ByteO
             break
         if name == b"data":
             raise AudioError(
-                "a WAV with several data chunks, of which decoders read the first alone: convert it to another format"
+                "a WAV with several data chunks; decoders read only the first one: convert it to another format"
             )
         end = position + 8 + source.integer(position + 4, 4, order)
         if end > source.size:
@@ -181,7 +181,7 @@ def check_after_samples(source: Source, start: int, samples: Chunk, order: ByteO
     if position + 8 < stated_end <= source.size + 1 and source.read(position, stated_end - position).strip(b"\0"):
         raise AudioError(
             f"its header states {samples.size:,} bytes of samples, and {stated_end - position:,} after them that are "
-            "not a chunk: more of the recording, or damage"
+            "not a chunk; the header is wrong or the file is damaged: convert it to another format"
         )
     check_trailer(source, position, samples.size)
 

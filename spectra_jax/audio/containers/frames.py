@@ -20,7 +20,7 @@ MAX_PARTIAL_BYTES = 2048
 PADDING = b"\0\t\r\n "
 """Bytes that may separate joined streams, or follow the last frame."""
 ENOUGH_FRAMES = 5
-"""So many frames in a row are no coincidence."""
+"""Frames in a row that identify a format; fewer could be coincidence."""
 # From this length on, a run of one byte value is padding, and not the start of a frame.
 _FILL_BYTES = 16
 _CONTROL_CHARACTER = re.compile(r"[^\t\r\n -~\x80-\U0010ffff]")

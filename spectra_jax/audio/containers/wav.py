@@ -108,7 +108,10 @@ def _read_header(source: Source, start: int) -> _Header:
         elif chunk.name == b"ds64":
             ds64 = chunk
         elif chunk.name == b"LIST" and source.read(chunk.start, 4) == b"wavl":
-            raise AudioError("a WAV whose samples are a list of chunks (wavl), which neither decoder reads completely")
+            raise AudioError(
+                "a WAV whose samples are a list of chunks (wavl), which neither libsndfile nor FFmpeg reads "
+                "completely: convert it to another format"
+            )
         elif chunk.name == b"data":
             data = chunk
             break

@@ -32,7 +32,7 @@ STATISTICS: Mapping[str, Callable[[Counts, Costs], float]] = {
 }
 """The metrics that have intervals: name -> function of counts and costs."""
 
-# Clusters of one class can leave a resample without the other class: it is drawn again, at most so many times.
+# Clusters of one class can leave a resample without the other class: it is drawn again, at most this many times.
 _REDRAWS = 100
 
 

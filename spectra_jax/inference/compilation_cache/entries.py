@@ -73,7 +73,8 @@ class CompilationCache:
     def compile(self, key: str, lowered: jax.stages.Lowered, options: dict[str, str | bool]) -> jax.stages.Compiled:
         """Compile a network and store it under its key, before it runs: XLA cannot serialize some of what has run.
 
-        What JAX took from a cache of its own is not stored: XLA serializes it without an error and without its code.
+        An executable that JAX loaded from its own cache is not stored: XLA would serialize it without its code and
+        without an error.
         """
         with _jax_cache_hits() as hits:
             compiled = lowered.compile(options)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: the observed share of bona fide trials over the probability that the score states."""
+"""Reliability diagrams: the observed share of bona fide trials against the probability that the score states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def reliability(systems: Sequence[System], keys: Sequence[Key]) -> list[Chart]:
         try:
             fitted = fit_logistic(scores[bonafide], scores[~bonafide])
         except MetricError:
-            # No rising line calibrates some scores, such as those of an untrained network.
+            # Some scores, such as an untrained network's, have no logistic calibration with a positive slope.
             continue
         calibrated.append((key, curves.reliability(fitted.log_likelihood_ratio(scores), bonafide)))
     charts = [

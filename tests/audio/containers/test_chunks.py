@@ -50,7 +50,7 @@ def test_a_tag_or_a_newline_behind_a_recording_is_ignored(container: str) -> Non
 def test_two_recordings_in_one_file_are_an_error(container: str) -> None:
     content = sound(container)
     assert_intact(content)
-    reasons = "several files in one|more of the recording|more samples|its chunk 'caff'"
+    reasons = "several files in one|the header is wrong|more samples|its chunk 'caff'"
     assert re.search(reasons, error_of(content + content))
 
 
