@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,10 @@ def train(
     from spectra_jax.inference import compilation_cache
     from spectra_jax.training import BEST, Run, RunConfig, write_curves
 
-    settings = RunConfig() if config is None else RunConfig.from_json(config)
+    with warnings.catch_warnings(record=True, action="always", category=DeprecationWarning) as outdated:
+        settings = RunConfig() if config is None else RunConfig.from_json(config)
+    for warning in outdated:
+        print_message(f"{config}: {warning.message}")
     x64 = settings.training.precision == "float64"
     with compilation_cache.use_jax_cache(print_message), jax.enable_x64(True) if x64 else contextlib.nullcontext():
         run = Run(manifest, output, settings, init=init)
@@ -64,8 +68,7 @@ def train(
         if run.steps_done:
             state = "complete" if run.steps_done == steps else "resumed"
             print_message(f"{output}: {state} after step {run.steps_done:,}")
-        Invocation.of(context).on_interrupt = f"{output} holds the run as last saved; the same command resumes it"
-        best = _train_and_report(run)
+        best = _train_and_report(run, Invocation.of(context))
     picture = write_curves(output)
     print_message(
         f"The best network by dev EER: {output / BEST}" + (f" (step {best.step:,}, {best.eer:.2%})" if best else "")
@@ -75,10 +78,13 @@ def train(
     )
 
 
-def _train_and_report(run: Run) -> EvaluationEvent | None:
+def _train_and_report(run: Run, invocation: Invocation) -> EvaluationEvent | None:
     """Train, with a progress bar on a terminal and a line for each evaluation; the best evaluation."""
     from spectra_jax.training import StepEvent
 
+    nothing_saved = f"{run.output} holds no saved step yet; the same command starts from the beginning"
+    resumable = f"{run.output} holds the run as last saved; the same command resumes it"
+    invocation.on_interrupt = resumable if run.steps_done else nothing_saved
     best = None
     steps = run.config.training.steps
     # Since the last evaluation.
@@ -91,6 +97,8 @@ def _train_and_report(run: Run) -> EvaluationEvent | None:
                 past.append(event)
                 update_bar(event.step, _status(past, best))
                 continue
+            # The state was saved before the event.
+            invocation.on_interrupt = resumable
             if event.best:
                 best = event
             print_message(_evaluation_line(event, past, steps))

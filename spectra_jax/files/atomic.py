@@ -49,11 +49,15 @@ def atomic_file(path: str | Path, *, on_disk: bool = True, replace: bool = True)
                 partial.replace(final)
             else:
                 _rename_new(partial, final)
-    except BaseException as error:
-        # The system's error for a full disk does not name the file.
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)
+    except OSError as error:
+        _name_file(error, path)
         raise
+
+
+def _name_file(error: OSError, path: str | Path) -> None:
+    """Name the file in an error of the system that names none, such as that of a full disk."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 @contextmanager
@@ -67,12 +71,16 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     final = Path(path).resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent, final.name)
-    with _partial(final, Path.mkdir) as partial:
-        yield partial
-        for file in partial.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        partial.replace(final)
+    try:
+        with _partial(final, Path.mkdir) as partial:
+            yield partial
+            for file in partial.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            partial.replace(final)
+    except OSError as error:
+        _name_file(error, path)
+        raise
 
 
 @contextmanager

@@ -256,9 +256,10 @@ def test_a_failed_directory_leaves_nothing(error: type[BaseException], tmp_path:
 
 
 def test_a_directory_on_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(OSError), full_disk(1000), atomic_directory(tmp_path / "model") as partial:
+    with pytest.raises(OSError) as raised, full_disk(1000), atomic_directory(tmp_path / "model") as partial:
         (partial / "small.txt").write_bytes(b"new")
         (partial / "large.txt").write_bytes(bytes(2000))
+    assert raised.value.filename == str(tmp_path / "model"), "an error that names no file looks like one of the output"
     assert not any(tmp_path.iterdir())
 
 
