@@ -9,7 +9,7 @@
 | .csv | a header, then a line for each trial, skipped ones included; `logit_spoof` and `logit_bonafide` are columns |
 | .jsonl | a line with a JSON object for each trial, skipped ones included; `logits` is [spoof, bona fide] |
 
-Ids with white space or control characters cannot be in a `.txt`: they are refused, or percent-encoded with `escape_ids`.
+Ids with white space or control characters cannot be in a `.txt`: they are refused, or encoded with `escape_ids`.
 Numbers in `.csv` and `.jsonl` read back as exactly the same floats. On a terminal, results are printed by
 `spectra_jax.reporting.results_table`.
 """
