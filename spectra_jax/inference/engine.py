@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -63,6 +63,7 @@ class BatchScores(NamedTuple):
         return self.outputs[:, 2:]
 
 
+@runtime_checkable  # so that annotations can be checked while the tests run
 class Engine(Protocol):
     """What a `Scorer` scores with: any object with these members can be set as `Scorer.engine`."""
 

@@ -39,7 +39,7 @@ def test_pre_emphasis_keeps_length_and_first_sample_and_leaves_its_input(audio: 
     assert (emphasised.shape, emphasised.dtype, emphasised[0]) == (audio.shape, np.dtype(np.float32), audio[0])
     assert not np.shares_memory(emphasised, audio)
     np.testing.assert_array_equal(audio, before)
-    np.testing.assert_array_equal(pre_emphasis(audio, 0), audio)
+    np.testing.assert_array_equal(pre_emphasis(audio, 0.0), audio)
 
 
 def test_pre_emphasis_is_applied_before_a_clip_is_repeated() -> None:

@@ -28,7 +28,8 @@ def waveform(seed: int, samples: int = 20000) -> np.ndarray:
 
 
 def as_decoded(samples: np.ndarray) -> audio.Decoded:
-    return audio.Decoded(samples, RATE, len(samples), "0" * 64, None)
+    """The decoded form of int16 samples."""
+    return audio.Decoded(samples / np.float32(2**15), RATE, len(samples), "0" * 64, None)
 
 
 def windows_of(seeds: range) -> np.ndarray:

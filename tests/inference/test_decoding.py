@@ -98,7 +98,7 @@ def test_results_keep_the_order_of_the_trials(monkeypatch: pytest.MonkeyPatch) -
         done[index].set()
         if index == 5:
             raise AudioError("unreadable")
-        return as_decoded(np.full(70000, (index + 1) / 32768, np.float32))
+        return as_decoded(np.full(70000, index + 1, np.int16))
 
     monkeypatch.setattr("spectra_jax.inference.decoding.DECODER_THREADS", 4)
     monkeypatch.setattr("spectra_jax.audio.decode", read)

@@ -126,6 +126,7 @@ def test_threads_that_score_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -
     assert scores[0] != scores[1]
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="batch_size = 0"):
         Scorer("demo", batch_size=0)
@@ -142,7 +143,7 @@ def test_every_window_is_scored_as_if_it_were_the_first(scorer: Scorer, tmp_path
     soundfile.write(tmp_path / "long.wav", long, rate, subtype="FLOAT")
     soundfile.write(tmp_path / "short.wav", waveform(1), rate, subtype="FLOAT")
     trials = [Trial("long", tmp_path / "long.wav"), Trial("short", tmp_path / "short.wav")]
-    emphasised = audio.pre_emphasis(long)
+    emphasised = audio.pre_emphasis(long.astype(np.float32))
     wanted = scorer.logits(np.stack([emphasised[start : start + 64_600] for start in (0, 16_000, 32_000)]))
     found = {
         aggregate: list(scorer.score_trials(trials, window_policy=WindowPolicy(1.0, aggregate)))

@@ -10,6 +10,7 @@ from spectra_jax.inference.windows import Aggregate, WindowPolicy, aggregate_log
 LOGITS = np.array([[0.0, 5.0], [1.0, -3.0], [9.0, 1.0]])
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_invalid_policies() -> None:
     with pytest.raises(ValueError, match="hop = 0"):
         WindowPolicy(0.0)

@@ -90,7 +90,7 @@ def test_noise_has_the_given_ratio(snr: float) -> None:
 
 def test_silence_gets_no_noise() -> None:
     silence = np.zeros(1000, np.float32)
-    np.testing.assert_array_equal(add_noise(silence, noise()[:1000], 10), silence)
+    np.testing.assert_array_equal(add_noise(silence, noise()[:1000], 10.0), silence)
     assert np.isfinite(convolutive_noise(silence, np.random.default_rng(0))).all()
 
 
@@ -102,7 +102,7 @@ def test_gain_is_within_its_range() -> None:
 
 
 def test_band_limit_removes_frequencies_above_its_edge() -> None:
-    limited = limit_band(noise(2.0), 3000)
+    limited = limit_band(noise(2.0), 3000.0)
     assert band_level(limited, 100, 2700) - band_level(limited, 3400, 8000) > 55
     assert band_level(limited, 100, 2700) == pytest.approx(band_level(noise(2.0), 100, 2700), abs=0.1)
 
