@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,17 +15,31 @@ LOG = "log.jsonl"
 _SKIPPED_KEY = "refused"
 
 
-def _warn_of_old_name(skipped: tuple[str, ...]) -> tuple[str, ...]:
-    warnings.warn(
-        "an event's `refused` is now `skipped`; the old name will be removed in the next release",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    return skipped
+class _LoggedEvent:
+    """What both events share. They are dataclasses and this is none, so that `skipped` is their last field."""
+
+    kind: ClassVar[str]
+    skipped: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as the log has them."""
+        values = dict(vars(self))
+        values[_SKIPPED_KEY] = values.pop("skipped")
+        return {"event": self.kind, **values}
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The old name of `skipped`, for one release."""
+        warnings.warn(
+            "an event's `refused` is now `skipped`; the old name will be removed in the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.skipped
 
 
 @dataclass(frozen=True)
-class StepEvent:
+class StepEvent(_LoggedEvent):
     """One training step.
 
     Attributes:
@@ -46,18 +60,9 @@ class StepEvent:
     clips_per_second: float
     skipped: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as the log has them."""
-        return _to_dict(self)
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """The old name of `skipped`, for one release."""
-        return _warn_of_old_name(self.skipped)
-
 
 @dataclass(frozen=True)
-class EvaluationEvent:
+class EvaluationEvent(_LoggedEvent):
     """An evaluation of the dev split.
 
     Attributes:
@@ -76,23 +81,8 @@ class EvaluationEvent:
     best: bool
     skipped: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as the log has them."""
-        return _to_dict(self)
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """The old name of `skipped`, for one release."""
-        return _warn_of_old_name(self.skipped)
-
 
 Event = StepEvent | EvaluationEvent
-
-
-def _to_dict(event: Event) -> dict[str, Any]:
-    values = asdict(event)
-    values[_SKIPPED_KEY] = values.pop("skipped")
-    return {"event": event.kind, **values}
 
 
 def _from_dict(values: dict[str, Any]) -> Event:
