@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def score_identity(
         config, weights_sha256 = checkpoint.config, checkpoint.sha256()
     return {
         "weights_sha256": weights_sha256,
-        "config": asdict(config),
+        "config": config.to_dict(),
         "precision": precision.name,
         "batch_size": batch_size,
         "diagnostics": diagnostics,

@@ -19,6 +19,8 @@ from typing import Any, Self, get_type_hints
 from spectra_jax.errors import ConfigError
 
 MODEL_TYPE = "spectra_aasist3"
+ENCODER_TYPES = ("wav2vec2", "hubert", "wavlm")
+"""Kinds of encoders, by their names in the configurations of transformers."""
 ENCODER_ALONE = (
     "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that classifies speech "
     "as bona fide or spoof: name a checkpoint of the complete detector, such as lab260/Spectra-AASIST3"
@@ -56,6 +58,15 @@ def check_number(name: str, value: object, holds: Any, rule: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     # Compared, not converted: an integer may be larger than any float.
     require(number and abs(value) <= sys.float_info.max and holds(value), name, value, rule)  # type: ignore[arg-type]
+
+
+def added(default: Any) -> Any:
+    """A field that an earlier version of the format lacks: `to_dict` writes it only if it differs from its default.
+
+    A configuration that does without it is then read by earlier versions too, and the identity of a run that was
+    started by one of them stays the same.
+    """
+    return field(default=default, metadata={"added": True})
 
 
 def _freeze(value: object) -> object:
@@ -104,13 +115,27 @@ class Section:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of all fields. `from_dict` builds an equal configuration from them."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Plain JSON values of the fields, without those of `added` that have their default.
+
+        `from_dict` builds an equal configuration from them.
+        """
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if self._writes(item)}
+        return {
+            name: value.to_dict() if isinstance(value, Section) else json.loads(json.dumps(value))
+            for name, value in values.items()
+        }
+
+    def _writes(self, item: dataclasses.Field[Any]) -> bool:
+        return not item.metadata.get("added") or getattr(self, item.name) != item.default
 
 
 @dataclass(frozen=True)
 class EncoderConfig(Section):
-    """The XLS-R (wav2vec 2.0, stable layer norm) encoder. Field names are those of Hugging Face's `Wav2Vec2Config`."""
+    """A speech encoder of the wav2vec 2.0 family: wav2vec 2.0, XLS-R and MMS, HuBERT, WavLM.
+
+    Field names and meanings are those of Hugging Face's `Wav2Vec2Config`, `HubertConfig` and `WavLMConfig`; the
+    defaults are the published detector's XLS-R 300M, whose training options are all off.
+    """
 
     hidden_size: int = 1024
     num_hidden_layers: int = 24
@@ -127,6 +152,30 @@ class EncoderConfig(Section):
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     num_conv_pos_embeddings: int = 128
     num_conv_pos_embedding_groups: int = 16
+    model_type: str = added("wav2vec2")
+    """`wav2vec2` (also XLS-R and MMS), `hubert` or `wavlm`: WavLM has a gated relative position bias."""
+    feat_proj_layer_norm: bool = added(True)
+    """Whether a layer norm precedes the projection of the local features."""
+    num_buckets: int = added(320)
+    """WavLM: buckets of relative positions."""
+    max_bucket_distance: int = added(800)
+    """WavLM: the distance in frames from which all positions share the last bucket."""
+    adapter_attn_dim: int | None = added(None)
+    """Width of the adapter of each layer, as in MMS checkpoints for speech recognition; None: no adapters."""
+    hidden_dropout: float = added(0.0)
+    attention_dropout: float = added(0.0)
+    activation_dropout: float = added(0.0)
+    feat_proj_dropout: float = added(0.0)
+    layerdrop: float = added(0.0)
+    """The probability with which a layer is skipped in training."""
+    apply_spec_augment: bool = added(True)
+    """Whether SpecAugment masks spans of frames and of channels in training."""
+    mask_time_prob: float = added(0.0)
+    mask_time_length: int = added(10)
+    mask_time_min_masks: int = added(2)
+    mask_feature_prob: float = added(0.0)
+    mask_feature_length: int = added(10)
+    mask_feature_min_masks: int = added(0)
 
     def _validate(self) -> None:
         for name, maximum in (
@@ -149,9 +198,11 @@ class EncoderConfig(Section):
             require(
                 getattr(self, name) == "gelu", f"encoder.{name}", getattr(self, name), '"gelu" (the exact, erf one)'
             )
-        require(self.feat_extract_norm == "layer", "encoder.feat_extract_norm", self.feat_extract_norm, '"layer"')
-        require(self.do_stable_layer_norm is True, "encoder.do_stable_layer_norm", self.do_stable_layer_norm, "true")
-        require(isinstance(self.conv_bias, bool), "encoder.conv_bias", self.conv_bias, "true or false")
+        for name, choices in (("feat_extract_norm", ("layer", "group")), ("model_type", ENCODER_TYPES)):
+            rule = f"one of {', '.join(choices)}"
+            require(getattr(self, name) in choices, f"encoder.{name}", getattr(self, name), rule)
+        for name in ("do_stable_layer_norm", "conv_bias", "feat_proj_layer_norm", "apply_spec_augment"):
+            require(isinstance(getattr(self, name), bool), f"encoder.{name}", getattr(self, name), "true or false")
         check_number(
             "encoder.layer_norm_eps", self.layer_norm_eps, lambda eps: 0 < eps <= 1, "a number above 0 and at most 1"
         )
@@ -167,6 +218,26 @@ class EncoderConfig(Section):
                 values,
                 f"as long as conv_dim ({len(self.conv_dim)} layers)",
             )
+        self._validate_added()
+
+    def _validate_added(self) -> None:
+        for name, minimum in (
+            ("num_buckets", 4),
+            ("max_bucket_distance", 2),
+            ("mask_time_length", 1),
+            ("mask_time_min_masks", 0),
+            ("mask_feature_length", 1),
+            ("mask_feature_min_masks", 0),
+        ):
+            check_integer(f"encoder.{name}", getattr(self, name), minimum, _WIDEST)
+        if self.adapter_attn_dim is not None:
+            check_integer("encoder.adapter_attn_dim", self.adapter_attn_dim, maximum=_WIDEST)
+        for name in (
+            *("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"),
+            *("mask_time_prob", "mask_feature_prob"),
+        ):
+            rate = "a number from 0 to below 1"
+            check_number(f"encoder.{name}", getattr(self, name), lambda value: 0 <= value < 1, rate)
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of `num_samples` samples: 201 for 64,600 in the published architecture; 0 if too short."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from dataclasses import InitVar, dataclass, field
@@ -162,5 +161,5 @@ class RunConfig(Section):
             raise ConfigError(f"{path}: {error}") from error
 
     def to_json(self) -> str:
-        """The text of a `config.json` with every field written out."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """The text of a `config.json` with the fields of `to_dict`."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
