@@ -63,7 +63,7 @@ def test_frames_of_samples_and_samples_of_frames() -> None:
         ({"encoder": {"hidden_size": 64.0}}, "hidden_size = 64.0, but it must be a whole number"),
         ({"encoder": {"hidden_act": "gelu_new"}}, 'hidden_act = "gelu_new", but it must be "gelu"'),
         ({"encoder": {"do_stable_layer_norm": 1}}, "do_stable_layer_norm = 1, but it must be true or false"),
-        ({"encoder": {"feat_extract_norm": "batch"}}, 'feat_extract_norm = "batch", but it must be one of layer, group'),
+        ({"encoder": {"feat_extract_norm": "batch"}}, 'feat_extract_norm = "batch", but it must be one of layer'),
         ({"encoder": {"layer_norm_eps": 0}}, "layer_norm_eps = 0, but it must be a number above 0"),
         ({"encoder": {"conv_kernel": [10, 3]}}, "conv_kernel = [10, 3], but it must be as long as conv_dim (7 layers)"),
         ({"encoder": {"conv_dim": []}}, "conv_dim = []"),
