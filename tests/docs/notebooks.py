@@ -14,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
-NAMES = ("encoder", "fine-tune", "score", "verify")
+NAMES = ("encoder", "fine-tune", "own-loop", "score", "verify")
 
 
 def path_of(name: str) -> Path:
