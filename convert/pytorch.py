@@ -28,7 +28,16 @@ from spectra_jax.model.kan import knots
 
 
 def _entries_and_specs(config: SpectraConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:
-    """The table's entries for a network, and dtype and shape of every tensor of its PyTorch file."""
+    """The table's entries for a network, and dtype and shape of every tensor of its PyTorch file.
+
+    Raises:
+      CheckpointError: the network has another back-end or head than the published detector.
+    """
+    if not config.is_published_kind:
+        raise CheckpointError(
+            f"the network has the back-end {config.back_end} and the head {config.head}, and the PyTorch format of "
+            "Spectra-AASIST3 has names for kan-aasist with logits only: keep this network in the native format"
+        )
     shapes = weight_shapes(config)
     entries = expand(config, shapes)
     targets = [entry.target for entry in entries]
