@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": _BELOW_DATA | {"data"},
     "reporting": _BELOW_JOBS,
     "verification": _BELOW_JOBS,
-    "training": _BELOW_JOBS,
+    "training": _BELOW_JOBS | {"encoders"},
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
     "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena"},

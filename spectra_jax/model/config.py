@@ -243,6 +243,11 @@ class EncoderConfig(Section):
             rate = "a number from 0 to below 1"
             check_number(f"encoder.{name}", getattr(self, name), lambda value: 0 <= value < 1, rate)
 
+    def without_regularization(self) -> Self:
+        """The same encoder without dropout, layerdrop and SpecAugment. It has the same weights."""
+        dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
+        return dataclasses.replace(self, apply_spec_augment=False, **dict.fromkeys(dropouts, 0.0))
+
     def num_frames(self, num_samples: int) -> int:
         """Frames of `num_samples` samples: 201 for 64,600 in the published architecture; 0 if too short."""
         return self.layer_frames(num_samples)[-1]
