@@ -50,8 +50,8 @@ def train(
         str | None,
         typer.Option(
             metavar="ENCODER",
-            help="A pretrained encoder to start from, with a new back-end: a directory or Hub id of wav2vec 2.0, XLS-R, "
-            "MMS, HuBERT or WavLM. Not with --init.",
+            help="A pretrained encoder to start from, with a new back-end: a directory or Hub id of wav2vec 2.0, "
+            "XLS-R, MMS, HuBERT or WavLM. Not with --init.",
         ),
     ] = None,
     encoder_layers: Annotated[
@@ -61,8 +61,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What follows the encoder: kan-aasist, aasist or pool+linear, in place of the configuration's. Not with "
-            "--init.",
+            help="What follows the encoder: kan-aasist, aasist or pool+linear, in place of the configuration's. Not "
+            "with --init.",
         ),
     ] = None,
     debug: Debug = False,

@@ -48,7 +48,7 @@ def focal_loss(logits: Float[Array, "clips 2"], labels: Int[Array, " clips"], ga
 def oc_softmax_loss(
     logits: Float[Array, "clips 2"], labels: Int[Array, " clips"], alpha: float, margins: tuple[float, float]
 ) -> Float[Array, " clips"]:
-    """`log(1 + exp(alpha * d))`: d is how far a bona fide clip's cosine is below its margin, or a spoof's above its own.
+    """`log(1 + exp(alpha * d))`; d is how far a bona fide clip's cosine is below its margin, or a spoof's above its.
 
     Source: Zhang, Jiang, Duan, "One-Class Learning Towards Synthetic Voice Spoofing Detection" (2021).
 
