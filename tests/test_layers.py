@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": _FILES | {"hub", "audio"},
     "convert": _BELOW_DATA | {"checkpoints"},
     "checkpoints": _BELOW_DATA | {"convert"},
+    "encoders": _BELOW_DATA | {"checkpoints", "convert"},
     "inference": _BELOW_INFERENCE,
     "evaluation": _BELOW_DATA | {"data"},
     "reporting": _BELOW_JOBS,

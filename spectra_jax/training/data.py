@@ -54,11 +54,10 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
     splits: dict[str, list[Clip]] = {name: [] for name in SPLITS}
     for name, path, split, bonafide, pair, dataset, attack in rows:
         if split in splits:
-            label = "bonafide" if bonafide else "spoof"
             clip = Clip(
                 str(name),
                 manifest.parent / str(path),
-                label,
+                "bonafide" if bonafide else "spoof",
                 pair=str(pair) if pair else None,
                 dataset=_value(dataset),
                 attack=_value(attack),

@@ -19,8 +19,8 @@ from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.messages import examples
 from spectra_jax.training.config import RunConfig
-from spectra_jax.training.data import Clip
 from spectra_jax.training.losses import clip_losses
+from spectra_jax.training.sampling import Clip
 from spectra_jax.training.step import Leaves
 
 

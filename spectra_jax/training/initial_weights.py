@@ -17,8 +17,9 @@ from spectra_jax.encoders import open_encoder
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.training.augment import AugmentConfig
 from spectra_jax.training.config import RunConfig
-from spectra_jax.training.data import Batches, Clip
+from spectra_jax.training.data import Batches
 from spectra_jax.training.filterbank import filterbank
+from spectra_jax.training.sampling import Clip
 from spectra_jax.training.step import Leaves, Network
 
 _FIRST_KERNEL = "encoder.feature_extractor.layers.0.conv.kernel"
