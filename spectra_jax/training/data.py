@@ -182,14 +182,23 @@ class Batches:
         for attempt in range(len(group.clips)):
             seed = (self._training.seed, index, attempt)
             rng = np.random.default_rng(seed)
-            # A draw that fails is replaced by a random one, since the next ones are drawn anyway.
-            clips = self._draw(group, number if attempt == 0 else int(rng.integers(len(group.clips))), rng)
+            clips = self._draw(group, number if attempt == 0 else self._replacement(group, number, attempt, rng), rng)
             try:
                 return clips, [self._window(clip, (*seed, 1)) for clip in clips]
             except audio.AudioError as error:
                 skipped.append(str(error))
         clips_of = f"no clip of {group.name} in the training split" if group.name else "no clip of the training split"
         raise InputError(f"{clips_of} can be decoded:{examples(skipped)}")
+
+    def _replacement(self, group: Group, number: int, attempt: int, rng: np.random.Generator) -> int:
+        """The draw of a group that replaces one that cannot be decoded."""
+        size = len(group.clips)
+        if self._training.balance is None:
+            # A random one, since the next ones are drawn anyway.
+            return int(rng.integers(size))
+        # The next ones of the epoch, since a group may have few clips that can be decoded.
+        epoch, position = divmod(number, size)
+        return epoch * size + (position + attempt) % size
 
     def _draw(self, group: Group, number: int, rng: np.random.Generator) -> list[Clip]:
         """The clip of a group's draw, with the bona fide clip of its pair where pairs are drawn."""
