@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[
-        str, typer.Argument(metavar="M", help="Any model of `score --model`, or an encoder.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="M", help="Any model of `score --model`, or an encoder.")],
     debug: Debug = False,
 ) -> None:
     """Show what a model is, and the devices of this machine.
