@@ -17,9 +17,11 @@ from spectra_jax.convert.pytorch_file import (
     PyTorchFile,
     canonical_names,
     check_tensors,
+    in_file_order,
     narrow_dtypes,
     parallel_prefix,
     split_weight_norm,
+    stored_tensors,
 )
 from spectra_jax.files.tensor_file import TensorSpec, open_tensors, write_tensors
 from spectra_jax.model.config import EncoderConfig
@@ -44,20 +46,7 @@ def expected_tensors(config: EncoderConfig) -> dict[str, TensorSpec]:
 def _entries_and_specs(config: EncoderConfig) -> tuple[list[Entry], dict[str, TensorSpec]]:
     shapes = encoder_weight_shapes(config)
     entries = expand_encoder(config, shapes)
-    targets = [entry.target for entry in entries]
-    missing = sorted(set(shapes) - set(targets))
-    if missing or len(targets) != len(set(targets)):
-        raise AssertionError(f"the name table does not set each weight once: {missing or targets}")
-    specs = {
-        entry.source: TensorSpec("F32", tuple(shapes[entry.target].shape[axis] for axis in entry.inverse_axes))
-        for entry in entries
-    }
-    out, in_per_group, size = specs.pop(f"{POSITIONAL}.weight").shape
-    specs |= {
-        WEIGHT_NORM[0]: TensorSpec("F32", (1, 1, size)),
-        WEIGHT_NORM[1]: TensorSpec("F32", (out, in_per_group, size)),
-    }
-    return entries, specs
+    return entries, stored_tensors(entries, shapes, POSITIONAL, WEIGHT_NORM)
 
 
 def read_encoder(
@@ -110,11 +99,9 @@ def read_encoder(
         entries, specs = _entries_and_specs(config)
     if dtypes := narrow_dtypes(file.specs[tensor] for tensor in specs):
         notes["source_dtype"] = dtypes
-    position = {tensor: index for index, tensor in enumerate(file.names)}
-    entries.sort(key=lambda entry: position.get(entry.source, position[WEIGHT_NORM[1]]))
     return EncoderCheckpoint(
         config,
-        {entry.target: _reader(file, entry) for entry in entries},
+        {entry.target: _reader(file, entry) for entry in in_file_order(entries, file, WEIGHT_NORM)},
         name,
         tensors.path,
         provenance={"source": name, "source_format": "transformers", **notes},

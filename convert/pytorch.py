@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Float32
 
@@ -16,9 +15,11 @@ from spectra_jax.convert.pytorch_file import (
     PyTorchFile,
     canonical_names,
     check_tensors,
+    in_file_order,
     narrow_dtypes,
     parallel_prefix,
     split_weight_norm,
+    stored_tensors,
 )
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, expand
 from spectra_jax.errors import CheckpointError
@@ -45,28 +46,13 @@ def _entries_and_specs(config: SpectraConfig) -> tuple[list[Entry], dict[str, Te
         )
     shapes = weight_shapes(config)
     entries = expand(config, shapes)
-    targets = [entry.target for entry in entries]
-    # Checks the table against the network. It is checked against the file when one is read.
-    missing = sorted(set(shapes) - set(targets))
-    if missing or len(targets) != len(set(targets)):
-        raise AssertionError(f"the name table does not set each weight once: {missing or targets}")
-    specs = {entry.source: _source_spec(entry, shapes[entry.target]) for entry in entries}
-    out, in_per_group, size = specs.pop(f"{POSITIONAL}.weight").shape
-    specs |= {
-        WEIGHT_NORM[0]: TensorSpec("F32", (1, 1, size)),
-        WEIGHT_NORM[1]: TensorSpec("F32", (out, in_per_group, size)),
-    }
+    specs = stored_tensors(entries, shapes, POSITIONAL, WEIGHT_NORM)
     num_knots = knots(config.kan).size
     for entry in entries:
         if entry.source.endswith(".spline_scaler"):
             features = specs[entry.source].shape[1]
             specs[entry.source.replace("spline_scaler", "grid")] = TensorSpec("F32", (features, num_knots))
     return entries, specs
-
-
-def _source_spec(entry: Entry, weight: jax.ShapeDtypeStruct) -> TensorSpec:
-    dtype = "I64" if np.issubdtype(weight.dtype, np.integer) else "F32"
-    return TensorSpec(dtype, tuple(weight.shape[axis] for axis in entry.inverse_axes))
 
 
 def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = None) -> Checkpoint:
@@ -95,12 +81,10 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     _check_header(name, file.specs, specs)
     checks = [_grid_check(file, tensor, knots(config.kan)) for tensor in specs if tensor.endswith(".grid")]
     checks += [_count_check(file, tensor) for tensor, spec in specs.items() if spec.dtype == "I64"]
-    position = {tensor: index for index, tensor in enumerate(file.names)}
-    entries.sort(key=lambda entry: position.get(entry.source, position[WEIGHT_NORM[1]]))
     dtypes = narrow_dtypes(tensors.specs.values())
     return Checkpoint(
         config,
-        {entry.target: _reader(file, entry, specs) for entry in entries},
+        {entry.target: _reader(file, entry, specs) for entry in in_file_order(entries, file, WEIGHT_NORM)},
         name,
         tensors.path,
         provenance={

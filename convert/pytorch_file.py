@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
+from spectra_jax.convert.entries import Entry
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.tensor_file import ShardedTensorFile, TensorFile, TensorSpec, header_problems
 
@@ -42,6 +44,41 @@ class PyTorchFile:
         """The kernel that a weight norm's magnitude and direction give, by their canonical names."""
         magnitude, direction = map(self.read_float32, pair)
         return apply_weight_norm(magnitude, direction)
+
+
+def stored_tensors(
+    entries: Sequence[Entry], weights: Mapping[str, jax.ShapeDtypeStruct], positional: str, pair: tuple[str, str]
+) -> dict[str, TensorSpec]:
+    """Dtype and shape of every tensor in the file of a network, by its canonical name.
+
+    Args:
+      entries: of the name table.
+      weights: of the network, by their Flax paths.
+      positional: the positional convolution, whose kernel is stored as a weight norm's magnitude and direction.
+      pair: the names of these two.
+    """
+    targets = [entry.target for entry in entries]
+    # Checks the table against the network. It is checked against the file when one is read.
+    missing = sorted(set(weights) - set(targets))
+    if missing or len(targets) != len(set(targets)):
+        raise AssertionError(f"the name table does not set each weight once: {missing or targets}")
+    specs = {entry.source: _spec(entry, weights[entry.target]) for entry in entries}
+    out, in_per_group, size = specs.pop(f"{positional}.weight").shape
+    return specs | {
+        pair[0]: TensorSpec("F32", (1, 1, size)),
+        pair[1]: TensorSpec("F32", (out, in_per_group, size)),
+    }
+
+
+def _spec(entry: Entry, weight: jax.ShapeDtypeStruct) -> TensorSpec:
+    dtype = "I64" if np.issubdtype(weight.dtype, np.integer) else "F32"
+    return TensorSpec(dtype, tuple(weight.shape[axis] for axis in entry.inverse_axes))
+
+
+def in_file_order(entries: Iterable[Entry], file: PyTorchFile, pair: tuple[str, str]) -> list[Entry]:
+    """Entries in the order of their tensors in a file; the one that is stored as a pair at its direction."""
+    position = {tensor: index for index, tensor in enumerate(file.names)}
+    return sorted(entries, key=lambda entry: position.get(entry.source, position[pair[1]]))
 
 
 def parallel_prefix(names: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": _BELOW_JOBS | {"encoders"},
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
-    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena"},
+    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "encoders"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}
