@@ -64,7 +64,9 @@ class Network:
     def __init__(self, config: SpectraConfig, precision: str, training: TrainingConfig | None = None):
         model = abstract_model(config, precision)
         if training is not None:
-            model.set_attributes(deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS)
+            # A network may have no batch norms.
+            settings = {"deterministic": False, "use_running_average": False, "axis_name": CLIPS_AXIS}
+            model.set_attributes(raise_if_not_found=False, **settings)
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
