@@ -78,7 +78,7 @@ class TrainingConfig(Section):
     """Initialise the first convolution as a bank of band-pass filters (see `filterbank`) if the weights are random. A
     small network does not learn such filters from few clips, and stays at chance."""
     dropout: float = 1.0
-    """A factor on the network's own dropout rates: small networks with random initial weights may need less."""
+    """A factor on the dropout rates of bridge and back-end: small networks with new weights may need less."""
     precision: str = "float32"
     """Of the encoder's products; weights, gradients and the optimiser are float32 (in float64: float64)."""
     remat: bool = False

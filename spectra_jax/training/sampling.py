@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
@@ -74,7 +75,7 @@ class Group:
         epoch, position = divmod(number, len(self.clips))
         return self.clips[self._order(len(self.clips), epoch, seed)[position]]
 
-    def _order(self, size: int, epoch: int, seed: int) -> np.ndarray:
+    def _order(self, size: int, epoch: int, seed: int) -> NDArray[np.int64]:
         return np.random.default_rng([seed, epoch, *self.path]).permutation(size)
 
     def leaves(self) -> Iterator[Group]:

@@ -65,8 +65,9 @@ class Network:
         model = abstract_model(config, precision)
         if training is not None:
             # A network may have no batch norms.
-            settings = {"deterministic": False, "use_running_average": False, "axis_name": CLIPS_AXIS}
-            model.set_attributes(raise_if_not_found=False, **settings)
+            model.set_attributes(
+                raise_if_not_found=False, deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS
+            )
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from flax import nnx
 
 from spectra_jax import encoders
+from spectra_jax.checkpoints.checkpoint import variables_by_path
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.errors import InputError
 from spectra_jax.model.config import EncoderConfig
+from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.training import BEST, EvaluationEvent, Run, RunConfig
 from tests.conftest import spectra
 from tests.training.runs import MODEL, TRAINING, config, weights_of, without_speed
@@ -26,7 +29,8 @@ STILL = {"steps": 1, "learning_rate": 0.0, "encoder_learning_rate": 0.0, "warmup
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small pretrained encoder in the format of transformers, with SpecAugment, dropout and layerdrop."""
-    settings: dict[str, Any] = {**MODEL["encoder"], **REGULARIZED, **REGULARIZED_SPANS}
+    sizes: Any = MODEL["encoder"]
+    settings = sizes | REGULARIZED | REGULARIZED_SPANS
     built = encoders.SpeechEncoder(EncoderConfig.from_dict(settings), rngs=nnx.Rngs(params=7))
     directory = tmp_path_factory.mktemp("encoders") / "pretrained"
     encoders.save_pretrained(built, directory)
@@ -47,11 +51,11 @@ def test_a_run_starts_from_the_encoder_and_a_new_back_end(encoder: Path, manifes
     assert {f"encoder.{name}" for name in pretrained} == set(of_encoder(weights))
     for name, array in pretrained.items():
         np.testing.assert_allclose(weights[f"encoder.{name}"], array, rtol=1e-6, err_msg=name)
-    # The back-end is that of the seed, whatever the encoder.
-    list(Run(manifest, tmp_path / "plain", settings))
-    plain = weights_of(tmp_path / "plain" / BEST)
-    for path in set(plain) - set(of_encoder(plain)):
-        np.testing.assert_array_equal(weights[path], plain[path], err_msg=path)
+    # Bridge and back-end are those of the seed.
+    new = SpectraAASIST3(run.config.model, rngs=nnx.Rngs(params=settings.training.seed))
+    for path, variable in variables_by_path(nnx.state(new)).items():
+        if not path.startswith("encoder."):
+            np.testing.assert_array_equal(weights[path], variable[...], err_msg=path)
     provenance = open_checkpoint(tmp_path / "run" / BEST).provenance
     assert provenance["training_encoder"].startswith(f"{encoder} (sha256 ")
 
@@ -109,8 +113,11 @@ def test_the_record_of_a_run_without_new_options_is_that_of_earlier_versions(man
     record = json.loads((run.output / "run.json").read_text())
     assert not {"encoder", "encoder_sha256"} & set(record)
     assert not {"back_end", "head"} & set(record["model"])
-    new = {"loss", "focal_gamma", "oc_softmax_alpha", "oc_softmax_margins", "balance", "encoder_regularization"}
-    assert not new & set(record["training"])
+    added = {"loss", "focal_gamma", "oc_softmax_alpha", "oc_softmax_margins", "balance", "encoder_regularization"}
+    assert not added & set(record["training"])
+    # To the byte: the digest of the text that the first version with `added` fields wrote.
+    digest = "ae31da2ebe6ab81349d85da61b75803480ec79597987163633599d8b3c1fc4ac"
+    assert hashlib.sha256(RunConfig().to_json().encode()).hexdigest() == digest
 
 
 def test_the_commands_options(

@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from spectra_jax.training.sampling import Group, group_clips
 from tests.training.runs import config, rows_of, write_corpus, write_manifest
 
 
-def clip(name: str, label: str, dataset: str | None = None, attack: str | None = None) -> Clip:
+def clip(name: str, label: Literal["bonafide", "spoof"], dataset: str | None = None, attack: str | None = None) -> Clip:
     return Clip(name, f"{name}.wav", label, dataset=dataset, attack=attack)
 
 
