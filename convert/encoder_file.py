@@ -17,8 +17,8 @@ from spectra_jax.convert.pytorch_file import (
     PyTorchFile,
     canonical_names,
     check_tensors,
+    float_dtypes,
     in_file_order,
-    narrow_dtypes,
     parallel_prefix,
     split_weight_norm,
     stored_tensors,
@@ -97,7 +97,8 @@ def read_encoder(
         notes["layers"] = f"{num_layers} of {config.num_hidden_layers}"
         config = first_layers(config, num_layers)
         entries, specs = _entries_and_specs(config)
-    if dtypes := narrow_dtypes(file.specs[tensor] for tensor in specs):
+    dtypes = float_dtypes(file.specs[tensor] for tensor in specs)
+    if dtypes != "float32":
         notes["source_dtype"] = dtypes
     return EncoderCheckpoint(
         config,

@@ -15,8 +15,8 @@ from spectra_jax.convert.pytorch_file import (
     PyTorchFile,
     canonical_names,
     check_tensors,
+    float_dtypes,
     in_file_order,
-    narrow_dtypes,
     parallel_prefix,
     split_weight_norm,
     stored_tensors,
@@ -81,7 +81,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     _check_header(name, file.specs, specs)
     checks = [_grid_check(file, tensor, knots(config.kan)) for tensor in specs if tensor.endswith(".grid")]
     checks += [_count_check(file, tensor) for tensor, spec in specs.items() if spec.dtype == "I64"]
-    dtypes = narrow_dtypes(tensors.specs.values())
+    dtypes = float_dtypes(tensors.specs.values())
     return Checkpoint(
         config,
         {entry.target: _reader(file, entry, specs) for entry in in_file_order(entries, file, WEIGHT_NORM)},
@@ -91,7 +91,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
             "source": name,
             "source_format": "pytorch",
             **({"names_without": prefix} if prefix else {}),
-            **({"source_dtype": dtypes} if dtypes else {}),
+            **({"source_dtype": dtypes} if dtypes != "float32" else {}),
         },
         checks=checks,
     )

@@ -96,10 +96,9 @@ def canonical_names(
     return {renamed.get(name, name): own for name, own in bare.items()}
 
 
-def narrow_dtypes(specs: Iterable[TensorSpec]) -> str | None:
-    """The dtypes of a file's floating-point tensors, such as `float16` or `bfloat16 and float32`; None if float32."""
-    found = sorted({_FLOAT_DTYPES[spec.dtype] for spec in specs if spec.dtype in _FLOAT_DTYPES})
-    return None if found in ([], ["float32"]) else " and ".join(found)
+def float_dtypes(specs: Iterable[TensorSpec]) -> str:
+    """The dtypes of a file's floating-point tensors, such as `float32` or `bfloat16 and float32`."""
+    return " and ".join(sorted({_FLOAT_DTYPES[spec.dtype] for spec in specs if spec.dtype in _FLOAT_DTYPES}))
 
 
 def check_tensors(name: str, found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec], model: str) -> None:

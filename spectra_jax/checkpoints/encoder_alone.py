@@ -9,6 +9,7 @@ from typing import Any
 
 from spectra_jax import hub
 from spectra_jax.checkpoints.checkpoint import encoder_weight_shapes
+from spectra_jax.convert.pytorch_file import float_dtypes
 from spectra_jax.convert.transformers_config import encoder_config, is_encoder
 from spectra_jax.errors import CheckpointError, ConfigError
 from spectra_jax.files.tensor_file import open_tensors
@@ -125,7 +126,7 @@ def _dtype(values: dict[str, Any], model: Path) -> str | None:
     for file in files:
         if file.exists():
             try:
-                return " and ".join(sorted({spec.dtype for spec in open_tensors(file).specs.values()}))
+                return float_dtypes(open_tensors(file).specs.values()) or None
             except (OSError, ValueError):
                 return None  # whoever reads the weights reports this
     stated = values.get("dtype", values.get("torch_dtype"))

@@ -28,8 +28,8 @@ Network = TypeVar("Network", SpectraAASIST3, SpeechEncoder)
 def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
     """The network of a checkpoint, with its weights on the default device.
 
-    With `bfloat16`, the weights of the encoder's products are bfloat16. `float64` needs x64 here as well:
-    `with jax.enable_x64(True):`.
+    With `bfloat16` and `float16`, the weights of the encoder's products have this dtype. `float64` needs x64 here as
+    well: `with jax.enable_x64(True):`.
 
     Raises:
       CheckpointError: the weights are damaged.
@@ -43,7 +43,8 @@ def abstract_inference_model(config: SpectraConfig, precision: Precision | str =
     """The network that `load_model` returns, with the shape and dtype of each weight in place of the weight.
 
     A program compiled for it fits the loaded network, so that compilation need not wait for the weights. It differs
-    from `spectra_jax.model.spectra.abstract_model`, which is for training, in the bfloat16 weights of the encoder.
+    from `spectra_jax.model.spectra.abstract_model`, which is for training, in the bfloat16 or float16 weights of the
+    encoder.
     """
     precision = Precision.of(precision)
     graph, state = split_abstract_model(config, precision)
