@@ -67,13 +67,13 @@ class Group:
         if not self.parts:
             return self, index
         round_number, position = divmod(index, len(self.parts))
-        part = self.parts[self._order(len(self.parts), round_number, seed)[position]]
-        return part.find(round_number, seed)
+        chosen = int(self._order(len(self.parts), round_number, seed)[position])
+        return self.parts[chosen].find(round_number, seed)
 
     def clip(self, number: int, seed: int) -> Clip:
         """The clip of the group's draw `number`: an epoch has each clip once, in a random order."""
         epoch, position = divmod(number, len(self.clips))
-        return self.clips[self._order(len(self.clips), epoch, seed)[position]]
+        return self.clips[int(self._order(len(self.clips), epoch, seed)[position])]
 
     def _order(self, size: int, epoch: int, seed: int) -> NDArray[np.int64]:
         return np.random.default_rng([seed, epoch, *self.path]).permutation(size)
