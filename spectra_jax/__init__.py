@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from spectra_jax.inference.scorer import Scorer
     from spectra_jax.model.aasist import KANAASIST
     from spectra_jax.model.config import EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.model.encoder import SpeechEncoder, XLSREncoder
     from spectra_jax.model.kan import KANLinear
     from spectra_jax.model.precision import Precision
     from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
-    from spectra_jax.model.wav2vec2 import XLSREncoder
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,8 @@ _PUBLIC = {
     "SpectraAASIST3": "model.spectra",
     "SpectraConfig": "model.config",
     "SpectraError": "errors",
-    "XLSREncoder": "model.wav2vec2",
+    "SpeechEncoder": "model.encoder",
+    "XLSREncoder": "model.encoder",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "load": "checkpoints.resolve",
@@ -61,8 +62,8 @@ _PUBLIC = {
 # Reached as attributes too, as if they had been imported with the package.
 # fmt: off
 _SUBPACKAGES = frozenset({
-    "arena", "audio", "checkpoints", "convert", "data", "errors", "evaluation", "hub", "inference", "jobs", "model",
-    "reporting", "training", "verification",
+    "arena", "audio", "checkpoints", "convert", "data", "encoders", "errors", "evaluation", "hub", "inference", "jobs",
+    "model", "reporting", "training", "verification",
 })
 # fmt: on
 
@@ -78,6 +79,7 @@ __all__ = [
     "SpectraAASIST3",
     "SpectraConfig",
     "SpectraError",
+    "SpeechEncoder",
     "XLSREncoder",
     "compare",
     "evaluate",

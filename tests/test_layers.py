@@ -30,14 +30,15 @@ ALLOWED: dict[str, set[str]] = {
     "data": _FILES | {"hub", "audio"},
     "convert": _BELOW_DATA | {"checkpoints"},
     "checkpoints": _BELOW_DATA | {"convert"},
+    "encoders": _BELOW_DATA | {"checkpoints", "convert"},
     "inference": _BELOW_INFERENCE,
     "evaluation": _BELOW_DATA | {"data"},
     "reporting": _BELOW_JOBS,
     "verification": _BELOW_JOBS,
-    "training": _BELOW_JOBS,
+    "training": _BELOW_JOBS | {"encoders"},
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
-    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena"},
+    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "encoders"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}

@@ -13,6 +13,9 @@ from spectra_jax.cli.options import Debug
 from spectra_jax.cli.output import print_message
 from spectra_jax.cli.progress import progress_bar
 
+# Groups that are listed when a run starts.
+_MOST_GROUPS = 30
+
 if TYPE_CHECKING:
     from spectra_jax.training import EvaluationEvent, Run, StepEvent
 
@@ -23,7 +26,8 @@ def train(
         Path,
         typer.Option(
             metavar="M.csv",
-            help="Columns path, label (bonafide, spoof) and split (train, dev); pair and utterance_id if it has them.",
+            help="Columns path, label (bonafide, spoof) and split (train, dev); utterance_id, pair, dataset and attack "
+            "if it has them.",
         ),
     ],
     output: Annotated[
@@ -42,13 +46,33 @@ def train(
         str | None,
         typer.Option(metavar="MODEL", help="Weights to start from: any model that `score --model` takes."),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER",
+            help="A pretrained encoder to start from, with a new back-end: a directory or Hub id of wav2vec 2.0, "
+            "XLS-R, MMS, HuBERT or WavLM. Not with --init.",
+        ),
+    ] = None,
+    encoder_layers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Take the first N layers of --encoder only.")
+    ] = None,
+    back_end: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What follows the encoder: kan-aasist, aasist or pool+linear, in place of the configuration's. Not "
+            "with --init.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Train a detector, from new weights or given ones.
+    """Train a detector, from new weights, a pretrained encoder or a complete detector.
 
     After any interruption the same command resumes the run from its last saved state.
     """
     import contextlib
+    from dataclasses import replace
 
     import jax
 
@@ -59,12 +83,17 @@ def train(
         settings = RunConfig() if config is None else RunConfig.from_json(config)
     for warning in outdated:
         print_message(f"{config}: {warning.message}")
+    if back_end is not None:
+        if init is not None:
+            raise typer.BadParameter("--back-end cannot be used with --init, whose model has a back-end already")
+        settings = replace(settings, model=replace(settings.model, back_end=back_end))
     x64 = settings.training.precision == "float64"
     with compilation_cache.use_jax_cache(print_message), jax.enable_x64(True) if x64 else contextlib.nullcontext():
-        run = Run(manifest, output, settings, init=init)
+        run = Run(manifest, output, settings, init=init, encoder=encoder, encoder_layers=encoder_layers)
         steps = run.config.training.steps
         clips = ", ".join(f"{count:,} {split}" for split, count in run.num_clips.items())
         print_message(f"{manifest}: {clips} clips; {run.num_trained:,} weights to train; {steps:,} steps")
+        _print_groups(run)
         if run.steps_done:
             state = "complete" if run.steps_done == steps else "resumed"
             print_message(f"{output}: {state} after step {run.steps_done:,}")
@@ -76,6 +105,15 @@ def train(
     print_message(
         f"Curves: {picture}" if picture else "No picture of the curves: it needs the extra `report` (vl-convert-python)"
     )
+
+
+def _print_groups(run: Run) -> None:
+    """The clips of each group that is balanced, smallest groups first."""
+    sizes = sorted(run.group_sizes.items(), key=lambda item: item[1])
+    if sizes:
+        listed = "; ".join(f"{name}: {size:,}" for name, size in sizes[:_MOST_GROUPS])
+        more = f"; and {len(sizes) - _MOST_GROUPS:,} larger groups" if len(sizes) > _MOST_GROUPS else ""
+        print_message(f"{len(sizes):,} balanced groups, with clips of each: {listed}{more}")
 
 
 def _train_and_report(run: Run, invocation: Invocation) -> EvaluationEvent | None:

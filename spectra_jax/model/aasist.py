@@ -18,11 +18,11 @@ from jax.nn import initializers
 from jaxtyping import Float
 
 from spectra_jax.model.activations import selu
+from spectra_jax.model.back_ends import build_head, graph_kan
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.conv import Conv
 from spectra_jax.model.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from spectra_jax.model.hooks import StageHook, no_hook
-from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
@@ -96,12 +96,12 @@ class Branch(nnx.Module):
         attention = functools.partial(
             HeterogeneousGraphAttention,
             temperature=config.temperatures[2],
-            kan=config.kan,
+            kan=graph_kan(config),
             precision=precision,
             rngs=rngs,
         )
         pool = functools.partial(
-            GraphPool, inner, config.pool_ratios[2], kan=config.kan, precision=precision, rngs=rngs
+            GraphPool, inner, config.pool_ratios[2], kan=graph_kan(config), precision=precision, rngs=rngs
         )
         self.master = nnx.Param(initial_value(rngs, initializers.normal(1.0), (1, 1, width), precision.dtype))
         self.st1 = attention(width, inner)
@@ -136,14 +136,18 @@ class Branch(nnx.Module):
 
 
 class KANAASIST(nnx.Module):
-    """Frame features -> logits: spoof, bona fide."""
+    """Frame features -> logits: spoof, bona fide.
+
+    It has KAN layers, or plain linear layers in their place: the back-ends `kan-aasist` and `aasist`.
+    """
 
     def __init__(self, config: SpectraConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
         precision = Precision.of(precision)
         channels = config.residual_channels[-1][1]
         width, inner = config.gat_dims
-        attention = functools.partial(GraphAttention, channels, width, kan=config.kan, precision=precision, rngs=rngs)
-        pool = functools.partial(GraphPool, width, kan=config.kan, precision=precision, rngs=rngs)
+        kan = graph_kan(config)
+        attention = functools.partial(GraphAttention, channels, width, kan=kan, precision=precision, rngs=rngs)
+        pool = functools.partial(GraphPool, width, kan=kan, precision=precision, rngs=rngs)
         normal = initializers.normal(1.0)
         self.temporal_position = nnx.Param(
             initial_value(rngs, normal, (1, config.max_frames, config.bridge_dim), precision.dtype)
@@ -162,7 +166,7 @@ class KANAASIST(nnx.Module):
             Branch(config, precision=precision, rngs=rngs) for _ in range(NUM_BRANCHES)
         )
         self.dropout = nnx.Dropout(0.5, deterministic=True)
-        self.head = KANLinear(5 * inner, config.num_classes, config.kan, precision=precision, rngs=rngs)
+        self.head = build_head(5 * inner, config, precision=precision, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "batch frames bridge_dim"], *, rngs: nnx.Rngs | None = None, hook: StageHook = no_hook

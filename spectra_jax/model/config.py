@@ -21,6 +21,10 @@ from spectra_jax.errors import ConfigError
 MODEL_TYPE = "spectra_aasist3"
 ENCODER_TYPES = ("wav2vec2", "hubert", "wavlm")
 """Kinds of encoders, by their names in the configurations of transformers."""
+BACK_ENDS = ("kan-aasist", "aasist", "pool+linear")
+"""What can follow the bridge: see `SpectraConfig.back_end`."""
+HEADS = ("logits", "cosine")
+"""What the last layer can compute: see `SpectraConfig.head`."""
 ENCODER_ALONE = (
     "This is a speech encoder alone (XLS-R, wav2vec 2.0 or the like), without the back-end that classifies speech "
     "as bona fide or spoof: name a checkpoint of the complete detector, such as lab260/Spectra-AASIST3"
@@ -239,6 +243,11 @@ class EncoderConfig(Section):
             rate = "a number from 0 to below 1"
             check_number(f"encoder.{name}", getattr(self, name), lambda value: 0 <= value < 1, rate)
 
+    def without_regularization(self) -> Self:
+        """The same encoder without dropout, layerdrop and SpecAugment. It has the same weights."""
+        dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
+        return dataclasses.replace(self, apply_spec_augment=False, **dict.fromkeys(dropouts, 0.0))
+
     def num_frames(self, num_samples: int) -> int:
         """Frames of `num_samples` samples: 201 for 64,600 in the published architecture; 0 if too short."""
         return self.layer_frames(num_samples)[-1]
@@ -309,9 +318,18 @@ class SpectraConfig(Section):
     max_frames: int = 400
     num_classes: int = 2
     kan: KANConfig = field(default_factory=KANConfig)
+    back_end: str = added("kan-aasist")
+    """What follows the bridge: `kan-aasist`, the published graph network; `aasist`, the same graph with plain linear
+    layers in place of the KAN layers (Jung et al., 2022); or `pool+linear`, the mean and the standard deviation of each
+    feature over the frames, then a linear layer."""
+    head: str = added("logits")
+    """What the last layer computes: `logits`; or `cosine`, the cosine between the back-end's features and a learnt
+    direction, which is the score, and its negative as the logit of spoof (for the loss `oc_softmax`)."""
 
     def _validate(self) -> None:
         _require_detector(self.model_type)
+        for name, choices in (("back_end", BACK_ENDS), ("head", HEADS)):
+            require(getattr(self, name) in choices, name, getattr(self, name), f"one of {', '.join(choices)}")
         # More than ten minutes in one window.
         for name, maximum in (("sample_rate", 1_000_000), ("num_samples", 10_000_000), ("max_frames", 100_000)):
             check_integer(name, getattr(self, name), maximum=maximum)
@@ -359,6 +377,11 @@ class SpectraConfig(Section):
                 check_integer("residual_channels", channels, maximum=_WIDEST)
             require(pair[0] == previous, "residual_channels", pairs, rule)
             previous = pair[1]
+
+    @property
+    def is_published_kind(self) -> bool:
+        """Whether back-end and head are those of the published detector, whose format PyTorch's reference reads."""
+        return self.back_end == "kan-aasist" and self.head == "logits"
 
     @property
     def num_spectral_nodes(self) -> int:

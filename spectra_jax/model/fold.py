@@ -37,7 +37,8 @@ def fold_for_inference(model: SpectraAASIST3) -> SpectraAASIST3:
             _fold_variance(module)
         elif isinstance(module, KANLinear):
             _fold_spline_scaler(module)
-    _stack_branches(folded.aasist)
+    if isinstance(folded.back_end, KANAASIST):
+        _stack_branches(folded.back_end)
     return folded
 
 

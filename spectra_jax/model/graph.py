@@ -1,5 +1,7 @@
 """The graph layers of KAN-AASIST: attention within one node type, attention across two, and the pool that ranks nodes.
 
+With `kan=None` their projections are plain linear layers, as in AASIST.
+
 Source: Jung et al., "AASIST: Audio Anti-Spoofing using Integrated Spectro-Temporal Graph Attention Networks" (2022);
 Borodin et al., "AASIST3: KAN-Enhanced AASIST" (2024). Nodes are `(batch, node, feature)` throughout.
 """
@@ -15,9 +17,11 @@ from jax.nn import initializers
 from jaxtyping import Float, Int32
 
 from spectra_jax.model.activations import selu
+from spectra_jax.model.back_ends import projection
 from spectra_jax.model.config import KANConfig
 from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.kan import KANLinear
+from spectra_jax.model.linear import Linear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
@@ -32,15 +36,21 @@ def _pairs(num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def pairwise_logits(
-    x: Float[Array, "batch nodes inputs"], projection: KANLinear, weights: Float[Array, "features kinds"]
+    x: Float[Array, "batch nodes inputs"], projection: KANLinear | Linear, weights: Float[Array, "features kinds"]
 ) -> tuple[Float[Array, "batch pairs kinds"], Int32[np.ndarray, "nodes nodes"]]:
-    """`tanh(KAN(x_i * x_j)) @ weights` for each unordered pair of nodes, and the index of the pair of each (i, j).
+    """`tanh(projection(x_i * x_j)) @ weights` for each unordered pair of nodes, and the pair's index for each (i, j).
 
     The product is the same for (i, j) and (j, i), so that half of the pairs need no computation.
     """
     first, second, pair_index = _pairs(x.shape[1])
     products = x[:, first] * x[:, second]
-    return projection(products, lambda features: projection.precision.dot(jnp.tanh(features), weights)), pair_index
+
+    def weigh(features: Array) -> Array:
+        return projection.precision.dot(jnp.tanh(features), weights)
+
+    # A KAN layer applies the function to each chunk of rows, so that the features are never in memory together.
+    logits = weigh(projection(products)) if isinstance(projection, Linear) else projection(products, weigh)
+    return logits, pair_index
 
 
 class GraphAttention(nnx.Module):
@@ -52,12 +62,12 @@ class GraphAttention(nnx.Module):
         out_features: int,
         temperature: float,
         *,
-        kan: KANConfig,
+        kan: KANConfig | None,
         precision: Precision,
         rngs: nnx.Rngs | None,
     ):
-        def project() -> KANLinear:
-            return KANLinear(in_features, out_features, kan, precision=precision, rngs=rngs)
+        def project() -> KANLinear | Linear:
+            return projection(in_features, out_features, kan, precision=precision, rngs=rngs)
 
         self.dropout = nnx.Dropout(0.2, deterministic=True)
         self.pair_projection = project()
@@ -92,12 +102,12 @@ class HeterogeneousGraphAttention(nnx.Module):
         out_features: int,
         temperature: float,
         *,
-        kan: KANConfig,
+        kan: KANConfig | None,
         precision: Precision,
         rngs: nnx.Rngs | None,
     ):
-        def project(width: int = out_features) -> KANLinear:
-            return KANLinear(in_features, width, kan, precision=precision, rngs=rngs)
+        def project(width: int = out_features) -> KANLinear | Linear:
+            return projection(in_features, width, kan, precision=precision, rngs=rngs)
 
         def weight() -> nnx.Param[Array]:
             return nnx.Param(initial_value(rngs, initializers.glorot_normal(), (out_features, 1), precision.dtype))
@@ -167,9 +177,11 @@ class GraphPool(nnx.Module):
     `NAME.scores` holds the scores; `smallest_rank_gap` gives the distance from a tie.
     """
 
-    def __init__(self, features: int, ratio: float, *, kan: KANConfig, precision: Precision, rngs: nnx.Rngs | None):
+    def __init__(
+        self, features: int, ratio: float, *, kan: KANConfig | None, precision: Precision, rngs: nnx.Rngs | None
+    ):
         self.dropout = nnx.Dropout(0.3, deterministic=True)
-        self.projection = KANLinear(features, 1, kan, precision=precision, rngs=rngs)
+        self.projection = projection(features, 1, kan, precision=precision, rngs=rngs)
         self.ratio = ratio
 
     def __call__(

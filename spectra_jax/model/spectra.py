@@ -15,12 +15,13 @@ from jaxtyping import Float
 
 from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
 from spectra_jax.model.activations import selu
+from spectra_jax.model.back_ends import PoolLinear
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.wav2vec2 import XLSREncoder
 
 # Stages that PyTorch computes channels first and this package channels last: our axes in PyTorch's order.
 _PYTORCH_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
@@ -56,10 +57,13 @@ class SpectraAASIST3(nnx.Module):
 
     def __init__(self, config: SpectraConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
         precision = Precision.of(precision)
-        self.encoder = XLSREncoder(config.encoder, precision=precision, rngs=rngs)
+        self.encoder = SpeechEncoder(config.encoder, precision=precision, rngs=rngs)
         # Everything after the encoder is computed in full precision: see `Precision`.
         self.bridge = Bridge(config.encoder.hidden_size, config.bridge_dim, precision=precision.full, rngs=rngs)
-        self.aasist = KANAASIST(config, precision=precision.full, rngs=rngs)
+        if config.back_end == "pool+linear":
+            self.pool_linear = PoolLinear(config, precision=precision.full, rngs=rngs)
+        else:
+            self.aasist = KANAASIST(config, precision=precision.full, rngs=rngs)
         self.config = config
         self.precision = precision
 
@@ -91,9 +95,14 @@ class SpectraAASIST3(nnx.Module):
                 f"windows of {windows.shape[1]} samples give {frames} frames, but the network takes 3 to max_frames = "
                 f"{max_frames}, that is {encoder.num_samples(3)} to {encoder.num_samples(max_frames + 1) - 1} samples"
             )
-        x = self.encoder(windows, hook=hook)
+        x = self.encoder(windows, rngs=rngs, hook=hook)
         x = hook("bridge", self.bridge(x, rngs=rngs))
-        return self.aasist(x, rngs=rngs, hook=hook)
+        return self.back_end(x, rngs=rngs, hook=hook)
+
+    @property
+    def back_end(self) -> KANAASIST | PoolLinear:
+        """What follows the bridge: see `SpectraConfig.back_end`."""
+        return self.pool_linear if self.config.back_end == "pool+linear" else self.aasist
 
 
 def abstract_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
@@ -130,7 +139,7 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, Array], 
     Returns:
       `forward(params, windows (batch, samples)) -> (batch, 2 + 10)`, the logits followed by the smallest rank gap of
       each of `POOLS`; and the parameters. It compiles to another program than that of `split`, so that logits may
-      differ by rounding.
+      differ by rounding. In a network without graph pools (`pool+linear`) nothing is ranked, and all gaps are infinite.
     """
     graph, params = nnx.split(model)
     config = model.config
@@ -146,7 +155,8 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, Array], 
             return value
 
         logits = nnx.merge(graph, params)(windows, hook=record_gap)
-        return jnp.concatenate([logits, *(gaps[pool][:, None] for pool in POOLS)], axis=1)
+        no_tie = jnp.full(len(logits), jnp.inf, logits.dtype)
+        return jnp.concatenate([logits, *(gaps.get(pool, no_tie)[:, None] for pool in POOLS)], axis=1)
 
     return forward, params
 

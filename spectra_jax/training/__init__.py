@@ -11,10 +11,11 @@ from spectra_jax.errors import TrainingError
 from spectra_jax.training.augment import AugmentConfig, augment
 from spectra_jax.training.config import RunConfig, TrainingConfig
 from spectra_jax.training.curves import write_curves
-from spectra_jax.training.data import Batch, Batches, Clip, read_manifest
+from spectra_jax.training.data import Batch, Batches, read_manifest
 from spectra_jax.training.export import BEST
 from spectra_jax.training.log import EvaluationEvent, StepEvent, read_log
 from spectra_jax.training.run import Run
+from spectra_jax.training.sampling import Clip
 
 __all__ = [
     "BEST",

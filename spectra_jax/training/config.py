@@ -10,10 +10,12 @@ from typing import Literal, Self
 
 from spectra_jax.errors import ConfigError
 from spectra_jax.files.untrusted import read_json, require_plain_file
-from spectra_jax.model.config import Section, SpectraConfig, check_integer, check_number, require
+from spectra_jax.model.config import Section, SpectraConfig, added, check_integer, check_number, require
 from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
 
+LOSSES = ("cross_entropy", "focal", "oc_softmax")
+BALANCE_LEVELS = ("label", "dataset", "attack")
 OLD_NAMES = {"average": "ema_decay"}
 """Fields by the names that they had before this release, which are accepted for one release with a warning."""
 
@@ -53,8 +55,22 @@ class TrainingConfig(Section):
     clip_norm: float | None = 1.0
     """The global norm to which gradients are clipped."""
     class_weights: Literal["balanced"] | tuple[float, float] = "balanced"
-    """Weights of the cross entropy: (spoof, bona fide), or such that both classes have the same total weight in the
-    training split."""
+    """Weights of the loss: (spoof, bona fide), or such that both classes have the same total weight in what is drawn
+    from the training split."""
+    loss: str = added("cross_entropy")
+    """`cross_entropy`, `focal` (Lin et al., 2017), or `oc_softmax` (Zhang, Jiang, Duan, 2021), which needs a network
+    with the head `cosine`."""
+    focal_gamma: float = added(2.0)
+    """The exponent of the focal loss: the higher, the less a clip counts that is classified well; 0: cross entropy."""
+    oc_softmax_alpha: float = added(20.0)
+    """The scale of OC-Softmax."""
+    oc_softmax_margins: tuple[float, float] = added((0.9, 0.2))
+    """OC-Softmax: the cosine above which bona fide clips are wanted, and below which spoofs are (m0 and m1)."""
+    balance: tuple[str, ...] | None = added(None)
+    """Levels of groups, some of `label`, `dataset` and `attack`: at each level its groups are drawn equally often, and
+    within a group every clip once before any is drawn again. None: all clips equally often."""
+    encoder_regularization: bool = added(True)
+    """Whether the encoder's own dropout, layerdrop and SpecAugment, which its configuration states, are applied."""
     freeze: Literal["nothing", "feature_extractor", "encoder"] = "nothing"
     freeze_layers: int = 0
     """How many transformer layers are frozen, counted from the input; if any, the feature extractor is frozen too."""
@@ -62,7 +78,7 @@ class TrainingConfig(Section):
     """Initialise the first convolution as a bank of band-pass filters (see `filterbank`) if the weights are random. A
     small network does not learn such filters from few clips, and stays at chance."""
     dropout: float = 1.0
-    """A factor on the network's own dropout rates: small networks with random initial weights may need less."""
+    """A factor on the dropout rates of bridge and back-end: small networks with new weights may need less."""
     precision: str = "float32"
     """Of the encoder's products; weights, gradients and the optimiser are float32 (in float64: float64)."""
     remat: bool = False
@@ -105,8 +121,11 @@ class TrainingConfig(Section):
             check_number("training.clip_norm", self.clip_norm, lambda norm: norm > 0, "a number above 0, or null")
         check_number("training.dropout", self.dropout, lambda factor: 0 <= factor < 2, "a number from 0 to below 2")
         check_number("training.ema_decay", self.ema_decay, lambda share: 0 <= share < 1, "a number from 0 to below 1")
-        for name in ("pairs", "filterbank", "remat"):
+        for name in ("pairs", "filterbank", "remat", "encoder_regularization"):
             require(isinstance(getattr(self, name), bool), f"training.{name}", getattr(self, name), "true or false")
+        require(self.loss in LOSSES, "training.loss", self.loss, f"one of {', '.join(LOSSES)}")
+        self._validate_losses()
+        self._validate_balance()
         modules = ("nothing", "feature_extractor", "encoder")
         require(self.freeze in modules, "training.freeze", self.freeze, f"one of {', '.join(modules)}")
         require(self.precision in PRECISIONS, "training.precision", self.precision, f"one of {', '.join(PRECISIONS)}")
@@ -128,6 +147,27 @@ class TrainingConfig(Section):
             require(both, "training.class_weights", self.class_weights, rule)
             for weight in self.class_weights:
                 check_number("training.class_weights", weight, lambda weight: weight > 0, rule)
+
+    def _validate_losses(self) -> None:
+        check_number("training.focal_gamma", self.focal_gamma, lambda gamma: gamma >= 0, "a number of at least 0")
+        check_number("training.oc_softmax_alpha", self.oc_softmax_alpha, lambda scale: scale > 0, "a number above 0")
+        margins = self.oc_softmax_margins
+        rule = "two numbers from -1 to 1, of bona fide and of spoof, the higher one first"
+        require(isinstance(margins, tuple) and len(margins) == 2, "training.oc_softmax_margins", margins, rule)
+        for margin in margins:
+            check_number("training.oc_softmax_margins", margin, lambda margin: -1 <= margin <= 1, rule)
+        require(margins[0] > margins[1], "training.oc_softmax_margins", margins, rule)
+
+    def _validate_balance(self) -> None:
+        if self.balance is None:
+            return
+        rule = f"null, or a list of some of {', '.join(BALANCE_LEVELS)}, each at most once"
+        levels = self.balance
+        require(isinstance(levels, tuple) and len(levels) > 0, "training.balance", levels, rule)
+        known = all(isinstance(level, str) and level in BALANCE_LEVELS for level in levels)
+        require(known and len(set(levels)) == len(levels), "training.balance", levels, rule)
+        both = "without `label`, since with pairs half of each batch is bona fide anyway"
+        require(not (self.pairs and "label" in levels), "training.balance", levels, both)
 
 
 @dataclass(frozen=True)

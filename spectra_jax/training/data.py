@@ -13,30 +13,17 @@ from numpy.typing import NDArray
 
 from spectra_jax import audio
 from spectra_jax.data.labels import read_labels
-from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.messages import count, examples
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.training.augment import augment
 from spectra_jax.training.config import TrainingConfig
+from spectra_jax.training.sampling import Clip, Group, group_clips
 
 SPLITS = ("train", "dev")
-
-
-@dataclass(frozen=True)
-class Clip(Trial):
-    """A labelled clip of a training manifest.
-
-    Attributes:
-      pair: utterance_id of the bona fide clip that a spoof is a copy of, where the manifest names it.
-    """
-
-    pair: str | None = None
-
-    @property
-    def bonafide(self) -> bool:
-        return self.label == "bonafide"
+# What tables have in place of a dataset or an attack.
+_NOTHING = ("", "-", "None", "nan")
 
 
 def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
@@ -44,7 +31,8 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
 
     Args:
       manifest: .csv, .tsv or .jsonl with the columns `path` (relative to the manifest's folder), `label` and `split`;
-        `utterance_id` (otherwise the file's stem) and `pair` are optional, other columns are ignored.
+        `utterance_id` (otherwise the file's stem), `pair`, `dataset` and `attack` are optional, other columns are
+        ignored.
 
     Raises:
       InputError: a column, a split or a file is missing, a split has one class only, or a label is unknown.
@@ -54,22 +42,25 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
     for name in ("path", "split"):
         if name not in labels.columns:
             raise InputError(f"{manifest}: no column `{name}`; training needs path, label and split")
+    absent = [None] * len(labels.bonafide)
     rows = zip(
         labels.utterance_ids,
         labels.columns["path"],
         labels.columns["split"],
         labels.bonafide,
-        labels.columns.get("pair", [None] * len(labels.bonafide)),
+        *(labels.columns.get(name, absent) for name in ("pair", "dataset", "attack")),
         strict=True,
     )
     splits: dict[str, list[Clip]] = {name: [] for name in SPLITS}
-    for name, path, split, bonafide, pair in rows:
+    for name, path, split, bonafide, pair, dataset, attack in rows:
         if split in splits:
             clip = Clip(
                 str(name),
                 manifest.parent / str(path),
                 "bonafide" if bonafide else "spoof",
                 pair=str(pair) if pair else None,
+                dataset=_value(dataset),
+                attack=_value(attack),
             )
             splits[split].append(clip)
     for split, clips in splits.items():
@@ -79,6 +70,11 @@ def read_manifest(manifest: str | Path) -> dict[str, list[Clip]]:
         _require_both_classes(manifest, split, clips)
     _require_files(manifest, [clip for clips in splits.values() for clip in clips])
     return splits
+
+
+def _value(cell: object) -> str | None:
+    """The text of a table's cell; None if it has nothing."""
+    return None if str(cell) in _NOTHING else str(cell)
 
 
 def _require_both_classes(manifest: Path, split: str, clips: Sequence[Clip]) -> None:
@@ -97,11 +93,14 @@ def _require_files(manifest: Path, clips: Sequence[Clip]) -> None:
 
 
 def class_weights(clips: Sequence[Clip], training: TrainingConfig) -> tuple[float, float]:
-    """The weights of a spoof and of a bona fide clip in the cross entropy: see `TrainingConfig.class_weights`."""
+    """The weights of a spoof and of a bona fide clip in the loss: see `TrainingConfig.class_weights`."""
     if training.class_weights != "balanced":
         return training.class_weights
     if training.pairs:
         return 1.0, 1.0
+    if training.balance is not None:
+        share = group_clips(clips, training.balance).bonafide_share
+        return 0.5 / (1 - share), 0.5 / share
     bonafide = sum(clip.bonafide for clip in clips)
     return len(clips) / (2 * (len(clips) - bonafide)), len(clips) / (2 * bonafide)
 
@@ -126,24 +125,30 @@ class Batch:
 class Batches:
     """The training batches of a run. An epoch has every clip once (in pairs: every spoof), in a random order.
 
-    A clip that cannot be decoded is replaced by another one.
+    With `TrainingConfig.balance`, each group has epochs of its own. A clip that cannot be decoded is replaced by
+    another one of the same group.
+
+    Raises:
+      InputError: a clip lacks what the groups are formed by.
     """
 
     def __init__(self, clips: Sequence[Clip], model: SpectraConfig, training: TrainingConfig):
         self._bonafide = [clip for clip in clips if clip.bonafide]
-        by_id = {clip.utterance_id: clip for clip in self._bonafide}
-        # What is drawn together: a single clip, or a spoof and the bona fide clip of its pair.
-        self._draws: list[tuple[Clip, Clip | None]]
-        if training.pairs:
-            self._draws = [(clip, by_id.get(clip.pair or "")) for clip in clips if not clip.bonafide]
-        else:
-            self._draws = [(clip, None) for clip in clips]
+        self._bonafide_by_id = {clip.utterance_id: clip for clip in self._bonafide}
+        # In pairs, spoofs are drawn, each with a bona fide clip.
+        drawn = [clip for clip in clips if not clip.bonafide] if training.pairs else clips
+        self._clips = group_clips(drawn, training.balance or ())
         self._model, self._training = model, training
         self._draws_per_step = training.batch_size // (2 if training.pairs else 1)
 
     @property
     def steps_per_epoch(self) -> float:
-        return len(self._draws) / self._draws_per_step
+        return len(self._clips.clips) / self._draws_per_step
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups of clips that are balanced; one of all clips without `TrainingConfig.balance`."""
+        return list(self._clips.leaves())
 
     def from_step(self, step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         """The batches of the steps from `step` (counted from 0) on, each decoded while earlier ones are trained on."""
@@ -173,23 +178,34 @@ class Batches:
 
         The reasons why draws were skipped are added to `skipped`.
         """
-        for attempt in range(len(self._draws)):
+        group, number = self._clips.find(index, self._training.seed)
+        for attempt in range(len(group.clips)):
             seed = (self._training.seed, index, attempt)
             rng = np.random.default_rng(seed)
-            # A draw that fails is replaced by a random one, since the next ones are drawn anyway.
-            clips = self._draw(index if attempt == 0 else int(rng.integers(len(self._draws))), rng)
+            clips = self._draw(group, number if attempt == 0 else self._replacement(group, number, attempt, rng), rng)
             try:
                 return clips, [self._window(clip, (*seed, 1)) for clip in clips]
             except audio.AudioError as error:
                 skipped.append(str(error))
-        raise InputError(f"no clip of the training split can be decoded:{examples(skipped)}")
+        clips_of = f"no clip of {group.name} in the training split" if group.name else "no clip of the training split"
+        raise InputError(f"{clips_of} can be decoded:{examples(skipped)}")
 
-    def _draw(self, index: int, rng: np.random.Generator) -> list[Clip]:
-        epoch, position = divmod(index, len(self._draws))
-        order = np.random.default_rng([self._training.seed, epoch]).permutation(len(self._draws))
-        clip, partner = self._draws[order[position]]
+    def _replacement(self, group: Group, number: int, attempt: int, rng: np.random.Generator) -> int:
+        """The draw of a group that replaces one that cannot be decoded."""
+        size = len(group.clips)
+        if self._training.balance is None:
+            # A random one, since the next ones are drawn anyway.
+            return int(rng.integers(size))
+        # The next ones of the epoch, since a group may have few clips that can be decoded.
+        epoch, position = divmod(number, size)
+        return epoch * size + (position + attempt) % size
+
+    def _draw(self, group: Group, number: int, rng: np.random.Generator) -> list[Clip]:
+        """The clip of a group's draw, with the bona fide clip of its pair where pairs are drawn."""
+        clip = group.clip(number, self._training.seed)
         if not self._training.pairs:
             return [clip]
+        partner = self._bonafide_by_id.get(clip.pair or "")
         return [clip, partner or self._bonafide[rng.integers(len(self._bonafide))]]
 
     def _window(self, clip: Clip, seed: tuple[int, ...]) -> NDArray[np.float32]:

@@ -19,8 +19,9 @@ from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.messages import examples
 from spectra_jax.training.config import RunConfig
-from spectra_jax.training.data import Clip
-from spectra_jax.training.step import Leaves, cross_entropy
+from spectra_jax.training.losses import clip_losses
+from spectra_jax.training.sampling import Clip
+from spectra_jax.training.step import Leaves
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DevResult:
     """The figures of the dev split.
 
     Attributes:
-      loss: cross entropy, with the same weight for both classes; may be non-finite.
+      loss: the training's loss, with the same weight for both classes; may be non-finite.
       eer: from 0 to 1; NaN where the loss is non-finite.
       skipped: for each clip that could not be decoded, the reason.
     """
@@ -85,7 +86,8 @@ class Evaluator:
         bonafide = scored.bonafide
         if not bonafide.any() or bonafide.all():
             raise InputError(f"split `dev`: no clip of one class can be decoded:{examples(scored.skipped)}")
-        losses = np.asarray(cross_entropy(jnp.asarray(scored.logits), jnp.asarray(bonafide, jnp.int32)))
+        labels = jnp.asarray(bonafide, jnp.int32)
+        losses = np.asarray(clip_losses(jnp.asarray(scored.logits), labels, self._config.training))
         loss = float((losses[bonafide].mean() + losses[~bonafide].mean()) / 2)
         finite = math.isfinite(loss)
         rate = eer(scored.logits[bonafide, 1], scored.logits[~bonafide, 1]).rate if finite else math.nan

@@ -27,7 +27,7 @@ def export_best(
     Args:
       output: the run's directory.
       config: of the run.
-      identity: of the run: the provenance names its manifest and its initial weights.
+      identity: of the run: the provenance names its manifest, and the detector or encoder that it started from.
       leaves: of the network, by their paths.
       evaluation: of this network.
 
@@ -43,6 +43,8 @@ def export_best(
     }
     if identity["init"] is not None:
         provenance["training_init"] = f"{identity['init']} (sha256 {identity['init_sha256']})"
+    if "encoder" in identity:
+        provenance["training_encoder"] = f"{identity['encoder']} (sha256 {identity['encoder_sha256']})"
     read = {path: (lambda leaf=leaf: np.asarray(leaf)) for path, leaf in leaves.items()}
     path = output / BEST
     checkpoint = Checkpoint(config.model, read, f"step {evaluation.step}", path / WEIGHTS, provenance)

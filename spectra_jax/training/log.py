@@ -44,7 +44,7 @@ class StepEvent(_LoggedEvent):
 
     Attributes:
       step: its number, from 1 on.
-      loss: class-weighted cross entropy of the batch.
+      loss: class-weighted loss of the batch.
       gradient_norm: global norm, before clipping.
       learning_rate: of the back-end, at this step.
       clips_per_second: since the step before.
@@ -67,7 +67,7 @@ class EvaluationEvent(_LoggedEvent):
 
     Attributes:
       step: how many steps were taken before.
-      loss: cross entropy, with the same weight for both classes.
+      loss: the training's loss, with the same weight for both classes.
       eer: from 0 to 1.
       best: whether no earlier evaluation had a lower EER, or the same EER and a lower loss.
       skipped: for each clip that could not be decoded, the reason.

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spectra_jax.checkpoints.checkpoint import Checkpoint
-from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, TrainingError
 from spectra_jax.files.atomic import atomic_file, require_free, sweep
@@ -39,8 +36,9 @@ from spectra_jax.training.config import OLD_NAMES, RunConfig, TrainingConfig
 from spectra_jax.training.data import Batch, Batches, class_weights, read_manifest
 from spectra_jax.training.evaluate import Evaluator
 from spectra_jax.training.export import BEST, export_best
-from spectra_jax.training.initial_weights import initial_weights
+from spectra_jax.training.initial_weights import Start, initial_weights, open_start, with_start
 from spectra_jax.training.log import LOG, EvaluationEvent, Event, Log, StepEvent
+from spectra_jax.training.losses import require_fitting_head
 from spectra_jax.training.state import Score, StateStore
 from spectra_jax.training.step import (
     CLIPS_AXIS,
@@ -67,14 +65,19 @@ class Run:
     Args:
       manifest: see `read_manifest`.
       output: the run's directory: new, empty, or the directory of the same run.
-      config: network and training. With `init` the network is the checkpoint's, whatever `config.model` is.
-      init: weights to start from, as `spectra_jax.load` takes them; random weights by default.
+      config: network and training. With `init` the network is the checkpoint's, whatever `config.model` is; with
+        `encoder`, `config.model.encoder` is the encoder's.
+      init: a detector to start from, as `spectra_jax.load` takes it; random weights by default.
+      encoder: a pretrained encoder to start from, as `spectra_jax.encoders.from_pretrained` takes it; bridge and
+        back-end then start from random weights. Not together with `init`.
+      encoder_layers: how many of the encoder's layers to take, from the first on; all by default.
       devices: all of `jax.local_devices()` by default.
 
     Raises:
       InputError: the manifest or the directory cannot be used; the directory holds another run, and what differs.
       ConfigError, CheckpointError, OSError: configuration or weights cannot be used.
-      ValueError: float64 without x64, or a batch that cannot be divided by the devices.
+      ValueError: float64 without x64, a batch that cannot be divided by the devices, or arguments that exclude each
+        other.
     """
 
     def __init__(
@@ -84,20 +87,21 @@ class Run:
         config: RunConfig | None = None,
         *,
         init: str | Path | None = None,
+        encoder: str | Path | None = None,
+        encoder_layers: int | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
-        config = config or RunConfig()
-        self._init = None if init is None else open_checkpoint(init)
-        if self._init is not None:
-            config = replace(config, model=self._init.config)
-        self.config = config
+        self._start = open_start(init, encoder, encoder_layers)
+        self.config = config = with_start(config or RunConfig(), self._start)
+        require_fitting_head(config.training, config.model)
         Precision.of(config.training.precision).require_mode()
         devices = list(devices or local_devices())
         _require_divisible(config.training, len(devices))
         self._splits = read_manifest(manifest)
+        self._batches = Batches(self._splits["train"], config.model, config.training)
         self._class_weights = class_weights(self._splits["train"], config.training)
         self.output = Path(output)
-        self._identity = _identity(Path(manifest), init, self._init, config)
+        self._identity = _identity(Path(manifest), self._start, config)
         _open_directory(self.output, self._identity)
         self._mesh = Mesh(np.array(devices), (CLIPS_AXIS,))
         self._network = Network(config.model, config.training.precision, config.training)
@@ -112,6 +116,11 @@ class Run:
     def num_clips(self) -> dict[str, int]:
         """Clips of each split."""
         return {split: len(clips) for split, clips in self._splits.items()}
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Clips of each group that `TrainingConfig.balance` draws equally often; empty without it."""
+        return {group.name: len(group.clips) for group in self._batches.groups if group.name}
 
     @property
     def num_trained(self) -> int:
@@ -143,7 +152,7 @@ class Run:
         # Cheap to compile and to draw from; its numbers may differ between kinds of devices.
         key = jax.device_put(jax.random.key(training.seed, impl="rbg"), NamedSharding(self._mesh, P()))
         steps_done = int(state.step)
-        batches = Batches(self._splits["train"], self.config.model, training).from_step(steps_done, pool)
+        batches = self._batches.from_step(steps_done, pool)
         with Log(self.output / LOG, steps_done) as log:
             before = time.monotonic()
             for number, batch in enumerate(batches, start=steps_done + 1):
@@ -173,7 +182,7 @@ class Run:
     def _restore(self) -> tuple[TrainingState, Leaves, Score | None]:
         """The state to continue from, on all devices; the frozen weights; and the best score so far."""
         training = self.config.training
-        leaves = initial_weights(self.config, self._network, self._init, self._splits["train"])
+        leaves = initial_weights(self.config, self._network, self._start, self._splits["train"])
         state, frozen = first_state(self._network, leaves, training, make_optimizer(training))
         if not state.trained:
             raise InputError("nothing to train: every weight is frozen")
@@ -230,16 +239,17 @@ def _require_divisible(training: TrainingConfig, num_devices: int) -> None:
         )
 
 
-def _identity(
-    manifest: Path, init: str | Path | None, checkpoint: Checkpoint | None, config: RunConfig
-) -> dict[str, Any]:
+def _identity(manifest: Path, start: Start, config: RunConfig) -> dict[str, Any]:
     """What identifies a run. The location of its files does not matter."""
-    return {
+    init, encoder = start.init, start.encoder
+    record = {
         "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
-        "init": None if init is None else str(init),
-        "init_sha256": None if checkpoint is None else checkpoint.sha256(),
+        "init": None if init is None else init.name,
+        "init_sha256": None if init is None else init.sha256(),
         **json.loads(config.to_json()),
     }
+    # Without an encoder the record is that of earlier versions.
+    return record if encoder is None else {**record, "encoder": encoder.name, "encoder_sha256": encoder.sha256()}
 
 
 def _open_directory(output: Path, identity: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ class Score(NamedTuple):
 
     Attributes:
       eer: from 0 to 1.
-      loss: cross entropy, which decides between equal EERs.
+      loss: of the training, which decides between equal EERs.
     """
 
     eer: float

@@ -13,11 +13,11 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
 
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.training.config import TrainingConfig
+from spectra_jax.training.losses import clip_losses
 
 Leaves = dict[str, jax.Array]
 """Arrays by their Flax paths, such as `encoder.layers.0.attention.query.kernel`."""
@@ -41,7 +41,7 @@ class TrainingState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """() arrays: class-weighted cross entropy of the batch, and the global norm of the gradients before clipping."""
+    """() arrays: class-weighted loss of the batch, and the global norm of the gradients before clipping."""
 
     loss: jax.Array
     gradient_norm: jax.Array
@@ -64,7 +64,10 @@ class Network:
     def __init__(self, config: SpectraConfig, precision: str, training: TrainingConfig | None = None):
         model = abstract_model(config, precision)
         if training is not None:
-            model.set_attributes(deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS)
+            # A network may have no batch norms.
+            model.set_attributes(
+                raise_if_not_found=False, deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS
+            )
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
@@ -138,12 +141,6 @@ def learning_rates(training: TrainingConfig, step: int) -> LearningRates:
     return LearningRates(factor * training.encoder_learning_rate, factor * training.learning_rate)
 
 
-def cross_entropy(logits: Float[Array, "clips 2"], labels: Int[Array, " clips"]) -> Float[Array, " clips"]:
-    """The cross entropy of each clip: logits (spoof, bona fide), labels 0 = spoof, 1 = bona fide."""
-    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses
-
-
 def first_state(
     network: Network, leaves: Leaves, training: TrainingConfig, optimizer: optax.GradientTransformation
 ) -> tuple[TrainingState, Leaves]:
@@ -167,7 +164,7 @@ class Examples(NamedTuple):
     Attributes:
       windows: (micro-batches, clips, num_samples).
       labels: (micro-batches, clips) int32, 0 = spoof, 1 = bona fide.
-      weights: (micro-batches, clips), of each clip in the cross entropy.
+      weights: (micro-batches, clips), of each clip in the loss.
     """
 
     windows: Any
@@ -186,7 +183,7 @@ def make_step(
     The clips of each micro-batch are divided among the devices. The loss, the batch norms' statistics and the gradients
     are summed over the devices: their number changes a step by rounding and dropout only. The state is donated.
     """
-    gradients_of = _make_gradients(Network(config, training.precision, training))
+    gradients_of = _make_gradients(Network(config, training.precision, training), training)
 
     def step(
         state: TrainingState, frozen: Leaves, examples: Examples, rates: LearningRates, key: jax.Array
@@ -215,7 +212,7 @@ def make_step(
 _Gradients = Callable[[TrainingState, Leaves, Examples, jax.Array], tuple[Leaves, jax.Array, Leaves]]
 
 
-def _make_gradients(network: Network) -> _Gradients:
+def _make_gradients(network: Network, training: TrainingConfig) -> _Gradients:
     """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients), inside `shard_map`."""
 
     def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
@@ -223,7 +220,7 @@ def _make_gradients(network: Network) -> _Gradients:
         key = jax.random.fold_in(key, lax.axis_index(CLIPS_AXIS))
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
         leaves = network.leaves(model)
-        loss = lax.psum(jnp.sum(examples.weights * cross_entropy(logits, examples.labels)), CLIPS_AXIS)
+        loss = lax.psum(jnp.sum(examples.weights * clip_losses(logits, examples.labels, training)), CLIPS_AXIS)
         return loss, {path: leaves[path] for path in network.statistics}
 
     def gradients_of(

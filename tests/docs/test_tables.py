@@ -40,7 +40,7 @@ def test_every_training_field_is_listed_with_its_default() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
     assert list(documented) == list(fields)
     del documented["augment"], fields["augment"]  # a section of its own
-    assert {name: json.loads(default) for name, default in documented.items()} == fields
+    assert {name: _as_tuple(json.loads(default)) for name, default in documented.items()} == fields
 
 
 def test_every_augmentation_field_is_listed_with_its_default() -> None:

@@ -14,8 +14,9 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.checkpoints.load import abstract_inference_model
-from spectra_jax.model import kan, wav2vec2
+from spectra_jax.model import kan
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.encoder import attention
 from spectra_jax.model.spectra import split
 from tests.conftest import GOLDEN
 
@@ -51,6 +52,7 @@ def products(text: str) -> Iterator[tuple[str, str]]:
         ("float32", {("f32", "HIGHEST")}),
         ("tf32", {("f32", "HIGH"), ("f32", "HIGHEST")}),
         ("bfloat16", {("bf16", "DEFAULT"), ("f32", "HIGHEST")}),
+        ("float16", {("f16", "DEFAULT"), ("f32", "HIGHEST")}),
         ("float64", {("f64", "HIGHEST")}),
     ],
 )
@@ -65,14 +67,15 @@ def test_products_have_the_operands_of_the_precision(
     assert set(re.findall(r"custom_call @(\S+?)\(", text)) == set()
 
 
-def test_cudnn_attention_is_used_in_bfloat16_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wav2vec2, "has_cudnn_attention", lambda: True)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_cudnn_attention_is_used_in_half_precisions_only(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
     # JAX reads the version of cuDNN while tracing.
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     # The traces of layers are cached.
     jax.clear_caches()
     try:
-        text = lowered(TINY, "bfloat16", "cuda")
+        text = lowered(TINY, precision, "cuda")
         assert "custom_call @__cudnn" not in lowered(TINY, "float32", "cuda")
     finally:
         jax.clear_caches()
@@ -93,7 +96,7 @@ def test_which_devices_have_cudnn_attention(
     device = type("Device", (), {"compute_capability": capability})
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert wav2vec2.has_cudnn_attention() is attends
+    assert attention.has_cudnn_attention() is attends
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

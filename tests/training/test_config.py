@@ -28,6 +28,13 @@ from tests.training.runs import config
         ({"freeze_layers": 3}, "training.freeze_layers = 3"),
         ({"class_weights": [1, 0]}, "training.class_weights"),
         ({"precision": "float16"}, "training.precision"),
+        ({"loss": "arcface"}, 'training.loss = "arcface", but it must be one of cross_entropy, focal, oc_softmax'),
+        ({"focal_gamma": -1}, "training.focal_gamma = -1"),
+        ({"oc_softmax_alpha": 0}, "training.oc_softmax_alpha = 0"),
+        ({"oc_softmax_margins": [0.2, 0.9]}, "training.oc_softmax_margins = [0.2, 0.9]"),
+        ({"oc_softmax_margins": [2, 0]}, "training.oc_softmax_margins = 2"),
+        ({"oc_softmax_margins": 0.9}, "training.oc_softmax_margins = 0.9"),
+        ({"encoder_regularization": 1}, "training.encoder_regularization = 1"),
     ],
 )
 def test_invalid_configurations_name_the_field(training: dict[str, Any], wanted: str) -> None:
