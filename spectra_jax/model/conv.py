@@ -14,6 +14,7 @@ from jax.nn import initializers
 from jaxtyping import Float
 
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
+from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
 
 
@@ -65,7 +66,7 @@ class Conv(nnx.Module):
         in_float32 = self.groups > 1 and self.precision.dtype == jnp.float32
         on_cpu = functools.partial(self._conv_by_xla, self.precision.full) if in_float32 else by_matmul
         elsewhere = functools.partial(self._conv_by_xla, self.precision)
-        return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+        return platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
     def _conv_by_xla(self, precision: Precision, x: Array, kernel: Array) -> Array:
         return precision.conv(x, kernel, window_strides=self.strides, padding="VALID", feature_group_count=self.groups)

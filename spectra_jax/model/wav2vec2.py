@@ -26,6 +26,7 @@ from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.parameters import uniform_fan_in
+from spectra_jax.model.platform import platform_dependent, target_platform
 from spectra_jax.model.precision import Precision
 
 # Frames that a CPU extracts at a time: 1.4 s, and 9 MB after the first layer in float32.
@@ -78,7 +79,7 @@ class FeatureExtractor(nnx.Module):
     def __call__(self, waveform: Float[Array, "batch samples"]) -> Float[Array, "batch frames channels"]:
         if not self.deterministic:
             return self._extract(waveform)
-        return lax.platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
+        return platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
 
     def _extract(self, waveform: Array) -> Array:
         x = waveform[..., None]
@@ -175,8 +176,11 @@ class SelfAttention(nnx.Module):
 
 
 def has_cudnn_attention() -> bool:
-    """Whether JAX runs on NVIDIA GPUs for which cuDNN has a fused attention kernel: Ampere or newer."""
-    if jax.default_backend() != "gpu":
+    """Whether JAX runs on NVIDIA GPUs for which cuDNN has a fused attention kernel: Ampere or newer.
+
+    A program that is traced to run elsewhere (`for_platform`) does without it: not every GPU has the kernel.
+    """
+    if target_platform() is not None or jax.default_backend() != "gpu":
         return False
     # AMD GPUs have an architecture such as gfx90a instead of a number.
     capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(jax.devices()[0], "compute_capability", "")))
