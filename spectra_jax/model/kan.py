@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32
 from spectra_jax.model.config import KANConfig
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
 
 # Rows of which the spline bases are in memory at the same time. 1,024 rows of 64 features by 20 bases are 5 MiB in
 # float32: less than the last-level cache of a CPU, and enough work for the matrix units of a GPU.
@@ -144,11 +145,34 @@ class KANLinear(nnx.Module):
             return y if then is None else then(y)
 
         num_rows = math.prod(x.shape[:-1])
-        if num_rows <= CHUNK_ROWS:
+        if is_symbolic(num_rows):
+            y = _map_symbolic_rows(layer, x.reshape(num_rows, x.shape[-1]))
+        elif num_rows <= CHUNK_ROWS:
             return layer(x)
-        rows = x.reshape(num_rows, x.shape[-1])
-        y = lax.map(layer, rows, batch_size=CHUNK_ROWS)
+        else:
+            y = lax.map(layer, x.reshape(num_rows, x.shape[-1]), batch_size=CHUNK_ROWS)
         return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _map_symbolic_rows(layer: Callable[[Array], Array], rows: Array) -> Array:
+    """`layer(rows)` for `CHUNK_ROWS` rows at a time, where their number is not known while tracing.
+
+    There may be no complete chunk, which `lax.map` does not allow. This loop has no reverse-mode derivative.
+    """
+    num_rows = rows.shape[0]
+    num_chunks = num_rows // CHUNK_ROWS
+    # Padded, so that tracing knows that a chunk fits.
+    padded = jnp.pad(rows, ((0, CHUNK_ROWS), (0, 0)))
+    remaining = layer(rows[num_chunks * CHUNK_ROWS :])
+    y = jnp.zeros(((num_chunks + 1) * CHUNK_ROWS, remaining.shape[1]), remaining.dtype)
+
+    def run_chunk(index: Array, y: Array) -> Array:
+        start = index * CHUNK_ROWS
+        chunk = layer(lax.dynamic_slice_in_dim(padded, start, CHUNK_ROWS))
+        return lax.dynamic_update_slice_in_dim(y, chunk, start, axis=0)
+
+    y = lax.fori_loop(0, jnp.asarray(num_chunks, np.int32), run_chunk, y)
+    return jnp.concatenate([y[: num_chunks * CHUNK_ROWS], remaining])
 
 
 def _small_noise_splines(key: Array, shape: tuple[int, ...], dtype: Any, *, config: KANConfig) -> Array:

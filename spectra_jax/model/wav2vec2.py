@@ -28,6 +28,7 @@ from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.parameters import uniform_fan_in
 from spectra_jax.model.platform import platform_dependent, target_platform
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_outside, is_symbolic, num_frames
 
 # Frames that a CPU extracts at a time: 1.4 s, and 9 MB after the first layer in float32.
 TILE_FRAMES = 72
@@ -77,7 +78,8 @@ class FeatureExtractor(nnx.Module):
         self.deterministic = True
 
     def __call__(self, waveform: Float[Array, "batch samples"]) -> Float[Array, "batch frames channels"]:
-        if not self.deterministic:
+        # Tiles need a number of samples that is known while tracing.
+        if not self.deterministic or is_symbolic(waveform.shape[1]):
             return self._extract(waveform)
         return platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
 
@@ -256,7 +258,7 @@ class XLSREncoder(nnx.Module):
         """
         if waveform.ndim != 2:
             raise ValueError(f"expected waveforms of shape (batch, samples), found {waveform.shape}")
-        if self.config.num_frames(waveform.shape[1]) < 1:
+        if is_outside(num_frames(self.config, waveform.shape[1]), 1):
             raise ValueError(
                 f"a waveform of {waveform.shape[1]} samples is too short: the encoder needs at least "
                 f"{self.config.num_samples(1)} samples for one frame"
