@@ -215,7 +215,6 @@ class KANAASIST(nnx.Module):
         pooled = self.dropout(hook("pooled", pooled), rngs=rngs)
         return hook("logits", self.head(pooled))
 
-
     def _first_positions(self, frames: int) -> Array:
         """The temporal positions (1, frames, bridge_dim) of the first frames."""
         if is_symbolic(frames):

@@ -27,6 +27,8 @@ from spectra_jax.model.symbolic import is_symbolic
 # Rows of which the spline bases are in memory at the same time. 1,024 rows of 64 features by 20 bases are 5 MiB in
 # float32: less than the last-level cache of a CPU, and enough work for the matrix units of a GPU.
 CHUNK_ROWS = 1024
+# The same where the number of rows is symbolic. The last chunk is padded, so that a larger one costs more for one clip.
+SYMBOLIC_CHUNK_ROWS = 256
 
 
 def knots(config: KANConfig) -> Float32[np.ndarray, " knots"]:
@@ -155,24 +157,17 @@ class KANLinear(nnx.Module):
 
 
 def _map_symbolic_rows(layer: Callable[[Array], Array], rows: Array) -> Array:
-    """`layer(rows)` for `CHUNK_ROWS` rows at a time, where their number is not known while tracing.
+    """`layer(rows)` for `SYMBOLIC_CHUNK_ROWS` rows at a time, where their number is not known while tracing.
 
-    There may be no complete chunk, which `lax.map` does not allow. This loop has no reverse-mode derivative.
+    The last chunk is padded, so that one body is compiled for all sizes.
     """
-    num_rows = rows.shape[0]
-    num_chunks = num_rows // CHUNK_ROWS
-    # Padded, so that tracing knows that a chunk fits.
-    padded = jnp.pad(rows, ((0, CHUNK_ROWS), (0, 0)))
-    remaining = layer(rows[num_chunks * CHUNK_ROWS :])
-    y = jnp.zeros(((num_chunks + 1) * CHUNK_ROWS, remaining.shape[1]), remaining.dtype)
-
-    def run_chunk(index: Array, y: Array) -> Array:
-        start = index * CHUNK_ROWS
-        chunk = layer(lax.dynamic_slice_in_dim(padded, start, CHUNK_ROWS))
-        return lax.dynamic_update_slice_in_dim(y, chunk, start, axis=0)
-
-    y = lax.fori_loop(0, jnp.asarray(num_chunks, np.int32), run_chunk, y)
-    return jnp.concatenate([y[: num_chunks * CHUNK_ROWS], remaining])
+    num_rows, num_features = rows.shape
+    num_chunks = (num_rows + SYMBOLIC_CHUNK_ROWS - 1) // SYMBOLIC_CHUNK_ROWS
+    # At least one chunk, which a loop needs and JAX cannot derive from the formula.
+    num_chunks = jax.core.max_dim(num_chunks, 1)
+    padded = jnp.pad(rows, ((0, SYMBOLIC_CHUNK_ROWS), (0, 0)))[: num_chunks * SYMBOLIC_CHUNK_ROWS]
+    y = lax.map(layer, padded.reshape(num_chunks, SYMBOLIC_CHUNK_ROWS, num_features))
+    return y.reshape(num_chunks * SYMBOLIC_CHUNK_ROWS, y.shape[-1])[:num_rows]
 
 
 def _small_noise_splines(key: Array, shape: tuple[int, ...], dtype: Any, *, config: KANConfig) -> Array:
