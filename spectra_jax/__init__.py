@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from spectra_jax.errors import CheckpointError, ConfigError, SpectraError
     from spectra_jax.evaluation.compare import compare
     from spectra_jax.evaluation.evaluate import evaluate
+    from spectra_jax.exporting.stablehlo import export
     from spectra_jax.inference.scorer import Scorer
     from spectra_jax.model.aasist import KANAASIST
     from spectra_jax.model.config import EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.model.encoder import SpeechEncoder, XLSREncoder
     from spectra_jax.model.functional import split
     from spectra_jax.model.kan import KANLinear
     from spectra_jax.model.precision import Precision
     from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps, stages
-    from spectra_jax.model.wav2vec2 import XLSREncoder
 
 __version__ = "0.1.0"
 
@@ -47,9 +48,11 @@ _PUBLIC = {
     "SpectraAASIST3": "model.spectra",
     "SpectraConfig": "model.config",
     "SpectraError": "errors",
-    "XLSREncoder": "model.wav2vec2",
+    "SpeechEncoder": "model.encoder",
+    "XLSREncoder": "model.encoder",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.stablehlo",
     "load": "checkpoints.resolve",
     "load_model": "checkpoints.load",
     "open_checkpoint": "checkpoints.resolve",
@@ -62,7 +65,7 @@ _PUBLIC = {
 # Reached as attributes too, as if they had been imported with the package.
 # fmt: off
 _SUBPACKAGES = frozenset({
-    "arena", "audio", "checkpoints", "convert", "data", "errors", "evaluation", "hub", "inference", "jobs", "model",
+    "arena", "audio", "checkpoints", "convert", "data", "errors", "evaluation", "exporting", "hub", "inference", "jobs", "model",
     "reporting", "training", "verification",
 })
 # fmt: on
@@ -79,9 +82,11 @@ __all__ = [
     "SpectraAASIST3",
     "SpectraConfig",
     "SpectraError",
+    "SpeechEncoder",
     "XLSREncoder",
     "compare",
     "evaluate",
+    "export",
     "load",
     "load_model",
     "open_checkpoint",

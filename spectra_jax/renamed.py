@@ -17,6 +17,7 @@ _MODULES = {
     "config": ("model.config", "errors"),
     "labels": ("data.labels",),
     "metrics": ("evaluation.metrics", "errors"),
+    "model.wav2vec2": ("model.encoder",),
     "precision": ("model.precision",),
     "pretrained": ("checkpoints.resolve",),
     "rank_gap": ("model.rank_gap",),
@@ -68,7 +69,8 @@ def install(package: str) -> None:
     """Make the old modules importable from `package`, and attributes of it."""
     for old in _MODULES:
         module = sys.modules.setdefault(f"{package}.{old}", _RenamedModule(package, old))
-        setattr(sys.modules[package], old, module)
+        parent, _, name = f"{package}.{old}".rpartition(".")
+        setattr(import_module(parent), name, module)
 
 
 def num_unpacked_names(frame: FrameType) -> int | None:

@@ -14,13 +14,13 @@ from jaxtyping import Float
 from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
 from spectra_jax.model.activations import selu
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.functional import SplitModel, split_method
 from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.symbolic import is_outside, num_frames
-from spectra_jax.model.wav2vec2 import XLSREncoder
 
 # Stages that PyTorch computes channels first and this package channels last: our axes in PyTorch's order.
 _PYTORCH_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
@@ -56,7 +56,7 @@ class SpectraAASIST3(nnx.Module):
 
     def __init__(self, config: SpectraConfig, *, precision: Precision | str = "float32", rngs: nnx.Rngs | None):
         precision = Precision.of(precision)
-        self.encoder = XLSREncoder(config.encoder, precision=precision, rngs=rngs)
+        self.encoder = SpeechEncoder(config.encoder, precision=precision, rngs=rngs)
         # Everything after the encoder is computed in full precision: see `Precision`.
         self.bridge = Bridge(config.encoder.hidden_size, config.bridge_dim, precision=precision.full, rngs=rngs)
         self.aasist = KANAASIST(config, precision=precision.full, rngs=rngs)
@@ -91,7 +91,7 @@ class SpectraAASIST3(nnx.Module):
                 f"windows of {windows.shape[1]} samples give {frames} frames, but the network takes 3 to max_frames = "
                 f"{max_frames}, that is {encoder.num_samples(3)} to {encoder.num_samples(max_frames + 1) - 1} samples"
             )
-        x = self.encoder(windows, hook=hook)
+        x = self.encoder(windows, rngs=rngs, hook=hook)
         x = hook("bridge", self.bridge(x, rngs=rngs))
         return self.aasist(x, rngs=rngs, hook=hook)
 

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from spectra_jax import audio
 from spectra_jax.checkpoints.checkpoint import Checkpoint, split_abstract_model
 from spectra_jax.checkpoints.load import load_model
-from spectra_jax.model import norms, wav2vec2
+from spectra_jax.model import norms
+from spectra_jax.model.encoder import features, transformer
 from spectra_jax.model.spectra import SpectraAASIST3, split
 from tests.conftest import GOLDEN, expected, golden_windows
 from tests.golden import recipe
@@ -151,7 +152,8 @@ def test_prepared_windows_are_those_of_the_reference() -> None:
 
 
 def tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wav2vec2, "gelu", jax.nn.gelu)
+    for module in (features, transformer):
+        monkeypatch.setattr(module, "gelu", jax.nn.gelu)
 
 
 def flax_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
