@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,10 @@ def export(
       ValueError: a size or platform that is not valid.
     """
     # JAX reports the missing package after all the work.
-    if find_spec("flatbuffers") is None:
-        raise InputError("export needs the package flatbuffers: pip install 'spectra-jax[export]'")
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError as error:
+        raise InputError("export needs the package flatbuffers: pip install 'spectra-jax[export]'") from error
     if isinstance(model, str | Path):
         model = load(model)
     exported = export_program(model, batch, platforms, num_samples=num_samples)

@@ -47,7 +47,8 @@ def _symbolic_pairs(num_nodes: int) -> tuple[Array, Array, Array]:
     nodes = jnp.arange(num_nodes, dtype=np.int32)
     index_of_first_pair = nodes * (nodes + 1) // 2
     pairs = jnp.arange(num_nodes * (num_nodes + 1) // 2, dtype=np.int32)
-    second = jnp.searchsorted(index_of_first_pair, pairs, side="right").astype(np.int32) - 1
+    # Not `searchsorted`, which takes no symbolic sizes.
+    second = jnp.sum(pairs[:, None] >= index_of_first_pair, axis=1, dtype=np.int32) - 1
     first = pairs - index_of_first_pair[second]
     lower, higher = jnp.minimum(nodes[:, None], nodes), jnp.maximum(nodes[:, None], nodes)
     return first, second, index_of_first_pair[higher] + lower
