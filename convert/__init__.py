@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.convert.entries import Entry
 from spectra_jax.convert.pytorch import read_pytorch, write_pytorch
-from spectra_jax.convert.table import TABLE, Entry, expand
+from spectra_jax.convert.table import TABLE, expand
 
 __all__ = ["TABLE", "Entry", "Format", "convert", "expand", "format_of", "read_pytorch", "write_pytorch"]
 

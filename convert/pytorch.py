@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
-from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, Entry, expand
+from spectra_jax.convert.entries import Entry
+from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, expand
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.atomic import atomic_file
 from spectra_jax.files.tensor_file import (

@@ -8,63 +8,19 @@ both sides: every tensor of the file is used exactly once, and every weight of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import product
 
+from spectra_jax.convert import encoder
+from spectra_jax.convert.encoder import ENCODER_TABLE
+from spectra_jax.convert.entries import Entry, Parts, Row, entries_of_row, expand_rows
 from spectra_jax.model.config import SpectraConfig
-
-# kind of module -> (PyTorch tensor, Flax weight, axes of the PyTorch tensor in the order of Flax)
-KINDS: dict[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {
-    "linear": (("weight", "kernel", (1, 0)), ("bias", "bias", (0,))),
-    "conv1d": (("weight", "kernel", (2, 1, 0)), ("bias", "bias", (0,))),
-    "conv2d": (("weight", "kernel", (2, 3, 1, 0)), ("bias", "bias", (0,))),
-    "layer_norm": (("weight", "scale", (0,)), ("bias", "bias", (0,))),
-    "batch_norm": (
-        ("weight", "scale", (0,)),
-        ("bias", "bias", (0,)),
-        ("running_mean", "mean", (0,)),
-        ("running_var", "var", (0,)),
-        ("num_batches_tracked", "num_batches", ()),
-    ),
-    "kan": (
-        ("base_activation.weight", "slope", (0,)),
-        ("base_weight", "base_weight", (1, 0)),
-        ("spline_weight", "spline_weight", (1, 2, 0)),
-        ("spline_scaler", "spline_scaler", (1, 0)),
-    ),
-    "vector": (("", "", (0, 1)),),
-    "position": (("", "", (0, 1, 2)),),
-}
 
 _W2V = "ssl_encoder.model"
 _ST = "aasist.branch{branch_number}.HtrgGAT_layer_ST{st}"
 _ST_FLAX = "aasist.branches.{branch}.st{st}"
 
 # (PyTorch module, Flax module, kind)
-TABLE: tuple[tuple[str, str, str], ...] = (
-    (f"{_W2V}.feature_extractor.conv_layers.{{conv}}.conv", "encoder.feature_extractor.layers.{conv}.conv", "conv1d"),
-    (
-        f"{_W2V}.feature_extractor.conv_layers.{{conv}}.layer_norm",
-        "encoder.feature_extractor.layers.{conv}.norm",
-        "layer_norm",
-    ),
-    (f"{_W2V}.feature_projection.layer_norm", "encoder.feature_projection.norm", "layer_norm"),
-    (f"{_W2V}.feature_projection.projection", "encoder.feature_projection.linear", "linear"),
-    # Its weight is the product of two tensors, magnitude and direction: see WEIGHT_NORM.
-    (f"{_W2V}.encoder.pos_conv_embed.conv", "encoder.positional_convolution.conv", "conv1d"),
-    (f"{_W2V}.encoder.layers.{{layer}}.layer_norm", "encoder.layers.{layer}.attention_norm", "layer_norm"),
-    (f"{_W2V}.encoder.layers.{{layer}}.attention.q_proj", "encoder.layers.{layer}.attention.query", "linear"),
-    (f"{_W2V}.encoder.layers.{{layer}}.attention.k_proj", "encoder.layers.{layer}.attention.key", "linear"),
-    (f"{_W2V}.encoder.layers.{{layer}}.attention.v_proj", "encoder.layers.{layer}.attention.value", "linear"),
-    (f"{_W2V}.encoder.layers.{{layer}}.attention.out_proj", "encoder.layers.{layer}.attention.out", "linear"),
-    (f"{_W2V}.encoder.layers.{{layer}}.final_layer_norm", "encoder.layers.{layer}.feed_forward_norm", "layer_norm"),
-    (
-        f"{_W2V}.encoder.layers.{{layer}}.feed_forward.intermediate_dense",
-        "encoder.layers.{layer}.feed_forward_in",
-        "linear",
-    ),
-    (f"{_W2V}.encoder.layers.{{layer}}.feed_forward.output_dense", "encoder.layers.{layer}.feed_forward_out", "linear"),
-    (f"{_W2V}.encoder.layer_norm", "encoder.norm", "layer_norm"),
+TABLE: tuple[Row, ...] = (
+    *((f"{_W2V}.{source}", f"encoder.{target}", kind) for source, target, kind in ENCODER_TABLE),
     ("bridge.mlp.0", "bridge.linear1", "linear"),
     ("bridge.mlp.3", "bridge.linear2", "linear"),
     ("aasist.pos_T", "aasist.temporal_position", "position"),
@@ -107,49 +63,27 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("aasist.out_layer", "aasist.head", "kan"),
 )
 
-POSITIONAL = f"{_W2V}.encoder.pos_conv_embed.conv"
-WEIGHT_NORM = (f"{POSITIONAL}.parametrizations.weight.original0", f"{POSITIONAL}.parametrizations.weight.original1")
-"""Magnitude g (1, 1, taps) and direction v (out, in / groups, taps), whose product is the kernel `w = g v / ||v||`."""
-WEIGHT_NORM_OLD = (f"{POSITIONAL}.weight_g", f"{POSITIONAL}.weight_v")
-"""The names of the same pair in `torch.nn.utils.weight_norm`."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A PyTorch tensor, the Flax weight that it sets, and its axes in the order of the Flax weight."""
-
-    source: str
-    target: str
-    axes: tuple[int, ...]
-
-    @property
-    def inverse_axes(self) -> tuple[int, ...]:
-        """The axes of the Flax weight in the order of the PyTorch tensor."""
-        return tuple(self.axes.index(axis) for axis in range(len(self.axes)))
+POSITIONAL = f"{_W2V}.{encoder.POSITIONAL}"
+WEIGHT_NORM = tuple(f"{_W2V}.{name}" for name in encoder.WEIGHT_NORM)
+WEIGHT_NORM_OLD = tuple(f"{_W2V}.{name}" for name in encoder.WEIGHT_NORM_OLD)
+"""As in `spectra_jax.convert.encoder`, with the prefix of the detector."""
 
 
 def expand(config: SpectraConfig, weights: Iterable[str]) -> list[Entry]:
     """The entries of the table for one network: one for every tensor that sets one of `weights`."""
-    weights = set(weights)
-    return [entry for row in TABLE for entry in expand_row(row, config) if entry.target in weights]
+    return expand_rows(TABLE, _parts(config), weights)
 
 
-def expand_row(row: tuple[str, str, str], config: SpectraConfig) -> Iterator[Entry]:
+def expand_row(row: Row, config: SpectraConfig) -> Iterator[Entry]:
     """Every entry that a row of the table can have, whether or not the network has such a weight."""
-    source, target, kind = row
-    parts: dict[str, list[dict[str, object]]] = {
-        "{conv}": [{"conv": i} for i in range(len(config.encoder.conv_dim))],
-        "{layer}": [{"layer": i} for i in range(config.encoder.num_hidden_layers)],
+    return entries_of_row(row, _parts(config))
+
+
+def _parts(config: SpectraConfig) -> Parts:
+    return {
+        **encoder.encoder_parts(config.encoder),
         "{block}": [{"block": i} for i in range(len(config.residual_channels))],
-        "{type}": [{"type": name.lower(), "TYPE": name} for name in "ST"],
-        "{branch}": [{"branch": i, "branch_number": i + 1} for i in range(4)],
+        "{TYPE}": [{"type": name.lower(), "TYPE": name} for name in "ST"],
+        "{branch_number}": [{"branch": i, "branch_number": i + 1} for i in range(4)],
         "{st}": [{"st": i} for i in (1, 2)],
     }
-    for indices in product(*(values for part, values in parts.items() if part in target)):
-        names = {key: value for index in indices for key, value in index.items()}
-        for tensor, weight, axes in KINDS[kind]:
-            yield Entry(
-                ".".join(filter(None, [source.format(**names), tensor])),
-                ".".join(filter(None, [target.format(**names), weight])),
-                axes,
-            )

@@ -3,7 +3,7 @@
     import spectra_jax
 
     model = spectra_jax.load("demo")                  # flax.nnx.Module: windows (b, 64600) -> logits (b, 2)
-    forward, params = spectra_jax.split(model)        # the same as a pure function, for your own jax.jit
+    forward, params, rest = spectra_jax.split(model)  # the same as a pure function: forward(params, rest, windows)
     scorer = spectra_jax.Scorer("demo")               # files, arrays, batches: higher = more bona fide
 
 Importing this package starts no device, loads no PyTorch and changes none of JAX's settings. JAX itself is imported
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from spectra_jax.errors import CheckpointError, ConfigError, SpectraError
     from spectra_jax.evaluation.compare import compare
     from spectra_jax.evaluation.evaluate import evaluate
+    from spectra_jax.exporting.stablehlo import export
     from spectra_jax.inference.scorer import Scorer
     from spectra_jax.model.aasist import KANAASIST
     from spectra_jax.model.config import EncoderConfig, KANConfig, SpectraConfig
+    from spectra_jax.model.encoder import SpeechEncoder, XLSREncoder
+    from spectra_jax.model.functional import split
     from spectra_jax.model.kan import KANLinear
     from spectra_jax.model.precision import Precision
-    from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
-    from spectra_jax.model.wav2vec2 import XLSREncoder
+    from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps, stages
 
 __version__ = "0.1.0"
 
@@ -46,15 +48,17 @@ _PUBLIC = {
     "SpectraAASIST3": "model.spectra",
     "SpectraConfig": "model.config",
     "SpectraError": "errors",
-    "XLSREncoder": "model.wav2vec2",
+    "SpeechEncoder": "model.encoder",
+    "XLSREncoder": "model.encoder",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.stablehlo",
     "load": "checkpoints.resolve",
     "load_model": "checkpoints.load",
     "open_checkpoint": "checkpoints.resolve",
     "read_labels": "data.labels",
     "read_scores": "data.score_files",
-    "split": "model.spectra",
+    "split": "model.functional",
     "split_with_rank_gaps": "model.spectra",
     "stages": "model.spectra",
 }
@@ -78,9 +82,11 @@ __all__ = [
     "SpectraAASIST3",
     "SpectraConfig",
     "SpectraError",
+    "SpeechEncoder",
     "XLSREncoder",
     "compare",
     "evaluate",
+    "export",
     "load",
     "load_model",
     "open_checkpoint",

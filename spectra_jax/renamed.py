@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import opcode
 import sys
 import warnings
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 # Old name -> the modules that have its contents now, searched in this order.
@@ -16,6 +17,7 @@ _MODULES = {
     "config": ("model.config", "errors"),
     "labels": ("data.labels",),
     "metrics": ("evaluation.metrics", "errors"),
+    "model.wav2vec2": ("model.encoder",),
     "precision": ("model.precision",),
     "pretrained": ("checkpoints.resolve",),
     "rank_gap": ("model.rank_gap",),
@@ -67,4 +69,16 @@ def install(package: str) -> None:
     """Make the old modules importable from `package`, and attributes of it."""
     for old in _MODULES:
         module = sys.modules.setdefault(f"{package}.{old}", _RenamedModule(package, old))
-        setattr(sys.modules[package], old, module)
+        parent, _, name = f"{package}.{old}".rpartition(".")
+        setattr(import_module(parent), name, module)
+
+
+def num_unpacked_names(frame: FrameType) -> int | None:
+    """How many names the caller unpacks an iterable into (`a, b = value`: 2), or None if it does something else.
+
+    To be called by `__iter__` with the frame of its caller.
+    """
+    code, position = frame.f_code.co_code, frame.f_lasti
+    if not 0 <= position < len(code) - 1 or opcode.opname[code[position]] != "UNPACK_SEQUENCE":
+        return None
+    return code[position + 1]

@@ -23,7 +23,7 @@ _SHAPES_CHECKED = [
     *("audio", "checkpoints", "convert", "verification"),
     *(f"inference.{name}" for name in ("batching", "decoding", "scorer", "windows")),
     *(f"model.{name}" for name in ("aasist", "activations", "conv", "fold", "graph", "kan", "linear", "norms")),
-    *(f"model.{name}" for name in ("parameters", "precision", "spectra", "wav2vec2")),
+    *(f"model.{name}" for name in ("encoder", "parameters", "precision", "spectra")),
 ]
 jaxtyping.install_import_hook([f"spectra_jax.{name}" for name in _SHAPES_CHECKED], "beartype.beartype")
 

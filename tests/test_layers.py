@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "devices": {"errors"},
     "files": _FOUNDATION,
     "hub": _FILES,
-    "model": {"errors"},
+    "model": {"errors", "renamed"},
     "audio": _FILES,
     "data": _FILES | {"hub", "audio"},
     "exporting": _FILES | {"model"},
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": _BELOW_JOBS,
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
-    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena"},
+    "exporting": _BELOW_DATA | {"checkpoints"},
+    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "exporting"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}

@@ -1,1 +1,1 @@
-"""Networks as files for programs that need neither this package nor its checkpoints."""
+"""Files that run the network without this package."""

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
 from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
 
 
 class Conv(nnx.Module):
@@ -56,6 +57,9 @@ class Conv(nnx.Module):
         by_matmul = functools.partial(
             _conv_by_matmul, strides=self.strides, groups=self.groups, precision=self.precision
         )
+        if is_symbolic(*x.shape[1:]):
+            # The number of patches is not known while tracing.
+            return self._conv_by_xla(self.precision, x, kernel)
         if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
             return by_matmul(x, kernel)
         if self.precision.operand_dtype == jnp.float32:

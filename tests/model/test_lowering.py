@@ -14,9 +14,10 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.checkpoints.load import abstract_inference_model
-from spectra_jax.model import kan, wav2vec2
+from spectra_jax.model import kan
 from spectra_jax.model.config import SpectraConfig
-from spectra_jax.model.spectra import split
+from spectra_jax.model.encoder import attention
+from spectra_jax.model.functional import split
 from tests.conftest import GOLDEN
 
 TINY = read_config(GOLDEN / "tiny" / "config.json")
@@ -25,12 +26,12 @@ TINY = read_config(GOLDEN / "tiny" / "config.json")
 def lowered(config: SpectraConfig, precision: str, platform: str, batch_size: int = 2) -> str:
     """The StableHLO of the complete scoring function for a platform."""
     with jax.enable_x64(precision == "float64"):
-        forward, params = split(abstract_inference_model(config, precision))
+        forward, params, rest = split(abstract_inference_model(config, precision))
         windows = jax.ShapeDtypeStruct((batch_size, config.num_samples), np.float32)
         # JAX does not promise a stable cuDNN call, which an exported program would need.
         allowed = [export.DisabledSafetyCheck.custom_call("__cudnn$fmhaSoftmax")]
         lower = export.export(jax.jit(forward), platforms=[platform], disabled_checks=allowed)
-        return lower(params, windows).mlir_module()
+        return lower(params, rest, windows).mlir_module()
 
 
 def products(text: str) -> Iterator[tuple[str, str]]:
@@ -66,7 +67,7 @@ def test_products_have_the_operands_of_the_precision(
 
 
 def test_cudnn_attention_is_used_in_bfloat16_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wav2vec2, "has_cudnn_attention", lambda: True)
+    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
     # JAX reads the version of cuDNN while tracing.
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     # The traces of layers are cached.
@@ -93,7 +94,7 @@ def test_which_devices_have_cudnn_attention(
     device = type("Device", (), {"compute_capability": capability})
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert wav2vec2.has_cudnn_attention() is attends
+    assert attention.has_cudnn_attention() is attends
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import spectra_jax
-from spectra_jax.model import wav2vec2
+from spectra_jax.model.encoder import has_cudnn_attention
 from spectra_jax.model.platform import TargetPlatform, for_platform, platform_dependent, target_platform
 from tests.conftest import GOLDEN
 
@@ -43,6 +43,6 @@ def test_a_portable_program_has_no_cudnn_attention(monkeypatch: pytest.MonkeyPat
     device = type("Device", (), {"compute_capability": "9.0"})
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert wav2vec2.has_cudnn_attention()
+    assert has_cudnn_attention()
     with for_platform("cuda"):
-        assert not wav2vec2.has_cudnn_attention()
+        assert not has_cudnn_attention()

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from spectra_jax.checkpoints.resolve import load
-from spectra_jax.model.wav2vec2 import TransformerLayer
+from spectra_jax.model.encoder import TransformerLayer
 
 
 def test_a_layer_of_a_class_of_the_user_can_change_its_state() -> None:
