@@ -64,8 +64,8 @@ TABLE: tuple[Row, ...] = (
 )
 
 POSITIONAL = f"{_W2V}.{encoder.POSITIONAL}"
-WEIGHT_NORM = tuple(f"{_W2V}.{name}" for name in encoder.WEIGHT_NORM)
-WEIGHT_NORM_OLD = tuple(f"{_W2V}.{name}" for name in encoder.WEIGHT_NORM_OLD)
+WEIGHT_NORM = (f"{_W2V}.{encoder.WEIGHT_NORM[0]}", f"{_W2V}.{encoder.WEIGHT_NORM[1]}")
+WEIGHT_NORM_OLD = (f"{_W2V}.{encoder.WEIGHT_NORM_OLD[0]}", f"{_W2V}.{encoder.WEIGHT_NORM_OLD[1]}")
 """As in `spectra_jax.convert.encoder`, with the prefix of the detector."""
 
 

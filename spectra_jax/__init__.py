@@ -65,8 +65,8 @@ _PUBLIC = {
 # Reached as attributes too, as if they had been imported with the package.
 # fmt: off
 _SUBPACKAGES = frozenset({
-    "arena", "audio", "checkpoints", "convert", "data", "errors", "evaluation", "exporting", "hub", "inference", "jobs",
-    "model", "reporting", "training", "verification",
+    "arena", "audio", "checkpoints", "convert", "data", "encoders", "errors", "evaluation", "exporting", "hub",
+    "inference", "jobs", "model", "reporting", "training", "verification",
 })
 # fmt: on
 

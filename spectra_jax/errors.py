@@ -12,6 +12,7 @@
     ├── DevicesError (ValueError)            devices that JAX cannot start
     ├── CompilationCacheError                a cached executable that could not be loaded; it is compiled instead
     ├── HubError                             a file that the Hugging Face Hub cannot give
+    │   ├── NoSafetensorsError               a repository that has no weights as safetensors
     │   └── UnreachableError                 no connection to the Hub, and the file is not in the cache
     └── StoppedError (RuntimeError)          work that stopped early; what was completed is kept
         ├── SkipLimitError                   more trials were skipped than `--max-errors` allows
@@ -82,6 +83,10 @@ class CompilationCacheError(SpectraError):
 
 class HubError(SpectraError):
     """A file that the Hugging Face Hub cannot give. States what happened, then what to do about it."""
+
+
+class NoSafetensorsError(HubError):
+    """A repository that has no weights as safetensors. Other formats are pickles, which are never loaded."""
 
 
 class UnreachableError(HubError):

@@ -130,10 +130,10 @@ def public_names(module: str) -> list[str]:
 def home(module: str, name: str) -> str:
     """The one address at which a name is documented, of all the modules that export it.
 
-    Names of the package itself are documented there, errors in `spectra_jax.errors`, all else where it is asked for.
+    Names of the package itself are documented there, those of `encoders` and `errors` there, all else where asked for.
     """
     value = getattr(import_module(module), name)
-    for first in ("spectra_jax", "spectra_jax.errors"):
+    for first in ("spectra_jax", "spectra_jax.encoders", "spectra_jax.errors"):
         if getattr(import_module(first), name, None) is value:
             return f"{first}.{name}"
     return f"{module}.{name}"

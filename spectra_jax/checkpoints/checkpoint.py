@@ -1,4 +1,4 @@
-"""A checkpoint of the network in any format: its configuration, and how to read each of its weights."""
+"""A checkpoint of the network or of an encoder, in any format: its configuration, and how to read each weight."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from flax import nnx
 
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.tensor_file import open_tensors
-from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.config import EncoderConfig, SpectraConfig
+from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import abstract_model
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A network's configuration, its weights, and where they came from.
+class StoredWeights:
+    """A configuration, the weights of its network, and where they came from.
 
     Iterating reads the weights, one in memory at a time, as `(Flax path, array)`. They are known to be sound only after
     the iteration has ended without a `CheckpointError`: a caller that writes them must be able to discard the output.
     """
 
-    config: SpectraConfig
+    config: SpectraConfig | EncoderConfig
     read: Mapping[str, Callable[[], np.ndarray]]
     """A function for each weight that reads it, in the best order for the file."""
     name: str
@@ -55,6 +56,20 @@ class Checkpoint:
             raise CheckpointError(f"{self.name}: damaged weights", problems)
 
 
+@dataclass(frozen=True)
+class Checkpoint(StoredWeights):
+    """A checkpoint of the complete detector."""
+
+    config: SpectraConfig
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint(StoredWeights):
+    """A checkpoint of a speech encoder alone. Its Flax paths begin at the encoder: `layers.0.attention_norm.scale`."""
+
+    config: EncoderConfig
+
+
 @lru_cache(maxsize=8)
 def weight_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every weight by its Flax path, such as `encoder.layers.0.attention.query.kernel`."""
@@ -66,6 +81,13 @@ def weight_shapes(config: SpectraConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
 def split_abstract_model(config: SpectraConfig, precision: Precision) -> tuple[nnx.GraphDef[Any], nnx.State[Any, Any]]:
     """`nnx.split` of the abstract network. Cached: building it takes longer than reading the rest of a checkpoint."""
     return nnx.split(abstract_model(config, precision))
+
+
+@lru_cache(maxsize=8)
+def encoder_weight_shapes(config: EncoderConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every weight of an encoder by its Flax path, such as `layers.0.attention.query.kernel`."""
+    state = nnx.state(SpeechEncoder(config, precision="float32", rngs=None), nnx.Param)
+    return {path: variable.get_value() for path, variable in variables_by_path(state).items()}
 
 
 def variables_by_path(state: nnx.State[Any, Any]) -> dict[str, Any]:

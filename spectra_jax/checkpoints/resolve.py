@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spectra_jax import hub
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.encoder_alone import find_encoder
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.native import FORMAT, read_native
 from spectra_jax.convert.pytorch import read_pytorch
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.tensor_file import open_tensors
-from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX
+from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX, Fetched
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import SpectraAASIST3
@@ -43,25 +44,14 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
     name = str(model)
     if name == DEMO:
         return read_native(Path(__file__).parents[1] / DEMO, DEMO)
-    path = Path(model)
-    if path.is_dir():
-        weights = next((path / file for file in (WEIGHTS, WEIGHTS_INDEX) if (path / file).exists()), None)
-        if weights is None:
-            raise FileNotFoundError(
-                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only"
-                f"{_advice_on_pickles(path)}"
-            )
-        return _open_file(weights, name)
-    if path.exists():
-        return _open_file(path, name)
-    looks_like_file = path.suffix == ".safetensors" or name.startswith((".", "/", "~"))
-    if looks_like_file or hub.parse(name) is None:
-        raise FileNotFoundError(
-            f"{name}: no such file or directory. A model is a native directory, a PyTorch file or directory, a Hub id "
-            f"such as {hub.PUBLISHED}, or `{DEMO}`"
-        )
-    fetched = hub.fetch_model(name)
-    checkpoint = _open_file(fetched.weights, name)
+    # The published model is known, so that its configuration need not be fetched first.
+    if name != hub.PUBLISHED and (encoder := find_encoder(model)) is not None:
+        raise encoder.error()
+    found = find_weights(model)
+    checkpoint = _open_file(found.weights, name)
+    if found.fetched is None:
+        return checkpoint
+    fetched = found.fetched
     # A native checkpoint has a provenance of its own, which these facts replace: they have to belong together.
     origin = {
         "source": name,
@@ -70,6 +60,47 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
         "source_sha256": fetched.sha256,
     }
     return replace(checkpoint, provenance={**checkpoint.provenance, **origin})
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """The weights of a model on this machine.
+
+    Attributes:
+      weights: the file; of weights in several files, their index.
+      fetched: what the Hub gave; None for a path on this machine.
+    """
+
+    weights: Path
+    fetched: Fetched | None = None
+
+
+def find_weights(model: str | Path) -> FoundWeights:
+    """Find the weights of a model that is a path or a Hub id, and fetch those of a Hub id.
+
+    Raises:
+      FileNotFoundError: no such path, and not a valid name of a Hub repository; or a directory without weights.
+      HubError: they cannot be fetched.
+    """
+    path, name = Path(model), str(model)
+    if path.is_dir():
+        weights = next((path / file for file in (WEIGHTS, WEIGHTS_INDEX) if (path / file).exists()), None)
+        if weights is None:
+            raise FileNotFoundError(
+                f"{path}: the directory holds no {WEIGHTS}; weights are read from safetensors only"
+                f"{_advice_on_pickles(path)}"
+            )
+        return FoundWeights(weights)
+    if path.exists():
+        return FoundWeights(path)
+    looks_like_file = path.suffix == ".safetensors" or name.startswith((".", "/", "~"))
+    if looks_like_file or hub.parse(name) is None:
+        raise FileNotFoundError(
+            f"{name}: no such file or directory. A model is a native directory, a PyTorch file or directory, a Hub id "
+            f"such as {hub.PUBLISHED}, or `{DEMO}`"
+        )
+    fetched = hub.fetch_model(name)
+    return FoundWeights(fetched.weights, fetched)
 
 
 def _advice_on_pickles(directory: Path) -> str:
@@ -89,15 +120,20 @@ def _open_file(path: Path, name: str) -> Checkpoint:
         if path.name != WEIGHTS:
             raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
         return read_native(path.parent, name)
+    refuse_shard(path, name)
+    config = path.parent / CONFIG
+    # Without a file it is the published architecture. A broken link is an error.
+    exists = os.path.lexists(config)
+    return read_pytorch(path, read_config(config) if exists else SpectraConfig(), name)
+
+
+def refuse_shard(path: Path, name: str) -> None:
+    """Raise a `CheckpointError` if a file is one of several that hold a checkpoint together."""
     if _SHARD.fullmatch(path.name):
         raise CheckpointError(
             f"{name}: one file of a checkpoint that is split into several; give its directory instead, which must also "
             f"hold {WEIGHTS_INDEX}"
         )
-    config = path.parent / CONFIG
-    # Without a file it is the published architecture. A broken link is an error.
-    exists = os.path.lexists(config)
-    return read_pytorch(path, read_config(config) if exists else SpectraConfig(), name)
 
 
 def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float32") -> SpectraAASIST3:
@@ -105,6 +141,6 @@ def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float3
 
     Args:
       model: as `open_checkpoint` takes it; the published model otherwise.
-      precision: float32, tf32, bfloat16, or float64 (inside `with jax.enable_x64(True):`).
+      precision: float32, tf32, bfloat16, float16, or float64 (inside `with jax.enable_x64(True):`).
     """
     return load_model(open_checkpoint(model), precision)

@@ -51,6 +51,7 @@ class PrecisionOption(StrEnum):
     float32 = "float32"
     tf32 = "tf32"
     bfloat16 = "bfloat16"
+    float16 = "float16"
     float64 = "float64"
 
 

@@ -24,7 +24,7 @@ is a `HubError`.
 from __future__ import annotations
 
 from spectra_jax.errors import HubError
-from spectra_jax.hub.fetch import Fetched, fetch_dataset_file, fetch_file, fetch_model, list_dataset
+from spectra_jax.hub.fetch import Fetched, fetch_config, fetch_dataset_file, fetch_file, fetch_model, list_dataset
 from spectra_jax.hub.names import (
     CONFIG,
     PUBLISHED,
@@ -46,6 +46,7 @@ __all__ = [
     "WEIGHTS_INDEX",
     "Fetched",
     "HubError",
+    "fetch_config",
     "fetch_dataset_file",
     "fetch_file",
     "fetch_model",

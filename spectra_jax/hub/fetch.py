@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectra_jax.errors import HubError, TensorFileError
+from spectra_jax.errors import HubError, NoSafetensorsError, TensorFileError
 from spectra_jax.hub import explanations
 from spectra_jax.hub.cache import HubFile, remove, snapshots
 from spectra_jax.hub.client import endpoint, is_offline, not_from_a_hub
@@ -57,18 +57,12 @@ def fetch_model(name: str) -> Fetched:
     Raises:
         HubError: the model cannot be fetched, or does not match.
     """
-    parsed = parse(name)
-    if parsed is None:
-        raise HubError(
-            f"{name!r} is not the name of a Hub repository. Write organisation/name or organisation/name@revision; "
-            "a local path must exist."
-        )
-    repo, revision = parsed[0], parsed[1] or "main"
+    repo, revision = _repository(name)
     weights = download(repo, revision, WEIGHTS)
     index = None if weights else download(repo, revision, WEIGHTS_INDEX)
     file = weights or index
     if file is None:
-        raise HubError(
+        raise NoSafetensorsError(
             f"{repo} has no {WEIGHTS} at revision {revision}, and only safetensors weights are read, never pickles "
             "such as pytorch_model.bin. Name a repository or revision that has one, or give a local path as the model."
         )
@@ -77,6 +71,27 @@ def fetch_model(name: str) -> Fetched:
     sha256 = _verify(file, repo, commit, WEIGHTS) if weights else _fetch_shards(file.path, repo, commit)
     config = download(repo, commit, CONFIG)
     return Fetched(file.path, config.path if config else None, repo, commit, sha256)
+
+
+def fetch_config(name: str) -> Path | None:
+    """Fetch a model's `config.json` alone; None where the repository has none. Names are those of `fetch_model`.
+
+    Raises:
+        HubError: it cannot be fetched.
+    """
+    config = download(*_repository(name), CONFIG)
+    return config.path if config else None
+
+
+def _repository(name: str) -> tuple[str, str]:
+    """The repository and revision of a model's name."""
+    parsed = parse(name)
+    if parsed is None:
+        raise HubError(
+            f"{name!r} is not the name of a Hub repository. Write organisation/name or organisation/name@revision; "
+            "a local path must exist."
+        )
+    return parsed[0], parsed[1] or "main"
 
 
 def fetch_file(repo: str, revision: str, filename: str, kind: Kind = "model") -> Path:

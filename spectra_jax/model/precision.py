@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-PrecisionName = Literal["float32", "tf32", "bfloat16", "float64"]
+PrecisionName = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The dtypes in which matrix products and convolutions of the XLS-R encoder are computed.
+    """The dtypes in which matrix products and convolutions of the speech encoder are computed.
 
     Norms, softmax, splines and accumulators are always `dtype`, and so is everything after the encoder:
     its graph pools rank nodes, and a coarser ranking costs more accuracy than it saves time.
@@ -25,6 +25,7 @@ class Precision:
     | float32 | float32 | float32 | true float32 on every backend, never TF32 or bfloat16 passes |
     | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
     | bfloat16 | bfloat16 | float32 | weights of the encoder's products are bfloat16, too |
+    | float16 | float16 | float32 | as bfloat16, with smaller errors; operands beyond 65,504 become infinite |
     | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)`, or the `Scorer`, which enables it |
     """
 
@@ -96,5 +97,6 @@ PRECISIONS: dict[str, Precision] = {
     "float32": Precision("float32"),
     "tf32": Precision("tf32", lax=lax.Precision.HIGH),
     "bfloat16": Precision("bfloat16", operand_dtype=jnp.bfloat16, lax=lax.Precision.DEFAULT),
+    "float16": Precision("float16", operand_dtype=jnp.float16, lax=lax.Precision.DEFAULT),
     "float64": Precision("float64", dtype=jnp.float64, operand_dtype=jnp.float64),
 }

@@ -185,11 +185,11 @@ NAMES: list[tuple[Callable[[Tensors], object], list[str]]] = [
     (recast(SLOPE, lambda a: a[0]), [f"{SLOPE} has shape [], expected [1]"]),
     (recast(COUNT, np.atleast_1d), [f"{COUNT} has shape [1], expected []"]),
     (recast(GRID, lambda a: a[:1]), [f"{GRID} has shape [1, 25], expected [80, 25]"]),
-    (recast(LINEAR, lambda a: a.astype(np.float16)), [f"{LINEAR} has dtype F16, expected F32"]),
-    (recast(CONV, lambda a: a.astype(BFLOAT16)), [f"{CONV} has dtype BF16, expected F32"]),
+    (recast(LINEAR, lambda a: a.astype(np.int32)), [f"{LINEAR} has dtype I32, expected F32"]),
+    (recast(CONV, lambda a: a.astype(np.float64)), [f"{CONV} has dtype F64, expected F32"]),
     (recast(SLOPE, lambda a: a.astype(np.float64)), [f"{SLOPE} has dtype F64, expected F32"]),
     (recast(COUNT, lambda a: a.astype(np.int32)), [f"{COUNT} has dtype I32, expected I64"]),
-    (recast(WEIGHT_NORM[0], lambda a: a.astype(np.float16)), [f"{WEIGHT_NORM[0]} has dtype F16, expected F32"]),
+    (recast(WEIGHT_NORM[0], lambda a: a.astype(np.float64)), [f"{WEIGHT_NORM[0]} has dtype F64, expected F32"]),
 ]
 
 
@@ -301,15 +301,19 @@ def test_another_model_is_refused(tmp_path: Path, tiny: Tensors) -> None:
 
 
 def test_an_encoder_with_its_own_configuration_is_refused(tiny: Tensors, tmp_path: Path) -> None:
-    """As `transformers` saves it: the message states the model type, not the sixty unknown fields."""
+    """As `transformers` saves it: the message states what it is, not the sixty unknown fields."""
     settings_ = {"model_type": "wav2vec2", "architectures": ["Wav2Vec2Model"], **dict.fromkeys("abcdefg", 1)}
-    with pytest.raises(ConfigError) as raised:
-        convert(
-            save(tmp_path / "source", {"masked_spec_embed": np.ones(3, np.float32)}, settings_), tmp_path / "native"
-        )
-    text = str(raised.value)
-    assert 'model_type = "wav2vec2", but it must be "spectra_aasist3". This is a speech encoder alone (XLS-R' in text
-    assert "unknown" not in text and "\n" not in text
+    (text,) = refused(save(tmp_path / "source", {"masked_spec_embed": np.ones(3, np.float32)}, settings_))
+    assert text.startswith("a speech encoder alone (wav2vec 2.0, 12 layers of width 768, 94,371,584 parameters)")
+    assert f"`spectra-jax train --encoder {tmp_path / 'source'}`" in text
+    assert "unknown" not in text
+
+
+def test_another_kind_of_encoder_is_refused(tiny: Tensors, tmp_path: Path) -> None:
+    """With its own configuration, and a kind of model that this package lacks."""
+    source = save(tmp_path / "source", tiny, {"model_type": "wav2vec2-conformer"})
+    with pytest.raises(ConfigError, match='model_type = "wav2vec2-conformer", but it must be "spectra_aasist3"'):
+        convert(source, tmp_path / "native")
 
 
 def test_the_prefix_of_data_parallelism_is_accepted(
@@ -348,6 +352,25 @@ def test_half_precision_weights_keep_their_values(name: str, half: np.dtype, tin
     for key in wide:
         if key not in WEIGHT_NORM and not key.endswith(".grid"):
             np.testing.assert_array_equal(found[key], wide[key], strict=True)
+
+
+def test_several_float_dtypes_keep_their_values(
+    tiny: Tensors,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As mixed-precision training saves them: each tensor in float32, float16 or bfloat16."""
+    mixed = dict(tiny)
+    for name, dtype in ((LINEAR, np.dtype(np.float16)), (CONV, BFLOAT16), (WEIGHT_NORM[0], BFLOAT16)):
+        mixed[name] = mixed[name].astype(dtype)
+    source = save(tmp_path / "source", mixed)
+    wide = {key: array.astype(np.float32) if array.dtype.itemsize == 2 else array for key, array in mixed.items()}
+    checkpoint = open_checkpoint(source)
+    assert checkpoint.provenance["source_dtype"] == "bfloat16 and float16 and float32"
+    assert_same(dict(checkpoint), dict(open_checkpoint(save(tmp_path / "wide", wide))))
+    assert spectra(monkeypatch, "convert", source, tmp_path / "native") == 0
+    assert "are bfloat16 and float16 and float32; the same values are written as" in capsys.readouterr().err
 
 
 def test_other_knots_in_half_precision_are_reported(tiny: Tensors, tmp_path: Path) -> None:

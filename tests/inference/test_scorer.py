@@ -134,8 +134,8 @@ def test_invalid_arguments() -> None:
         Scorer("demo", batch_size="most")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="devices is empty"):
         Scorer("demo", devices=[])
-    with pytest.raises(ValueError, match="'float16' is not one of float32, tf32, bfloat16, float64"):
-        Scorer("demo", precision="float16")
+    with pytest.raises(ValueError, match="'float8' is not one of float32, tf32, bfloat16, float16, float64"):
+        Scorer("demo", precision="float8")
 
 
 def test_every_window_is_scored_as_if_it_were_the_first(scorer: Scorer, tmp_path: Path) -> None:

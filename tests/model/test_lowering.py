@@ -52,6 +52,7 @@ def products(text: str) -> Iterator[tuple[str, str]]:
         ("float32", {("f32", "HIGHEST")}),
         ("tf32", {("f32", "HIGH"), ("f32", "HIGHEST")}),
         ("bfloat16", {("bf16", "DEFAULT"), ("f32", "HIGHEST")}),
+        ("float16", {("f16", "DEFAULT"), ("f32", "HIGHEST")}),
         ("float64", {("f64", "HIGHEST")}),
     ],
 )
@@ -66,14 +67,15 @@ def test_products_have_the_operands_of_the_precision(
     assert set(re.findall(r"custom_call @(\S+?)\(", text)) == set()
 
 
-def test_cudnn_attention_is_used_in_bfloat16_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_cudnn_attention_is_used_in_half_precisions_only(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
     # JAX reads the version of cuDNN while tracing.
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     # The traces of layers are cached.
     jax.clear_caches()
     try:
-        text = lowered(TINY, "bfloat16", "cuda")
+        text = lowered(TINY, precision, "cuda")
         assert "custom_call @__cudnn" not in lowered(TINY, "float32", "cuda")
     finally:
         jax.clear_caches()

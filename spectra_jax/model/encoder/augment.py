@@ -53,13 +53,15 @@ def span_mask(
         )
     rounding_key, start_key = jax.random.split(key)
     starts = jnp.maximum(lengths - (span - 1), 0)  # positions at which a span may start
-    count = jnp.floor(probability * lengths / span + jax.random.uniform(rounding_key)).astype(lengths.dtype)
+    share = lengths.astype(jnp.float32) * (probability / span)
+    count = jnp.floor(share + jax.random.uniform(rounding_key, dtype=jnp.float32)).astype(lengths.dtype)
     count = jnp.minimum(jnp.maximum(count, min_spans), jnp.minimum(size // span, starts))
     # The `count` positions with the lowest of random numbers, among those at which a span may start.
-    positions = jnp.arange(size)
-    order = jax.random.uniform(start_key, (*lengths.shape, size)) + 2.0 * (positions >= starts[:, None])
+    positions = jnp.arange(size, dtype=lengths.dtype)
+    order = jax.random.uniform(start_key, (*lengths.shape, size), jnp.float32)
+    order = jnp.where(positions < starts[:, None], order, 2)
     rank = jnp.argsort(jnp.argsort(order, axis=-1), axis=-1)
-    started = jnp.cumsum(rank < count[:, None], axis=-1)
+    started = jnp.cumsum(rank.astype(lengths.dtype) < count[:, None], axis=-1)
     # A position is masked if a span started at it or at one of the `span - 1` positions before.
     before = jnp.pad(started, ((0, 0), (span, 0)))[:, :size]
     return started > before

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 from jax.nn import initializers
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Integer, PRNGKeyArray
 
 from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.encoder.attention import RelativePositionBias
@@ -75,7 +75,7 @@ class SpeechEncoder(nnx.Module):
     def __call__(
         self,
         x: Float[Array | np.ndarray, "batch samples"],
-        lengths: Int[Array | np.ndarray, " batch"] | None = None,
+        lengths: Integer[Array | np.ndarray, " batch"] | None = None,
         *,
         rngs: nnx.Rngs | None = None,
         hook: StageHook = no_hook,
@@ -102,7 +102,7 @@ class SpeechEncoder(nnx.Module):
     def hidden_states(
         self,
         x: Float[Array | np.ndarray, "batch samples"],
-        lengths: Int[Array | np.ndarray, " batch"] | None = None,
+        lengths: Integer[Array | np.ndarray, " batch"] | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[Float[Array, "batch frames hidden"], ...]:
@@ -169,7 +169,7 @@ class SpeechEncoder(nnx.Module):
         config, (batch, frames, hidden) = self.config, x.shape
         time_key, feature_key = jax.random.split(key)
         if config.mask_time_prob > 0 and self.masked_spec_embed is not None:
-            lengths = jnp.full(batch, frames) if mask is None else jnp.sum(mask, axis=1)
+            lengths = jnp.full(batch, frames, jnp.int32) if mask is None else jnp.sum(mask, axis=1, dtype=jnp.int32)
             masked = span_mask(
                 time_key,
                 lengths,
@@ -182,7 +182,7 @@ class SpeechEncoder(nnx.Module):
         if config.mask_feature_prob > 0:
             masked = span_mask(
                 feature_key,
-                jnp.full(batch, hidden),
+                jnp.full(batch, hidden, jnp.int32),
                 hidden,
                 probability=config.mask_feature_prob,
                 span=config.mask_feature_length,

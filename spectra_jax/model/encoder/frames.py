@@ -7,16 +7,16 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from spectra_jax.model.config import EncoderConfig
 
-_Lengths = Int[Array | np.ndarray, " batch"]
+_Lengths = Integer[Array | np.ndarray, " batch"]
 
 
 def frame_lengths(config: EncoderConfig, lengths: _Lengths) -> Int[Array, " batch"]:
     """The number of frames of clips of `lengths` samples, which may be traced; 0 for clips shorter than one frame."""
-    frames = jnp.asarray(lengths)
+    frames = jnp.asarray(lengths, jnp.int32)
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         frames = jnp.maximum((frames - kernel) // stride + 1, 0)
     return frames
@@ -29,7 +29,7 @@ def frame_mask(config: EncoderConfig, lengths: _Lengths, num_frames: int) -> Boo
       lengths: samples of each clip before padding; may be traced.
       num_frames: frames of the padded batch, `config.num_frames(samples)`.
     """
-    return jnp.arange(num_frames) < frame_lengths(config, lengths)[:, None]
+    return jnp.arange(num_frames, dtype=jnp.int32) < frame_lengths(config, lengths)[:, None]
 
 
 def frame_times(config: EncoderConfig, num_frames: int, sample_rate: int = 16000) -> Float[np.ndarray, " {num_frames}"]:
@@ -55,7 +55,9 @@ def normalize_waveform(
       lengths: valid samples of each clip; all by default. May be traced.
     """
     x = jnp.asarray(x)
-    valid = None if lengths is None else jnp.arange(x.shape[1]) < jnp.asarray(lengths)[:, None]
+    valid = None
+    if lengths is not None:
+        valid = jnp.arange(x.shape[1], dtype=jnp.int32) < jnp.asarray(lengths, jnp.int32)[:, None]
     mean = jnp.mean(x, axis=1, keepdims=True, where=valid)
     centred = x - mean
     variance = jnp.mean(jnp.square(centred), axis=1, keepdims=True, where=valid)
