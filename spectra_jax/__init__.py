@@ -3,7 +3,7 @@
     import spectra_jax
 
     model = spectra_jax.load("demo")                  # flax.nnx.Module: windows (b, 64600) -> logits (b, 2)
-    forward, params = spectra_jax.split(model)        # the same as a pure function, for your own jax.jit
+    forward, params, rest = spectra_jax.split(model)  # the same as a pure function: forward(params, rest, windows)
     scorer = spectra_jax.Scorer("demo")               # files, arrays, batches: higher = more bona fide
 
 Importing this package starts no device, loads no PyTorch and changes none of JAX's settings. JAX itself is imported
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from spectra_jax.errors import CheckpointError, ConfigError, SpectraError
     from spectra_jax.evaluation.compare import compare
     from spectra_jax.evaluation.evaluate import evaluate
+    from spectra_jax.exporting.stablehlo import export
     from spectra_jax.inference.scorer import Scorer
     from spectra_jax.model.aasist import KANAASIST
     from spectra_jax.model.config import EncoderConfig, KANConfig, SpectraConfig
     from spectra_jax.model.encoder import SpeechEncoder, XLSREncoder
+    from spectra_jax.model.functional import split
     from spectra_jax.model.kan import KANLinear
     from spectra_jax.model.precision import Precision
-    from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps, stages
+    from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps, stages
 
 __version__ = "0.1.0"
 
@@ -50,20 +52,21 @@ _PUBLIC = {
     "XLSREncoder": "model.encoder",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.stablehlo",
     "load": "checkpoints.resolve",
     "load_model": "checkpoints.load",
     "open_checkpoint": "checkpoints.resolve",
     "read_labels": "data.labels",
     "read_scores": "data.score_files",
-    "split": "model.spectra",
+    "split": "model.functional",
     "split_with_rank_gaps": "model.spectra",
     "stages": "model.spectra",
 }
 # Reached as attributes too, as if they had been imported with the package.
 # fmt: off
 _SUBPACKAGES = frozenset({
-    "arena", "audio", "checkpoints", "convert", "data", "encoders", "errors", "evaluation", "hub", "inference", "jobs",
-    "model", "reporting", "training", "verification",
+    "arena", "audio", "checkpoints", "convert", "data", "encoders", "errors", "evaluation", "exporting", "hub",
+    "inference", "jobs", "model", "reporting", "training", "verification",
 })
 # fmt: on
 
@@ -83,6 +86,7 @@ __all__ = [
     "XLSREncoder",
     "compare",
     "evaluate",
+    "export",
     "load",
     "load_model",
     "open_checkpoint",

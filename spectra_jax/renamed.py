@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import opcode
 import sys
 import warnings
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 # Old name -> the modules that have its contents now, searched in this order.
@@ -70,3 +71,14 @@ def install(package: str) -> None:
         module = sys.modules.setdefault(f"{package}.{old}", _RenamedModule(package, old))
         parent, _, name = f"{package}.{old}".rpartition(".")
         setattr(import_module(parent), name, module)
+
+
+def num_unpacked_names(frame: FrameType) -> int | None:
+    """How many names the caller unpacks an iterable into (`a, b = value`: 2), or None if it does something else.
+
+    To be called by `__iter__` with the frame of its caller.
+    """
+    code, position = frame.f_code.co_code, frame.f_lasti
+    if not 0 <= position < len(code) - 1 or opcode.opname[code[position]] != "UNPACK_SEQUENCE":
+        return None
+    return code[position + 1]

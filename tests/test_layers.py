@@ -25,10 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "devices": {"errors"},
     "files": _FOUNDATION,
     "hub": _FILES,
-    "model": {"errors"},
+    "model": {"errors", "renamed"},
     "audio": _FILES,
     "data": _FILES | {"hub", "audio"},
-    "convert": _BELOW_DATA | {"checkpoints"},
+    "convert": _BELOW_DATA | {"checkpoints", "exporting"},
     "checkpoints": _BELOW_DATA | {"convert"},
     "encoders": _BELOW_DATA | {"checkpoints", "convert"},
     "inference": _BELOW_INFERENCE,
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": _BELOW_JOBS | {"encoders"},
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
-    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "encoders"},
+    "exporting": _BELOW_DATA | {"checkpoints"},
+    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "encoders", "exporting"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}

@@ -61,13 +61,19 @@ class Ours(Contender):
     precision: ClassVar[str]
 
     def load(self) -> None:
-        import jax
 
         import spectra_jax
 
         self.model = spectra_jax.load(self.network.native, self.precision)
-        forward, params = spectra_jax.split(self.model)
-        self._params = jax.block_until_ready(params)
+        self._split(self.model)
+
+    def _split(self, module: Any) -> None:
+        import jax
+
+        import spectra_jax
+
+        forward, *variables = spectra_jax.split(module)
+        self._variables = jax.block_until_ready(variables)
         self._forward = jax.jit(forward)
         self._compiled: dict[tuple[int, ...], Callable[[np.ndarray], Any]] = {}
 
@@ -87,8 +93,8 @@ class Ours(Contender):
         import jax
 
         shape = jax.ShapeDtypeStruct((batch, samples), np.float32)
-        compiled = self._forward.lower(self._params, shape).compile()
-        self._compiled[batch, samples] = functools.partial(compiled, self._params)
+        compiled = self._forward.lower(*self._variables, shape).compile()
+        self._compiled[batch, samples] = functools.partial(compiled, *self._variables)
 
     def run(self, windows: np.ndarray) -> np.ndarray:
         return np.asarray(self._compiled[windows.shape](windows))
@@ -112,15 +118,9 @@ class OursEncoder(Ours):
     encoder_only = True
 
     def load(self) -> None:
-        import jax
-        from flax import nnx
-
         import spectra_jax
 
-        graph, params = nnx.split(spectra_jax.load(self.network.native, self.precision).encoder)
-        self._params = jax.block_until_ready(params)
-        self._forward = jax.jit(lambda params, windows: nnx.merge(graph, params)(windows))
-        self._compiled = {}
+        self._split(spectra_jax.load(self.network.native, self.precision).encoder)
 
     def compile(self, batch: int, samples: int) -> None:
         self._compile_forward(batch, samples)

@@ -15,11 +15,16 @@ def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Any model that `score --model` takes.")],
     destination: Annotated[
         Path,
-        typer.Argument(metavar="DST", help="A new directory; with --to torch also a new file *.safetensors."),
+        typer.Argument(
+            metavar="DST", help="A new directory; with --to torch also a new file *.safetensors; for ONNX a new file."
+        ),
     ],
     to: Annotated[
-        Literal["native", "torch"], typer.Option(help="The format to write. `torch` loads strictly in the reference.")
-    ] = "native",
+        Literal["native", "torch", "onnx"] | None,
+        typer.Option(
+            help="The format to write: `native`, unless DST ends in .onnx. `torch` loads strictly in the reference."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Convert a checkpoint to another format.
@@ -27,14 +32,16 @@ def convert(
     Strictly: every tensor used once, every weight set once, every value finite.
     """
     from spectra_jax.convert import convert as run
+    from spectra_jax.convert import format_of
     from spectra_jax.files.outputs import require_writable
     from spectra_jax.model.config import SpectraConfig
 
     if not destination.exists():
         require_writable(destination)
+    to = to or format_of(destination)
     checkpoint = run(source, destination, to)
     print_message(f"{source} -> {destination} ({to})")
-    if destination.is_file() and checkpoint.config != SpectraConfig():
+    if to == "torch" and destination.is_file() and checkpoint.config != SpectraConfig():
         print_message(
             "Its architecture is not the published one, and such a file does not state it. Put the config.json that "
             f"`spectra-jax convert {source} DIRECTORY --to torch` writes beside it."

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.functional import split
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.spectra import SpectraAASIST3, split
+from spectra_jax.model.spectra import SpectraAASIST3
 
 # Devices that do not report their memory are CPUs. There the size hardly matters: two cores score about one clip a
 # second with the published network at 1, 2, 4 and 8 clips a batch. A few clips give more cores something to share.
@@ -73,7 +74,7 @@ def total_batch_size(
       num_clips: how many there are to score, where that is known: no larger batch than for them.
     """
     if requested == "auto":
-        weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(split(network)[1]))
+        weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(split(network)[1:]))
         memory = [device.memory_stats() for device in devices]
         batch_size = len(devices) * clips_per_device(network.config, precision, weight_bytes, memory)
     else:

@@ -35,9 +35,10 @@ from spectra_jax.inference.compilation_cache.key import xla_flags
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.functional import SplitModel, split
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.rank_gap import GAP_BOUND
-from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps
+from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps
 
 # How arrays lie on a mesh of one axis: complete on each device, or each device its share of the clips.
 _REPLICATED, _BY_CLIP = P(), P("clips")
@@ -89,7 +90,7 @@ class CompiledEngine:
     Attributes:
       model: the network, as loaded.
       batch_size: windows of a batch, over all devices.
-      params: leaves of the parameters of the network folded for inference, complete on every device.
+      params: leaves of the variables of the network folded for inference, complete on every device.
       executable: (params, windows (batch_size, num_samples)) -> outputs (batch_size, 2), or 2 + 10 with rank gaps.
       windows_sharding: each device's share of the windows.
     """
@@ -205,7 +206,7 @@ def build_engine(
             if checkpoint is not None:
                 model = with_weights(model, checkpoint)
                 folded = fold_for_inference(model)
-            params = jax.device_put(jax.tree.leaves(split(folded)[1]), program.sharding(_REPLICATED))
+            params = jax.device_put(jax.tree.leaves(split(folded)[1:]), program.sharding(_REPLICATED))
             try:
                 executable = compiling.result()
             except CompilationCacheError:
@@ -248,7 +249,7 @@ class _Program:
         return NamedSharding(self._mesh, spec)
 
     @cached_property
-    def _forward(self) -> tuple[Callable[[Any, jax.Array], jax.Array], Any]:
+    def _split(self) -> SplitModel:
         return (split_with_rank_gaps if self.rank_gaps else split)(self.network)
 
     @cached_property
@@ -259,19 +260,20 @@ class _Program:
         return (
             [
                 jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated)
-                for leaf in jax.tree.leaves(self._forward[1])
+                for leaf in jax.tree.leaves(self._split[1:])
             ],
             jax.ShapeDtypeStruct(windows, np.float32, sharding=self.sharding(_BY_CLIP)),
         )
 
     def lower(self) -> jax.stages.Lowered:
         """Trace the forward pass."""
-        forward, params = self._forward
-        tree = jax.tree.structure(params)
+        forward, params, rest = self._split
+        tree = jax.tree.structure((params, rest))
 
         # Profiles show an executable under the name of its function.
         def spectra(leaves: Sequence[jax.Array], windows: jax.Array) -> jax.Array:
-            return forward(jax.tree.unflatten(tree, leaves), windows)
+            logits: jax.Array = forward(*jax.tree.unflatten(tree, leaves), windows)
+            return logits
 
         # No device needs another's clips, so nothing is exchanged: each runs the network on its own share. Checking
         # what the values vary over would therefore find nothing, and takes a fifth of the tracing.

@@ -10,12 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.errors import InputError
 from spectra_jax.messages import examples
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.spectra import SpectraAASIST3, split
+from spectra_jax.model.spectra import SpectraAASIST3
 
 RUN = "run.json"
 _CHECKSUM = "sha256"
@@ -37,7 +38,7 @@ def score_identity(
     """
     if isinstance(source, SpectraAASIST3):
         config, digest = source.config, hashlib.sha256()
-        for leaf in jax.tree.leaves(split(source)[1]):
+        for leaf in jax.tree.leaves(nnx.state(source)):
             digest.update(np.asarray(leaf).tobytes())
         weights_sha256 = digest.hexdigest()
     else:

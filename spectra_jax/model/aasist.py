@@ -26,6 +26,7 @@ from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_outside, is_symbolic
 
 NUM_BRANCHES = 4
 # The inner width of the attention map; fixed in the reference.
@@ -182,9 +183,9 @@ class KANAASIST(nnx.Module):
           ValueError: fewer than 3 frames, or more than `max_frames`.
         """
         frames, max_frames = x.shape[1], self.temporal_position[...].shape[1]
-        if not 3 <= frames <= max_frames:
+        if is_outside(frames, 3, max_frames):
             raise ValueError(f"{frames} frames, but the network takes 3 to max_frames = {max_frames}")
-        x = x + self.temporal_position[:, :frames]
+        x = x + self._first_positions(frames)
         x = hook("residual_encoder", self.residual_encoder(x))  # (b, spectral, time, channels)
         weights = hook("attention", self.attention_map(x))
 
@@ -217,6 +218,13 @@ class KANAASIST(nnx.Module):
         )
         pooled = self.dropout(hook("pooled", pooled), rngs=rngs)
         return hook("logits", self.head(pooled))
+
+    def _first_positions(self, frames: int) -> Array:
+        """The temporal positions (1, frames, bridge_dim) of the first frames."""
+        if is_symbolic(frames):
+            # A slice would have the lower one of two numbers of frames, which tracing cannot compare.
+            return jnp.take(self.temporal_position[...], jnp.arange(frames), axis=1, mode="clip")
+        return self.temporal_position[:, :frames]
 
 
 def _map_branches(

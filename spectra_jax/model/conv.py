@@ -14,7 +14,9 @@ from jax.nn import initializers
 from jaxtyping import Float
 
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
+from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
 
 
 class Conv(nnx.Module):
@@ -55,6 +57,9 @@ class Conv(nnx.Module):
         by_matmul = functools.partial(
             _conv_by_matmul, strides=self.strides, groups=self.groups, precision=self.precision
         )
+        if is_symbolic(*x.shape[1:]):
+            # The number of patches is not known while tracing.
+            return self._conv_by_xla(self.precision, x, kernel)
         if math.prod(kernel.shape[:-1]) <= _FEW_INPUTS:
             return by_matmul(x, kernel)
         if self.precision.operand_dtype == jnp.float32:
@@ -65,7 +70,7 @@ class Conv(nnx.Module):
         in_float32 = self.groups > 1 and self.precision.dtype == jnp.float32
         on_cpu = functools.partial(self._conv_by_xla, self.precision.full) if in_float32 else by_matmul
         elsewhere = functools.partial(self._conv_by_xla, self.precision)
-        return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+        return platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
     def _conv_by_xla(self, precision: Precision, x: Array, kernel: Array) -> Array:
         return precision.conv(x, kernel, window_strides=self.strides, padding="VALID", feature_group_count=self.groups)

@@ -8,6 +8,8 @@ Borodin et al., "AASIST3: KAN-Enhanced AASIST" (2024). Nodes are `(batch, node, 
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,19 +27,40 @@ from spectra_jax.model.linear import Linear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
+
+# Nodes up to which the formula for a symbolic number of kept nodes is compared with that for a known one.
+_MOST_NODES = 10_000
 
 
-def _pairs(num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(num_nodes: int) -> tuple[Array | np.ndarray, Array | np.ndarray, Array | np.ndarray]:
     """The unordered pairs of nodes i <= j, as `i` (pairs,) and `j` (pairs,), and the pair of each (i, j), (n, n)."""
+    if is_symbolic(num_nodes):
+        return _symbolic_pairs(num_nodes)
     first, second = np.triu_indices(num_nodes)
     pair_index = np.empty((num_nodes, num_nodes), np.int32)
     pair_index[first, second] = pair_index[second, first] = np.arange(first.size, dtype=np.int32)
     return first.astype(np.int32), second.astype(np.int32), pair_index
 
 
+def _symbolic_pairs(num_nodes: int) -> tuple[Array, Array, Array]:
+    """The same pairs, in another order, where the number of nodes is not known while tracing.
+
+    Pair (i, j) has the index j (j + 1) / 2 + i.
+    """
+    nodes = jnp.arange(num_nodes, dtype=np.int32)
+    index_of_first_pair = nodes * (nodes + 1) // 2
+    pairs = jnp.arange(num_nodes * (num_nodes + 1) // 2, dtype=np.int32)
+    # Not `searchsorted`, which takes no symbolic sizes.
+    second = jnp.sum(pairs[:, None] >= index_of_first_pair, axis=1, dtype=np.int32) - 1
+    first = pairs - index_of_first_pair[second]
+    lower, higher = jnp.minimum(nodes[:, None], nodes), jnp.maximum(nodes[:, None], nodes)
+    return first, second, index_of_first_pair[higher] + lower
+
+
 def pairwise_logits(
     x: Float[Array, "batch nodes inputs"], projection: KANLinear | Linear, weights: Float[Array, "features kinds"]
-) -> tuple[Float[Array, "batch pairs kinds"], Int32[np.ndarray, "nodes nodes"]]:
+) -> tuple[Float[Array, "batch pairs kinds"], Int32[Array | np.ndarray, "nodes nodes"]]:
     """`tanh(projection(x_i * x_j)) @ weights` for each unordered pair of nodes, and the pair's index for each (i, j).
 
     The product is the same for (i, j) and (j, i), so that half of the pairs need no computation.
@@ -200,8 +223,19 @@ class GraphPool(nnx.Module):
 
 
 def num_kept(num_nodes: int, ratio: float) -> int:
-    """Nodes that a graph pool keeps: at least one."""
-    return max(int(num_nodes * ratio), 1)
+    """Nodes that a graph pool keeps: at least one.
+
+    Raises:
+      ValueError: the number of nodes is symbolic, and rounding makes the formula depend on it.
+    """
+    if not is_symbolic(num_nodes):
+        return max(int(num_nodes * ratio), 1)
+    numerator, denominator = Fraction(ratio).limit_denominator(1000).as_integer_ratio()
+    nodes = np.arange(_MOST_NODES)
+    if np.any((nodes * ratio).astype(np.int64) != nodes * numerator // denominator):
+        raise ValueError(f"a pool that keeps {ratio} of its nodes needs a fixed number of samples")
+    kept: int = jax.core.max_dim(num_nodes * numerator // denominator, 1)
+    return kept
 
 
 def smallest_rank_gap(scores: Float[Array | np.ndarray, "batch nodes"], ratio: float) -> Float[Array, " batch"]:

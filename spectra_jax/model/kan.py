@@ -22,10 +22,13 @@ from jaxtyping import Float, Float32
 from spectra_jax.model.config import KANConfig
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
 
 # Rows of which the spline bases are in memory at the same time. 1,024 rows of 64 features by 20 bases are 5 MiB in
 # float32: less than the last-level cache of a CPU, and enough work for the matrix units of a GPU.
 CHUNK_ROWS = 1024
+# The same where the number of rows is symbolic. The last chunk is padded, so that a larger one costs more for one clip.
+SYMBOLIC_CHUNK_ROWS = 256
 
 
 def knots(config: KANConfig) -> Float32[np.ndarray, " knots"]:
@@ -144,11 +147,27 @@ class KANLinear(nnx.Module):
             return y if then is None else then(y)
 
         num_rows = math.prod(x.shape[:-1])
-        if num_rows <= CHUNK_ROWS:
+        if is_symbolic(num_rows):
+            y = _map_symbolic_rows(layer, x.reshape(num_rows, x.shape[-1]))
+        elif num_rows <= CHUNK_ROWS:
             return layer(x)
-        rows = x.reshape(num_rows, x.shape[-1])
-        y = lax.map(layer, rows, batch_size=CHUNK_ROWS)
+        else:
+            y = lax.map(layer, x.reshape(num_rows, x.shape[-1]), batch_size=CHUNK_ROWS)
         return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _map_symbolic_rows(layer: Callable[[Array], Array], rows: Array) -> Array:
+    """`layer(rows)` for `SYMBOLIC_CHUNK_ROWS` rows at a time, where their number is not known while tracing.
+
+    The last chunk is padded, so that one body is compiled for all sizes.
+    """
+    num_rows, num_features = rows.shape
+    num_chunks = (num_rows + SYMBOLIC_CHUNK_ROWS - 1) // SYMBOLIC_CHUNK_ROWS
+    # At least one chunk, which a loop needs and JAX cannot derive from the formula.
+    num_chunks = jax.core.max_dim(num_chunks, 1)
+    padded = jnp.pad(rows, ((0, SYMBOLIC_CHUNK_ROWS), (0, 0)))[: num_chunks * SYMBOLIC_CHUNK_ROWS]
+    y = lax.map(layer, padded.reshape(num_chunks, SYMBOLIC_CHUNK_ROWS, num_features))
+    return y.reshape(num_chunks * SYMBOLIC_CHUNK_ROWS, y.shape[-1])[:num_rows]
 
 
 def _small_noise_splines(key: Array, shape: tuple[int, ...], dtype: Any, *, config: KANConfig) -> Array:

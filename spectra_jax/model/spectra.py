@@ -1,10 +1,8 @@
-"""The complete detector, and pure functions of it for `jax.jit` and other transformations."""
+"""The complete detector, and pure functions of it that give more than the logits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +16,12 @@ from spectra_jax.model.activations import selu
 from spectra_jax.model.back_ends import PoolLinear
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.encoder import SpeechEncoder
+from spectra_jax.model.functional import SplitModel, split_method
 from spectra_jax.model.graph import smallest_rank_gap
 from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_outside, num_frames
 
 # Stages that PyTorch computes channels first and this package channels last: our axes in PyTorch's order.
 _PYTORCH_AXES = {"ssl.feature_extractor": (0, 2, 1), "residual_encoder": (0, 3, 1, 2), "attention": (0, 3, 1, 2)}
@@ -89,8 +89,8 @@ class SpectraAASIST3(nnx.Module):
         if windows.ndim != 2:
             raise ValueError(f"expected windows of shape (batch, samples), found {windows.shape}")
         encoder, max_frames = self.config.encoder, self.config.max_frames
-        frames = encoder.num_frames(windows.shape[1])
-        if not 3 <= frames <= max_frames:
+        frames = num_frames(encoder, windows.shape[1])
+        if is_outside(frames, 3, max_frames):
             raise ValueError(
                 f"windows of {windows.shape[1]} samples give {frames} frames, but the network takes 3 to max_frames = "
                 f"{max_frames}, that is {encoder.num_samples(3)} to {encoder.num_samples(max_frames + 1) - 1} samples"
@@ -119,33 +119,19 @@ def count_parameters(config: SpectraConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def split(model: SpectraAASIST3) -> tuple[Callable[[Any, Array], Array], nnx.State[Any, Any]]:
-    """A model as a pure function and its parameters: `forward(params, windows) -> logits`.
-
-    `forward` closes over the architecture only, so that `jax.jit`, `jax.shard_map`, `jax.pmap` and `jax.grad` take it
-    as it is; `params` is a pytree.
-    """
-    graph, params = nnx.split(model)
-
-    def forward(params: Any, windows: Array) -> Array:
-        return nnx.merge(graph, params)(windows)
-
-    return forward, params
-
-
-def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, Array], Array], nnx.State[Any, Any]]:
+def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
     """Like `split`, with the smallest rank gap of each graph pool: see `spectra_jax.model.rank_gap`.
 
     Returns:
-      `forward(params, windows (batch, samples)) -> (batch, 2 + 10)`, the logits followed by the smallest rank gap of
-      each of `POOLS`; and the parameters. It compiles to another program than that of `split`, so that logits may
-      differ by rounding. In a network without graph pools (`pool+linear`) nothing is ranked, and all gaps are infinite.
+      `forward(params, rest, windows (batch, samples)) -> (batch, 2 + 10)`, the logits followed by the smallest rank gap
+      of each of `POOLS`; the parameters, and the rest. It compiles to another program than that of `split`, so that
+      logits may differ by rounding. In a network without graph pools (`pool+linear`) nothing is ranked, and all gaps are
+      infinite.
     """
-    graph, params = nnx.split(model)
     config = model.config
     ratios = dict.fromkeys(POOLS, config.pool_ratios[2]) | dict(zip(POOLS[:2], config.pool_ratios[:2], strict=True))
 
-    def forward(params: Any, windows: Array) -> Array:
+    def logits_and_gaps(model: SpectraAASIST3, windows: Array) -> Array:
         gaps: dict[str, Array] = {}
 
         def record_gap(name: str, value: Array) -> Array:
@@ -154,11 +140,11 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> tuple[Callable[[Any, Array], 
                 gaps[pool] = smallest_rank_gap(value, ratios[pool])
             return value
 
-        logits = nnx.merge(graph, params)(windows, hook=record_gap)
+        logits = model(windows, hook=record_gap)
         no_tie = jnp.full(len(logits), jnp.inf, logits.dtype)
         return jnp.concatenate([logits, *(gaps.get(pool, no_tie)[:, None] for pool in POOLS)], axis=1)
 
-    return forward, params
+    return split_method(model, logits_and_gaps)
 
 
 def stages(model: SpectraAASIST3, windows: Float[Array | np.ndarray, "batch samples"]) -> dict[str, Array]:
@@ -166,17 +152,17 @@ def stages(model: SpectraAASIST3, windows: Float[Array | np.ndarray, "batch samp
 
     The scores by which the graph pools rank nodes are among them, as `POOL.scores`.
     """
-    graph, params = nnx.split(model)
 
-    @jax.jit
-    def run(params: Any, windows: Array) -> dict[str, Array]:
+    def record_stages(model: SpectraAASIST3, windows: Array) -> dict[str, Array]:
         recorded: dict[str, Array] = {}
 
         def record(name: str, value: Array) -> Array:
             recorded[name] = jnp.transpose(value, _PYTORCH_AXES.get(name, range(value.ndim)))
             return value
 
-        nnx.merge(graph, params)(windows, hook=record)
+        model(windows, hook=record)
         return recorded
 
-    return run(params, windows)
+    forward, params, rest = split_method(model, record_stages)
+    found: dict[str, Array] = jax.jit(forward)(params, rest, windows)
+    return found

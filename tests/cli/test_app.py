@@ -30,7 +30,8 @@ from tests.conftest import GOLDEN, spectra
         (["score"], "Missing argument"),
         (["info", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["convert", "demo", CLIPS], "exists already"),
-        (["convert", "demo", "model.onnx"], "is the ending of a file"),
+        (["convert", "demo", "model.h5"], "is the ending of a file"),
+        (["convert", "demo", "model", "--to", "onnx"], "choose a name that ends in .onnx"),
         (["convert", GOLDEN / "tiny" / "stages.safetensors", "out"], "a checkpoint of another model"),
     ],
 )

@@ -255,8 +255,9 @@ def test_a_directory_with_the_name_of_a_file_is_refused(name: str, to: Format, t
         convert("demo", tmp_path / name, to)
     assert str(raised.value) == (
         f"{tmp_path / name}: {Path(name).suffix.lower()} is the ending of a file, and the {to} format is a directory "
-        "of config.json and model.safetensors. Name a directory, or write one file for PyTorch with --to torch and a "
-        "name that ends in .safetensors; no other format can be written"
+        "of config.json and model.safetensors. Name a directory, or write one file: for PyTorch with --to torch and a "
+        "name that ends in .safetensors, for ONNX with --to onnx and one that ends in .onnx; no other format can be "
+        "written"
     )
     assert not any(tmp_path.iterdir())
 
@@ -286,7 +287,7 @@ def test_the_destination_is_checked_before_the_source(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'pytorch' is not a format; formats are native and torch"):
+    with pytest.raises(ValueError, match="'pytorch' is not a format; formats are native, torch and onnx"):
         convert(TINY, tmp_path / "model", "pytorch")  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
 

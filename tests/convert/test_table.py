@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from safetensors.numpy import load_file
 
-import spectra_jax
 from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.resolve import open_checkpoint
@@ -103,7 +103,7 @@ def test_every_value_of_every_tensor_is_loaded_once(tiny: Tensors, tmp_path: Pat
 
 
 def loaded_weights(model: SpectraAASIST3) -> Tensors:
-    leaves = jax.tree_util.tree_leaves_with_path(spectra_jax.split(model)[1])
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model))
     keys = (("".join(str(getattr(k, "key", k)) + "." for k in path), leaf) for path, leaf in leaves)
     return {key.removesuffix(".value.").removesuffix("."): np.asarray(leaf) for key, leaf in keys}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,38 +14,37 @@ from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.load import abstract_inference_model, load_model
 from spectra_jax.inference.engine import CompiledEngine
 from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.functional import SplitModel, split
 from spectra_jax.model.norms import BatchNorm
-from spectra_jax.model.spectra import SpectraAASIST3, split, split_with_rank_gaps
+from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps
 from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
 
 
 @pytest.mark.parametrize("pure", [split, split_with_rank_gaps])
-def test_folding_keeps_the_logits(
-    tiny_checkpoint: Checkpoint, pure: Callable[[SpectraAASIST3], tuple[Callable[..., Any], Any]]
-) -> None:
+def test_folding_keeps_the_logits(tiny_checkpoint: Checkpoint, pure: Callable[[SpectraAASIST3], SplitModel]) -> None:
     """With the branches in a loop, and with a hook, which runs them one by one."""
     windows = golden_windows(expected("tiny")["waveforms"][:2])
     with jax.enable_x64(True):
         model = load_model(tiny_checkpoint, "float64")
         logits = []
         for network in (model, fold_for_inference(model)):
-            forward, params = pure(network)
-            logits.append(np.asarray(jax.jit(forward)(params, windows)))
+            forward, params, rest = pure(network)
+            logits.append(np.asarray(jax.jit(forward)(params, rest, windows)))
     np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=LOGITS["float64"])
 
 
 def test_a_scorer_keeps_the_unfolded_network() -> None:
     """The network of a scorer can be trained and saved, whether the scorer loaded it or received it."""
     read = Scorer("demo").model
-    leaves = jax.tree.leaves(split(load("demo"))[1])
+    leaves = jax.tree.leaves(nnx.state(load("demo")))
     for scorer in (Scorer("demo"), Scorer(read)):
         scorer.load()
         # The folded network has fewer weights.
         engine = scorer.engine
         assert isinstance(engine, CompiledEngine)
         assert len(engine.params) < len(leaves)
-        for found, leaf in zip(jax.tree.leaves(split(scorer.model)[1]), leaves, strict=True):
+        for found, leaf in zip(jax.tree.leaves(nnx.state(scorer.model)), leaves, strict=True):
             np.testing.assert_array_equal(found, leaf)
 
 

@@ -9,7 +9,7 @@ import pytest
 import spectra_jax
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.load import load_model
-from spectra_jax.model.spectra import split
+from spectra_jax.model.functional import split
 from tests.conftest import GOLDEN, golden_windows
 
 TINY = GOLDEN / "tiny"
@@ -43,17 +43,17 @@ def test_every_precision_computes_to_its_name(
 
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_lengths_the_network_does_not_take() -> None:
-    forward, params = split(spectra_jax.load(TINY))
+    forward, params, rest = split(spectra_jax.load(TINY))
     for samples, reason in [
         (1039, "1039 samples give 2 frames, but the network takes 3 to max_frames = 400, that is 1040 to 128399"),
         (128400, "128400 samples give 401 frames"),
     ]:
         with pytest.raises(ValueError, match=reason):
-            jax.eval_shape(forward, params, jax.ShapeDtypeStruct((1, samples), np.float32))
+            jax.eval_shape(forward, params, rest, jax.ShapeDtypeStruct((1, samples), np.float32))
     for samples in (1040, 30000, 128399):
-        assert jax.eval_shape(forward, params, jax.ShapeDtypeStruct((3, samples), np.float32)).shape == (3, 2)
+        assert jax.eval_shape(forward, params, rest, jax.ShapeDtypeStruct((3, samples), np.float32)).shape == (3, 2)
     with pytest.raises(ValueError, match=r"expected windows of shape \(batch, samples\), found \(64600,\)"):
-        jax.eval_shape(forward, params, jax.ShapeDtypeStruct((64600,), np.float32))
+        jax.eval_shape(forward, params, rest, jax.ShapeDtypeStruct((64600,), np.float32))
 
 
 def test_float64_without_x64_is_refused() -> None:
@@ -63,13 +63,13 @@ def test_float64_without_x64_is_refused() -> None:
 
 def test_the_forward_pass_is_pure() -> None:
     """No effects, no device in it, and nothing left behind: the same numbers the second time."""
-    forward, params = split(spectra_jax.load(TINY))
+    forward, params, rest = split(spectra_jax.load(TINY))
     shape = jax.ShapeDtypeStruct((1, 64600), np.float32)
-    jaxpr = jax.make_jaxpr(forward)(params, shape)
+    jaxpr = jax.make_jaxpr(forward)(params, rest, shape)
     assert jaxpr.effects == set()
-    before = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves((params, rest))]
     compiled = jax.jit(forward)
-    first, second = (np.asarray(compiled(params, windows(range(1)))) for _ in range(2))
+    first, second = (np.asarray(compiled(params, rest, windows(range(1)))) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    for leaf, earlier in zip(jax.tree.leaves(params), before, strict=True):
+    for leaf, earlier in zip(jax.tree.leaves((params, rest)), before, strict=True):
         np.testing.assert_array_equal(leaf, earlier)

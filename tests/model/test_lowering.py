@@ -17,7 +17,7 @@ from spectra_jax.checkpoints.load import abstract_inference_model
 from spectra_jax.model import kan
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.encoder import attention
-from spectra_jax.model.spectra import split
+from spectra_jax.model.functional import split
 from tests.conftest import GOLDEN
 
 TINY = read_config(GOLDEN / "tiny" / "config.json")
@@ -26,12 +26,12 @@ TINY = read_config(GOLDEN / "tiny" / "config.json")
 def lowered(config: SpectraConfig, precision: str, platform: str, batch_size: int = 2) -> str:
     """The StableHLO of the complete scoring function for a platform."""
     with jax.enable_x64(precision == "float64"):
-        forward, params = split(abstract_inference_model(config, precision))
+        forward, params, rest = split(abstract_inference_model(config, precision))
         windows = jax.ShapeDtypeStruct((batch_size, config.num_samples), np.float32)
         # JAX does not promise a stable cuDNN call, which an exported program would need.
         allowed = [export.DisabledSafetyCheck.custom_call("__cudnn$fmhaSoftmax")]
         lower = export.export(jax.jit(forward), platforms=[platform], disabled_checks=allowed)
-        return lower(params, windows).mlir_module()
+        return lower(params, rest, windows).mlir_module()
 
 
 def products(text: str) -> Iterator[tuple[str, str]]:

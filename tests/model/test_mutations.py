@@ -16,7 +16,7 @@ from spectra_jax.checkpoints.checkpoint import Checkpoint, split_abstract_model
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.model import norms
 from spectra_jax.model.encoder import features, transformer
-from spectra_jax.model.spectra import SpectraAASIST3, split
+from spectra_jax.model.spectra import SpectraAASIST3
 from tests.conftest import GOLDEN, expected, golden_windows
 from tests.golden import recipe
 from tests.tolerances import LOGITS, STAGE_MAX
@@ -35,7 +35,8 @@ def model(tiny_checkpoint: Checkpoint) -> SpectraAASIST3:
 
 @pytest.fixture(scope="module")
 def compiled(model: SpectraAASIST3) -> Compiled:
-    forward = jax.jit(split(model)[0])
+    graph, _ = nnx.split(model)
+    forward = jax.jit(lambda params, windows: nnx.merge(graph, params)(windows))
 
     def run(params: nnx.State[Any, Any], windows: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
@@ -51,7 +52,7 @@ def agrees(logits: np.ndarray) -> bool:
 
 
 def test_the_network_itself_agrees(model: SpectraAASIST3, compiled: Compiled) -> None:
-    assert agrees(compiled(split(model)[1], golden_windows(GOLDEN_ROWS)))
+    assert agrees(compiled(nnx.state(model), golden_windows(GOLDEN_ROWS)))
 
 
 def variable(params: nnx.State[Any, Any], path: str) -> nnx.Variable[Any]:
@@ -120,7 +121,7 @@ def test_wrong_weights_are_detected(
     mutate: Callable[[nnx.State[Any, Any]], None], model: SpectraAASIST3, compiled: Compiled
 ) -> None:
     with jax.enable_x64(True):
-        params = jax.tree.map(lambda x: x, split(model)[1])
+        params = jax.tree.map(lambda x: x, nnx.state(model))
         mutate(params)
     assert not agrees(compiled(params, golden_windows(GOLDEN_ROWS)))
 
@@ -142,7 +143,7 @@ def preemphasis_after_the_window(rows: list[dict[str, Any]]) -> np.ndarray:
 def test_wrong_windows_are_detected(
     windows: Callable[[list[dict[str, Any]]], np.ndarray], model: SpectraAASIST3, compiled: Compiled
 ) -> None:
-    assert not agrees(compiled(split(model)[1], windows(GOLDEN_ROWS)))
+    assert not agrees(compiled(nnx.state(model), windows(GOLDEN_ROWS)))
 
 
 def test_prepared_windows_are_those_of_the_reference() -> None:

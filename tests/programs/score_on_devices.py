@@ -74,14 +74,14 @@ class Runs:
 
     def pmap(self, devices: Sequence[jax.Device]) -> tuple[dict[str, Any], list[list[float]]]:
         """Logits of two clips by the pure function under `pmap`, with its warnings, and under `jit`."""
-        forward, params = spectra_jax.split(spectra_jax.load(TINY))
+        forward, params, rest = spectra_jax.split(spectra_jax.load(TINY))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             by_device = self._windows[:2].reshape(2, 1, -1)
-            mapped = jax.pmap(forward, in_axes=(None, 0), devices=devices)(params, by_device)
+            mapped = jax.pmap(forward, in_axes=(None, None, 0), devices=devices)(params, rest, by_device)
             logits = np.asarray(mapped).reshape(2, 2).tolist()
         alone = jax.jit(forward)
-        expected = [np.asarray(alone(params, self._windows[index : index + 1]))[0].tolist() for index in range(2)]
+        expected = [np.asarray(alone(params, rest, self._windows[index : index + 1]))[0].tolist() for index in range(2)]
         return {"logits": logits, "warnings": [str(warning.message) for warning in caught]}, expected
 
 

@@ -17,6 +17,7 @@ from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.encoder.augment import dropout
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.parameters import initial_value
+from spectra_jax.model.platform import target_platform
 from spectra_jax.model.precision import Precision
 
 # Outputs of the linear layer that gates the relative position bias: the sums of two halves are the two gates.
@@ -97,8 +98,11 @@ class SelfAttention(nnx.Module):
 
 
 def has_cudnn_attention() -> bool:
-    """Whether JAX runs on NVIDIA GPUs for which cuDNN has a fused attention kernel: Ampere or newer."""
-    if jax.default_backend() != "gpu":
+    """Whether JAX runs on NVIDIA GPUs for which cuDNN has a fused attention kernel: Ampere or newer.
+
+    A program that is traced to run elsewhere (`for_platform`) does without it: not every GPU has the kernel.
+    """
+    if target_platform() is not None or jax.default_backend() != "gpu":
         return False
     # AMD GPUs have an architecture such as gfx90a instead of a number.
     capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(jax.devices()[0], "compute_capability", "")))

@@ -27,6 +27,7 @@ from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_outside, num_frames
 
 
 class SpeechEncoder(nnx.Module):
@@ -211,7 +212,7 @@ class SpeechEncoder(nnx.Module):
         if x.ndim != 2:
             raise ValueError(f"expected waveforms of shape (batch, samples), found {x.shape}")
         shortest = self.config.num_samples(1)
-        if self.config.num_frames(x.shape[1]) < 1:
+        if is_outside(num_frames(self.config, x.shape[1]), 1):
             raise ValueError(
                 f"a waveform of {x.shape[1]} samples is too short: the encoder needs at least "
                 f"{shortest} samples for one frame"

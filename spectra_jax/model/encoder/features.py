@@ -18,7 +18,9 @@ from spectra_jax.model.encoder.augment import dropout
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
+from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import is_symbolic
 
 # Frames that a CPU extracts at a time: 1.4 s, and 9 MB after the first layer in float32.
 TILE_FRAMES = 72
@@ -98,10 +100,11 @@ class FeatureExtractor(nnx.Module):
         self.deterministic = True
 
     def __call__(self, waveform: Float[Array, "batch samples"]) -> Float[Array, "batch frames channels"]:
-        # A group norm needs all frames of a clip, and so it allows no tiles.
-        if not self.deterministic or self.config.feat_extract_norm == "group":
+        # A group norm needs all frames of a clip, and tiles need a number of samples that is known while tracing.
+        no_tiles = self.config.feat_extract_norm == "group" or is_symbolic(waveform.shape[1])
+        if not self.deterministic or no_tiles:
             return self._extract(waveform)
-        return lax.platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
+        return platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
 
     def _extract(self, waveform: Array) -> Array:
         x = waveform[..., None]

@@ -1,0 +1,1 @@
+"""Files that run the network without this package."""

@@ -1,0 +1,108 @@
+"""The network as a serialised StableHLO program that contains its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from spectra_jax.checkpoints.resolve import load
+from spectra_jax.errors import InputError
+from spectra_jax.files.atomic import atomic_file
+from spectra_jax.model.encoder import SpeechEncoder
+from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.functional import split
+from spectra_jax.model.platform import for_platform
+from spectra_jax.model.spectra import SpectraAASIST3
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(
+    model: SpectraAASIST3 | SpeechEncoder | str | Path,
+    path: str | Path,
+    batch: int | str = "b",
+    platforms: Sequence[str] = PLATFORMS,
+    *,
+    num_samples: int | str | None = None,
+) -> jax.export.Exported:
+    """Write a model as a program that JAX runs without this package and without Flax.
+
+        spectra_jax.export("demo", "demo.jaxexport")
+
+        exported = jax.export.deserialize(open("demo.jaxexport", "rb").read())
+        logits = jax.jit(exported.call)(windows)  # (b, num_samples) float32 -> (b, 2)
+
+    The file contains the weights, and it needs neither cuDNN nor any other library. JAX promises that it can be read
+    for six months by newer versions. It appears under its name when it is complete. The weights are in memory about
+    three times while it is written.
+
+    Args:
+      model: a network, an encoder (whose output is its last hidden state), or what `spectra_jax.load` takes.
+      path: of the file; a file that has the name already is replaced.
+      batch: the number of windows of a call, or the name of a symbolic dimension for any number.
+      platforms: that the program runs on: "cpu", "cuda", "rocm" and "tpu". With one, it contains the code of that
+        platform alone; with several, it selects the code when it is compiled.
+      num_samples: the length of the windows, or the name of a symbolic dimension for any length that the model takes.
+        By default, a network has the length of its configuration, and an encoder the dimension "t".
+
+    Returns:
+      What was written.
+
+    Raises:
+      InputError: the package `flatbuffers` is missing.
+      ValueError: a size or platform that is not valid.
+    """
+    # JAX reports the missing package after all the work.
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError as error:
+        raise InputError("export needs the package flatbuffers: pip install 'spectra-jax[export]'") from error
+    if isinstance(model, str | Path):
+        model = load(model)
+    exported = export_program(model, batch, platforms, num_samples=num_samples)
+    with atomic_file(path) as file:
+        file.write(exported.serialize())
+    return exported
+
+
+def export_program(
+    model: SpectraAASIST3 | SpeechEncoder,
+    batch: int | str = "b",
+    platforms: Sequence[str] = PLATFORMS,
+    *,
+    num_samples: int | str | None = None,
+) -> jax.export.Exported:
+    """The program that `export` writes; its arguments are the same."""
+    folded = fold_for_inference(model) if isinstance(model, SpectraAASIST3) else model
+    forward, params, rest = split(folded)
+
+    def spectra(windows: Array) -> Array:
+        output: Array = forward(params, rest, windows)
+        return output
+
+    with jax.enable_x64(model.precision.name == "float64"):
+        windows = jax.ShapeDtypeStruct(_windows_shape(model, batch, num_samples), np.float32)
+        target: Any = platforms[0] if len(platforms) == 1 else "any"
+        with for_platform(target):
+            return jax.export.export(jax.jit(spectra), platforms=platforms)(windows)
+
+
+def _windows_shape(
+    model: SpectraAASIST3 | SpeechEncoder, batch: int | str, num_samples: int | str | None
+) -> Sequence[Any]:
+    """The shape of the windows, with the lengths that the model takes as constraints of a symbolic one."""
+    is_detector = isinstance(model, SpectraAASIST3)
+    encoder = model.config.encoder if isinstance(model, SpectraAASIST3) else model.config
+    if num_samples is None:
+        num_samples = model.config.num_samples if isinstance(model, SpectraAASIST3) else "t"
+    constraints = []
+    if isinstance(num_samples, str):
+        constraints.append(f"{num_samples} >= {encoder.num_samples(3 if is_detector else 1)}")
+        if isinstance(model, SpectraAASIST3):
+            constraints.append(f"{num_samples} <= {encoder.num_samples(model.config.max_frames + 1) - 1}")
+    return jax.export.symbolic_shape(f"{batch}, {num_samples}", constraints=constraints)

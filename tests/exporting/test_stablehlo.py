@@ -1,0 +1,101 @@
+"""A network as a file that JAX runs without this package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import spectra_jax
+from spectra_jax.errors import InputError
+from spectra_jax.exporting.stablehlo import export_program
+from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.spectra import SpectraAASIST3
+from tests.conftest import golden_windows
+
+ROOT = Path(__file__).parents[2]
+ATOL = 1e-4
+
+
+@pytest.fixture(scope="module")
+def model() -> SpectraAASIST3:
+    return spectra_jax.load("demo")
+
+
+def windows(batch: int, num_samples: int = 40000) -> np.ndarray:
+    return golden_windows([{"seed": seed, "samples": 20000} for seed in range(batch)])[:, :num_samples]
+
+
+@pytest.mark.slow
+def test_files_run_without_this_package(model: SpectraAASIST3, tmp_path: Path) -> None:
+    spectra_jax.export("demo", tmp_path / "detector")
+    spectra_jax.export(model, tmp_path / "any-length", num_samples="t", platforms=("cpu",))
+    spectra_jax.export(model.encoder, tmp_path / "encoder", batch=2)
+    forward, params, rest = spectra_jax.split(fold_for_inference(model))
+    network = jax.jit(forward)
+    encode = jax.jit(lambda x: model.encoder(x))
+    given = {f"detector/{batch}": windows(batch) for batch in (1, 3, 8)}
+    given |= {f"any-length/{samples}": windows(2, samples) for samples in (1200, 40000)}
+    given |= {f"encoder/{samples}": windows(2, samples) for samples in (1500, 20000)}
+    np.savez(tmp_path / "windows.npz", **given)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
+    program = ROOT / "tests" / "programs" / "run_exported.py"
+    run = subprocess.run([sys.executable, program, tmp_path], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        assert set(outputs.files) == set(given)
+        for key, x in given.items():
+            expected = encode(x) if key.startswith("encoder") else network(params, rest, x)
+            assert outputs[key].dtype == np.float32
+            np.testing.assert_allclose(outputs[key], expected, rtol=0, atol=ATOL, err_msg=key)
+
+
+def test_the_file_appears_complete_and_replaces_another(model: SpectraAASIST3, tmp_path: Path) -> None:
+    path = tmp_path / "encoder"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="nosuchplatform"):
+        spectra_jax.export(model.encoder, path, platforms=("nosuchplatform",))
+    assert path.read_text() == "old"
+    written = spectra_jax.export(model.encoder, path, batch=1, platforms=("cpu",), num_samples=1000)
+    assert [other.name for other in tmp_path.iterdir()] == ["encoder"]
+    found = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert found.in_avals == written.in_avals
+    assert found.in_avals[0].shape == (1, 1000)
+    assert found.platforms == ("cpu",)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_platform_s_program_has_its_code_alone(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = spectra_jax.load("demo", precision).encoder
+    # As on a machine with a GPU that has cuDNN's attention.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    texts = {
+        platforms: export_program(encoder, "b", platforms, num_samples=2000).mlir_module()
+        for platforms in [("cpu",), ("cuda",), ("cpu", "cuda", "tpu")]
+    }
+    assert {platforms: "stablehlo.case" in text for platforms, text in texts.items()} == {
+        ("cpu",): False,
+        ("cuda",): False,
+        ("cpu", "cuda", "tpu"): True,
+    }
+    assert all("cudnn" not in text for text in texts.values())
+
+
+def test_lengths_that_the_network_does_not_take(model: SpectraAASIST3) -> None:
+    exported = export_program(model, 1, ("cpu",), num_samples="samples")
+    shortest = model.config.encoder.num_samples(3)
+    jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, shortest), np.float32))
+    with pytest.raises(ValueError, match=f"samples >= {shortest}"):
+        jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, shortest - 1), np.float32))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(InputError, match=r"pip install 'spectra-jax\[export\]'"):
+        spectra_jax.export("demo", tmp_path / "demo")
+    assert not list(tmp_path.iterdir())
