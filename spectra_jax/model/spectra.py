@@ -125,8 +125,7 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
     Returns:
       `forward(params, rest, windows (batch, samples)) -> (batch, 2 + 10)`, the logits followed by the smallest rank gap
       of each of `POOLS`; the parameters, and the rest. It compiles to another program than that of `split`, so that
-      logits may differ by rounding. In a network without graph pools (`pool+linear`) nothing is ranked, and all gaps are
-      infinite.
+      logits may differ by rounding. A network without graph pools (`pool+linear`) ranks nothing: all gaps are infinite.
     """
     config = model.config
     ratios = dict.fromkeys(POOLS, config.pool_ratios[2]) | dict(zip(POOLS[:2], config.pool_ratios[:2], strict=True))
@@ -141,7 +140,7 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
             return value
 
         logits = model(windows, hook=record_gap)
-        no_tie = jnp.full(len(logits), jnp.inf, logits.dtype)
+        no_tie = jnp.full(logits.shape[:1], jnp.inf, logits.dtype)
         return jnp.concatenate([logits, *(gaps.get(pool, no_tie)[:, None] for pool in POOLS)], axis=1)
 
     return split_method(model, logits_and_gaps)

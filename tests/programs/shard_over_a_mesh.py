@@ -29,7 +29,7 @@ def run(model: Any, windows: np.ndarray, mesh: Mesh, *, set_mesh: bool) -> dict[
         gradient = jax.jit(jax.grad(loss))(*placed, sharded)
         return {
             "output": np.asarray(output).reshape(len(windows), -1)[:, :16].tolist(),
-            "shards": sorted({tuple(shard.data.shape)[0] for shard in output.addressable_shards}),
+            "shards": sorted({shard.data.shape[0] for shard in output.addressable_shards}),
             "spec": str(output.sharding.spec),
             "gradient": float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))),
         }
