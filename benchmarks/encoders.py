@@ -33,10 +33,24 @@ RESULTS = Path(__file__).parent / "results" / "encoders"
 SAMPLE_RATE = 16_000
 
 # What differs from the defaults of `Wav2Vec2Config` and `WavLMConfig`, which are the base models.
-_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-_SMALL |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
-_XLSR = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-_XLSR |= {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+_SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+_XLSR: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+}
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2-base": ("wav2vec2", {}),
     "xls-r-300m": ("wav2vec2", _XLSR),
