@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra_jax.checkpoints.resolve import load
+from spectra_jax.errors import ConfigError
 from spectra_jax.model.encoder import SpeechEncoder, TransformerLayer
 from tests.model.encoder.small import noise, small_config, small_encoder
 
@@ -273,3 +274,8 @@ def test_remat_gives_the_same_gradients_with_the_same_dropout() -> None:
 
     for plain, rematerialised in zip(gradient(False), gradient(True), strict=True):
         np.testing.assert_allclose(plain, rematerialised, rtol=1e-4, atol=1e-4)
+
+
+def test_buckets_of_wavlm_that_leave_no_distance_for_the_logarithmic_ones_are_refused() -> None:
+    with pytest.raises(ConfigError, match="max_bucket_distance = 80, but it must be above 80"):
+        small_config(model_type="wavlm", num_buckets=320, max_bucket_distance=80)
