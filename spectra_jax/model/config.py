@@ -234,6 +234,10 @@ class EncoderConfig(Section):
             ("mask_feature_min_masks", 0),
         ):
             check_integer(f"encoder.{name}", getattr(self, name), minimum, _WIDEST)
+        if self.model_type == "wavlm":
+            exact = self.num_buckets // 4
+            rule = f"above {exact}, the distances with a bucket each (a quarter of num_buckets)"
+            require(self.max_bucket_distance > exact, "encoder.max_bucket_distance", self.max_bucket_distance, rule)
         if self.adapter_attn_dim is not None:
             check_integer("encoder.adapter_attn_dim", self.adapter_attn_dim, maximum=_WIDEST)
         for name in (

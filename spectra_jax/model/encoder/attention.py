@@ -72,13 +72,13 @@ class SelfAttention(nnx.Module):
             return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
 
         query, keys, value = self.query(x) * heads[-1] ** -0.5, self.key(x), self.value(x)
-        if self._uses_cudnn(position_bias, key):
-            # One kernel, which never writes the attention weights to memory. It takes no wider operands.
+        if self._uses_cudnn(key) and mask is None and position_bias is None:
+            # One kernel, which never writes the attention weights to memory. It takes no wider operands, and a mask
+            # or a bias only as an array over all pairs of frames, the size of the weights that the kernel avoids.
             query, keys, value = (
                 part.astype(self.precision.operand_dtype).reshape(heads) for part in (query, keys, value)
             )
-            allowed = None if mask is None else mask[:, None, None, :]
-            attended = jax.nn.dot_product_attention(query, keys, value, mask=allowed, scale=1.0, implementation="cudnn")
+            attended = jax.nn.dot_product_attention(query, keys, value, scale=1.0, implementation="cudnn")
         else:
             query, keys, value = split_heads(query), split_heads(keys), split_heads(value)
             logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
@@ -91,10 +91,10 @@ class SelfAttention(nnx.Module):
             attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
         return self.out(attended.reshape(x.shape))
 
-    def _uses_cudnn(self, position_bias: Array | None, key: Array | None) -> bool:
+    def _uses_cudnn(self, key: Array | None) -> bool:
         half = self.precision.operand_dtype in (jnp.bfloat16, jnp.float16)
         drops = key is not None and self.dropout_rate > 0
-        return half and position_bias is None and not drops and has_cudnn_attention()
+        return half and not drops and has_cudnn_attention()
 
 
 def has_cudnn_attention() -> bool:

@@ -127,7 +127,8 @@ def states_and_gradients(
     def run(state: Any, waveform: jax.Array, lengths: jax.Array | None) -> Any:
         def loss(state: Any, waveform: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             states = nnx.merge(graph, state).hidden_states(waveform, lengths)
-            return sum(jnp.sum(x * factor) for x, factor in zip(states, factors, strict=True)), states
+            sums = [jnp.sum(x * factor) for x, factor in zip(states, factors, strict=True)]
+            return jnp.sum(jnp.stack(sums)), states
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(state, waveform)
 
