@@ -87,8 +87,9 @@ def read_encoder(
     if heads:
         notes["heads_ignored"] = ", ".join(heads)
     if _masks(config) and _MASK_EMBEDDING not in file.names:
+        if config.apply_spec_augment:
+            notes["spec_augment"] = "off"
         config = replace(config, mask_time_prob=0.0, mask_feature_prob=0.0)
-        notes["spec_augment"] = "off"
     entries, specs = _entries_and_specs(config)
     # A file may have the embedding although the configuration has no SpecAugment, as transformers accepts too.
     found = {tensor: spec for tensor, spec in file.specs.items() if tensor != _MASK_EMBEDDING or tensor in specs}

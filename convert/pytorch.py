@@ -134,7 +134,10 @@ def _count_check(file: PyTorchFile, tensor: str) -> Callable[[], str | None]:
 def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec]) -> None:
     """Check that a file has the tensors of the detector; an encoder alone is refused by its kind."""
     if has_encoder_only(found):
-        raise CheckpointError(f"{name}: {ENCODER_ALONE}")
+        raise CheckpointError(
+            f"{name}: {ENCODER_ALONE}. With the config.json of transformers beside it, "
+            "`spectra_jax.encoders.from_pretrained` loads it"
+        )
     check_tensors(name, found, expected, "Spectra-AASIST3")
 
 

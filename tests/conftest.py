@@ -20,7 +20,7 @@ import pytest
 # Every call in these modules is checked against its annotations, shapes included. They must not be imported before.
 # (`model.config` is not among them, since beartype does not know `Self`.)
 _SHAPES_CHECKED = [
-    *("audio", "checkpoints", "convert", "verification"),
+    *("audio", "checkpoints", "convert", "encoders", "verification"),
     *(f"inference.{name}" for name in ("batching", "decoding", "scorer", "windows")),
     *(f"model.{name}" for name in ("aasist", "activations", "conv", "fold", "graph", "kan", "linear", "norms")),
     *(f"model.{name}" for name in ("encoder", "parameters", "precision", "spectra")),

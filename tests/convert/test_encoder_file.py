@@ -137,6 +137,12 @@ def test_a_missing_mask_embedding_switches_spec_augment_off(tmp_path: Path) -> N
     assert _EMBEDDING not in dict(found)
 
 
+def test_spec_augment_that_was_off_already_is_not_reported(tmp_path: Path) -> None:
+    saved(tmp_path, apply_spec_augment=False)
+    change_tensors(tmp_path, lambda tensors: {name: tensors[name] for name in tensors if name != _EMBEDDING})
+    assert "spec_augment" not in opened(tmp_path).provenance
+
+
 def test_a_mask_embedding_without_spec_augment_is_ignored(tmp_path: Path) -> None:
     change_config(saved(tmp_path), mask_time_prob=0.0)
     assert _EMBEDDING not in dict(opened(tmp_path))

@@ -74,6 +74,15 @@ def test_both_files_are_of_one_commit(stand_in: HubStandIn) -> None:
     assert fetched.revision == before
 
 
+def test_a_configuration_alone(stand_in: HubStandIn) -> None:
+    config = hub.fetch_config("org/model")
+    assert config is not None and config.read_bytes() == b"{}"
+    assert hub.fetch_config(f"org/model@{COMMIT}") is None
+    assert {path.rsplit("/", 1)[1] for path in stand_in.requested("GET")} == {"config.json"}
+    with pytest.raises(HubError, match="is not the name of a Hub repository"):
+        hub.fetch_config("model")
+
+
 def test_the_commit_of_a_branch_is_requested_each_time(stand_in: HubStandIn) -> None:
     first = hub.fetch_model("org/model")
     stand_in.repos["org/model"]["main"] = {"config.json": b"{}", "model.safetensors": NEWER}
