@@ -67,7 +67,7 @@ def train(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Train a detector, from new weights, a pretrained encoder or a complete detector.
+    """Train a detector, from new weights or given ones.
 
     After any interruption the same command resumes the run from its last saved state.
     """

@@ -16,6 +16,8 @@ from spectra_jax.training.augment import AugmentConfig
 
 LOSSES = ("cross_entropy", "focal", "oc_softmax")
 BALANCE_LEVELS = ("label", "dataset", "attack")
+# Gradients are too small for float16 unless the loss is scaled.
+_PRECISIONS = tuple(name for name in PRECISIONS if name != "float16")
 OLD_NAMES = {"average": "ema_decay"}
 """Fields by the names that they had before this release, which are accepted for one release with a warning."""
 
@@ -128,7 +130,8 @@ class TrainingConfig(Section):
         self._validate_balance()
         modules = ("nothing", "feature_extractor", "encoder")
         require(self.freeze in modules, "training.freeze", self.freeze, f"one of {', '.join(modules)}")
-        require(self.precision in PRECISIONS, "training.precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        rule = f"one of {', '.join(_PRECISIONS)}"
+        require(self.precision in _PRECISIONS, "training.precision", self.precision, rule)
         require(
             self.batch_size % self.accumulation == 0,
             "training.accumulation",
