@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from spectra_jax.model.symbolic import is_symbolic
 from spectra_jax.renamed import num_unpacked_names
 
 Tree = dict[str, Any]
@@ -61,8 +61,8 @@ def split(model: nnx.Module) -> SplitModel:
     whose leaves are plain arrays: optax and orbax take them.
 
     With windows that are sharded over an explicit axis of a mesh, each device runs the network on its own share, and
-    the output is sharded likewise. With automatic axes, the output is sharded likewise under `jax.set_mesh`; elsewhere
-    `jax.jit` needs `out_shardings`.
+    the output is sharded likewise. The same holds under `jax.set_mesh` of a mesh with one automatic axis whose size
+    divides the batch. Elsewhere the compiler decides, which may gather the complete batch.
 
     Args:
       model: a `SpectraAASIST3`, a `SpeechEncoder`, either with layers of the user's own classes.
@@ -144,41 +144,34 @@ def _merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
 
 
 def _by_shard(run: Callable[..., Any], params: Any, rest: Any, *inputs: Array) -> Any:
-    """`run(params, rest, *inputs)`, with an output that is sharded as the inputs are.
+    """`run(params, rest, *inputs)`; on a mesh, each device runs it on its own share of the inputs.
 
-    Over explicit axes of a mesh, each device runs the network on its own share: the rows of the network's loops are not
-    sharded, which axes of this type would require of each operation. Under `jax.set_mesh` with automatic axes, JAX is
-    asked to shard the output like the windows.
+    The rows of the network's loops are not sharded, which explicit axes would require of each operation, and for which
+    automatic axes gather the complete batch.
     """
-    axes = _explicit_batch_axes(inputs)
-    if axes:
-        batch = P(axes)
-        specs = (P(), P(), *(batch for _ in inputs))
-        sharded = jax.shard_map(run, in_specs=specs, out_specs=batch, axis_names=set(axes), mesh=_mesh(inputs[0]))
-        return sharded(params, rest, *inputs)
-    output = run(params, rest, *inputs)
-    if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:
-        return jax.tree.map(lambda leaf: _shard_batch_alike(inputs[0], leaf), output)
-    return output
+    axes = _batch_axes(inputs[0]) if inputs else ()
+    if not axes:
+        return run(params, rest, *inputs)
+    mesh = jax.sharding.get_abstract_mesh()
+    batch = P(axes)
+    sharded = jax.shard_map(
+        run,
+        mesh=jax.typeof(inputs[0]).sharding.mesh if mesh.empty else mesh,
+        in_specs=(P(), P(), *(batch for _ in inputs)),
+        out_specs=batch,
+        axis_names=set(axes),
+    )
+    return sharded(params, rest, *inputs)
 
 
-def _mesh(x: Array) -> Any:
-    return jax.typeof(x).sharding.mesh
-
-
-def _explicit_batch_axes(inputs: Sequence[Array]) -> tuple[str, ...]:
-    """The explicit axes of a mesh over which the batch is sharded."""
-    sharding = jax.typeof(inputs[0]).sharding if inputs else None
-    if not isinstance(sharding, NamedSharding) or not sharding.spec or sharding.spec[0] is None:
+def _batch_axes(x: Array) -> tuple[str, ...]:
+    """The axes of a mesh over which the batch is divided: explicit ones, or the only axis of `jax.set_mesh`."""
+    sharding = jax.typeof(x).sharding
+    if isinstance(sharding, NamedSharding) and sharding.spec and sharding.spec[0] is not None:
+        axes: tuple[str, ...] = sharding.spec[0] if isinstance(sharding.spec[0], tuple) else (sharding.spec[0],)
+        types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+        return axes if all(types[axis] == AxisType.Explicit for axis in axes) else ()
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_types != (AxisType.Auto,) or is_symbolic(x.shape[0]) or x.shape[0] % mesh.size:
         return ()
-    axes: tuple[str, ...] = sharding.spec[0] if isinstance(sharding.spec[0], tuple) else (sharding.spec[0],)
-    types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
-    return axes if all(types[axis] == AxisType.Explicit for axis in axes) else ()
-
-
-def _shard_batch_alike(x: Array, output: Array) -> Array:
-    """The output, its first axis sharded as that of `x`."""
-    first = x.reshape(x.shape[0], -1)[:, 0]
-    marker = jnp.broadcast_to(first.reshape(-1, *(1 for _ in output.shape[1:])).astype(output.dtype), output.shape)
-    alike: Array = shard_alike(marker, output)[1]
-    return alike
+    return tuple(mesh.axis_names)
