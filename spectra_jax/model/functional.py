@@ -15,6 +15,7 @@ from jax import Array
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from spectra_jax.model.symbolic import is_symbolic
 from spectra_jax.renamed import num_unpacked_names
 
 Tree = dict[str, Any]
@@ -57,8 +58,11 @@ def split(model: nnx.Module) -> SplitModel:
 
     `forward(params, rest, windows)` closes over the architecture only, so that `jax.jit`, `jax.grad`, `jax.vmap`,
     `jax.shard_map` and `jax.export` take it as it is. `params` and `rest` are nested dictionaries with string keys,
-    whose leaves are plain arrays: optax and orbax take them. With windows that are sharded over an explicit axis of a
-    mesh, each device runs the network on its own share, and the output is sharded likewise.
+    whose leaves are plain arrays: optax and orbax take them.
+
+    With windows that are sharded over an explicit axis of a mesh, each device runs the network on its own share, and
+    the output is sharded likewise. The same holds under `jax.set_mesh` of a mesh with one automatic axis whose size
+    divides the batch. Elsewhere the compiler decides, which may gather the complete batch.
 
     Args:
       model: a `SpectraAASIST3`, a `SpeechEncoder`, either with layers of the user's own classes.
@@ -140,19 +144,34 @@ def _merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
 
 
 def _by_shard(run: Callable[..., Any], params: Any, rest: Any, *inputs: Array) -> Any:
-    """`run(params, rest, *inputs)`; on each device with its own share of inputs that are sharded explicitly.
+    """`run(params, rest, *inputs)`; on a mesh, each device runs it on its own share of the inputs.
 
-    Rows of the network's loops are not sharded, which an axis of type Explicit would require of each operation.
+    The rows of the network's loops are not sharded, which explicit axes would require of each operation, and for which
+    automatic axes gather the complete batch.
     """
-    sharding = jax.typeof(inputs[0]).sharding if inputs else None
-    if not isinstance(sharding, NamedSharding) or not sharding.spec or sharding.spec[0] is None:
+    axes = _batch_axes(inputs[0]) if inputs else ()
+    if not axes:
         return run(params, rest, *inputs)
-    axes = sharding.spec[0] if isinstance(sharding.spec[0], tuple) else (sharding.spec[0],)
-    types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
-    if any(types[axis] != AxisType.Explicit for axis in axes):
-        return run(params, rest, *inputs)
+    mesh = jax.sharding.get_abstract_mesh()
     batch = P(axes)
     sharded = jax.shard_map(
-        run, mesh=sharding.mesh, in_specs=(P(), P(), *(batch for _ in inputs)), out_specs=batch, axis_names=set(axes)
+        run,
+        mesh=jax.typeof(inputs[0]).sharding.mesh if mesh.empty else mesh,
+        in_specs=(P(), P(), *(batch for _ in inputs)),
+        out_specs=batch,
+        axis_names=set(axes),
     )
     return sharded(params, rest, *inputs)
+
+
+def _batch_axes(x: Array) -> tuple[str, ...]:
+    """The axes of a mesh over which the batch is divided: explicit ones, or the only axis of `jax.set_mesh`."""
+    sharding = jax.typeof(x).sharding
+    if isinstance(sharding, NamedSharding) and sharding.spec and sharding.spec[0] is not None:
+        axes: tuple[str, ...] = sharding.spec[0] if isinstance(sharding.spec[0], tuple) else (sharding.spec[0],)
+        types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+        return axes if all(types[axis] == AxisType.Explicit for axis in axes) else ()
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_types != (AxisType.Auto,) or is_symbolic(x.shape[0]) or x.shape[0] % mesh.size:
+        return ()
+    return tuple(mesh.axis_names)
