@@ -10,9 +10,11 @@ from typing import Literal, Self
 
 from spectra_jax.errors import ConfigError
 from spectra_jax.files.untrusted import read_json, require_plain_file
-from spectra_jax.model.config import Section, SpectraConfig, check_integer, check_number, require
+from spectra_jax.model.config import Section, SpectraConfig, added, check_integer, check_number, require
 from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
+from spectra_jax.training.lora import LoraConfig, lora_config
+from spectra_jax.training.sharding import ShardingConfig, sharding_config
 
 OLD_NAMES = {"average": "ema_decay"}
 """Fields by the names that they had before this release, which are accepted for one release with a warning."""
@@ -72,6 +74,11 @@ class TrainingConfig(Section):
     evaluate_every: int = 200
     """Steps between evaluations of the dev split; the state is saved after each."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    sharding: ShardingConfig | None = added(None)
+    """How weights are divided among the devices: "fsdp", an object (`ShardingConfig`), or null: each device has all of
+    them. It is not part of a run's identity: a run may be resumed with another."""
+    lora: LoraConfig | None = added(None)
+    """Low-rank adapters, which are trained instead of the encoder's weights (`LoraConfig`)."""
     average: InitVar[float | None] = None
 
     def __post_init__(self, average: float | None) -> None:
@@ -94,6 +101,7 @@ class TrainingConfig(Section):
         return self.warmup_steps if self.warmup_steps < self.steps else self.steps // 2
 
     def _validate(self) -> None:
+        self._validate_large_encoders()
         check_integer("training.seed", self.seed, minimum=0)
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             check_integer(f"training.{name}", getattr(self, name))
@@ -128,6 +136,16 @@ class TrainingConfig(Section):
             require(both, "training.class_weights", self.class_weights, rule)
             for weight in self.class_weights:
                 check_number("training.class_weights", weight, lambda weight: weight > 0, rule)
+
+    def _validate_large_encoders(self) -> None:
+        object.__setattr__(self, "sharding", sharding_config(self.sharding))
+        object.__setattr__(self, "lora", lora_config(self.lora))
+        require(
+            self.lora is None or self.freeze != "encoder",
+            "training.freeze",
+            self.freeze,
+            '"nothing" with lora, which freezes the encoder\'s own weights and trains adapters in it',
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,19 +12,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import lax
-from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
+from spectra_jax.training import lora
 from spectra_jax.training.config import TrainingConfig
+from spectra_jax.training.sharding import FSDP_AXIS, RECOMPUTED, Layout, gather
 
 Leaves = dict[str, jax.Array]
 """Arrays by their Flax paths, such as `encoder.layers.0.attention.query.kernel`."""
-
-CLIPS_AXIS = "clips"
-"""The mesh axis over which the clips of a batch are divided."""
 
 
 class TrainingState(NamedTuple):
@@ -54,6 +53,7 @@ class Network:
       config: of the network.
       precision: of the encoder's products.
       training: with it the network is in training mode (dropout, batch statistics), without it in inference mode.
+      clip_axes: the mesh axes over which the clips of a batch are divided, in training mode.
 
     Attributes:
       shapes: shape and dtype of each array, by its path.
@@ -61,10 +61,16 @@ class Network:
       statistics: paths of the batch norms' running statistics. All other arrays are weights.
     """
 
-    def __init__(self, config: SpectraConfig, precision: str, training: TrainingConfig | None = None):
+    def __init__(
+        self,
+        config: SpectraConfig,
+        precision: str,
+        training: TrainingConfig | None = None,
+        clip_axes: tuple[str, ...] = (),
+    ):
         model = abstract_model(config, precision)
         if training is not None:
-            model.set_attributes(deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS)
+            model.set_attributes(deterministic=False, use_running_average=False, axis_name=clip_axes or None)
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
@@ -90,9 +96,9 @@ class Network:
 def is_frozen(path: str, training: TrainingConfig) -> bool:
     """Whether a weight is not trained: see `TrainingConfig.freeze` and `freeze_layers`."""
     module, *names = path.split(".")
-    if module != "encoder":
+    if module != "encoder" or lora.is_adapter(path):
         return False
-    if training.freeze == "encoder":
+    if training.freeze == "encoder" or training.lora is not None:
         return True
     part = names[0]
     if part == "layers":
@@ -109,7 +115,7 @@ def decays(path: str) -> bool:
     Norms, biases, positions, master nodes and the slopes of PReLUs are not. The grid of the splines is not a weight.
     """
     last = path.rsplit(".", 1)[-1]
-    return last == "kernel" or last == "spline_scaler" or "weight" in last
+    return last in ("kernel", "spline_scaler") or "weight" in last or lora.is_adapter(path)
 
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
@@ -145,20 +151,34 @@ def cross_entropy(logits: Float[Array, "clips 2"], labels: Int[Array, " clips"])
 
 
 def first_state(
-    network: Network, leaves: Leaves, training: TrainingConfig, optimizer: optax.GradientTransformation
+    network: Network,
+    leaves: Leaves,
+    training: TrainingConfig,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
 ) -> tuple[TrainingState, Leaves]:
-    """The state before the first step, and the frozen weights. Both are copies, since a step donates its state."""
-    frozen = {path for path in leaves if path not in network.statistics and is_frozen(path, training)}
-    leaves = jax.tree.map(jnp.copy, leaves)
-    trained = {path: leaf for path, leaf in leaves.items() if path not in frozen | network.statistics}
-    state = TrainingState(
-        step=jnp.zeros((), jnp.int32),
-        trained=trained,
-        statistics={path: leaf for path, leaf in leaves.items() if path in network.statistics},
-        optimizer=optimizer.init(trained),
-        ema=jax.tree.map(jnp.copy, trained) if training.ema_decay else {},
-    )
-    return state, {path: leaf for path, leaf in leaves.items() if path in frozen}
+    """The state before the first step, and the frozen weights, each array where the layout has it.
+
+    Both are copies, since a step donates its state. With LoRA, `leaves` includes the adapters.
+    """
+
+    def split(leaves: Leaves) -> tuple[TrainingState, Leaves]:
+        frozen = {path for path in leaves if path not in network.statistics and is_frozen(path, training)}
+        leaves = jax.tree.map(jnp.copy, leaves)
+        trained = {path: leaf for path, leaf in leaves.items() if path not in frozen | network.statistics}
+        state = TrainingState(
+            step=jnp.zeros((), jnp.int32),
+            trained=trained,
+            statistics={path: leaf for path, leaf in leaves.items() if path in network.statistics},
+            optimizer=optimizer.init(trained),
+            ema=jax.tree.map(jnp.copy, trained) if training.ema_decay else {},
+        )
+        return state, {path: leaf for path, leaf in leaves.items() if path in frozen}
+
+    shardings = layout.shardings(jax.eval_shape(split, leaves))
+    leaves = jax.device_put(leaves, layout.shardings(leaves))
+    state: tuple[TrainingState, Leaves] = jax.jit(split, out_shardings=shardings)(leaves)
+    return state
 
 
 class Examples(NamedTuple):
@@ -179,20 +199,21 @@ Step = Callable[[TrainingState, Leaves, Examples, LearningRates, jax.Array], tup
 
 
 def make_step(
-    config: SpectraConfig, training: TrainingConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: SpectraConfig, training: TrainingConfig, optimizer: optax.GradientTransformation, layout: Layout
 ) -> Step:
     """The compiled step: (state, frozen weights, examples, learning rates, key) -> (new state, report).
 
     The clips of each micro-batch are divided among the devices. The loss, the batch norms' statistics and the gradients
-    are summed over the devices: their number changes a step by rounding and dropout only. The state is donated.
+    are summed over the devices: their number and the layout change a step by rounding and dropout only. Gradients,
+    moments and the average are sharded like their weights. The state is donated.
     """
-    gradients_of = _make_gradients(Network(config, training.precision, training))
+    gradients_of = _make_gradients(Network(config, training.precision, training, layout.clip_axes), training, layout)
 
     def step(
         state: TrainingState, frozen: Leaves, examples: Examples, rates: LearningRates, key: jax.Array
     ) -> tuple[TrainingState, StepReport]:
         statistics, loss, gradients = gradients_of(state, frozen, examples, jax.random.fold_in(key, state.step))
-        total_weight = lax.psum(jnp.sum(examples.weights), CLIPS_AXIS)
+        total_weight = jnp.sum(examples.weights)
         gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
         # Optax promotes the type of its step counter, which strict promotion would make an error.
         with jax.numpy_dtype_promotion("standard"):
@@ -205,51 +226,72 @@ def make_step(
         decay = jnp.minimum(training.ema_decay, (1 + state.step) / (10 + state.step)).astype(total_weight.dtype)
         ema = {path: decay * leaf + (1 - decay) * trained[path] for path, leaf in state.ema.items()}
         new_state = TrainingState(state.step + 1, trained, statistics, moments, ema)
+        new_state = lax.with_sharding_constraint(new_state, layout.shardings(new_state))
         return new_state, StepReport(loss / total_weight, optax.tree.norm(gradients))
 
-    by_clip = P(None, CLIPS_AXIS)
-    on_devices = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), by_clip, P(), P()), out_specs=(P(), P()))
-    return jax.jit(on_devices, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0)
 
 
 _Gradients = Callable[[TrainingState, Leaves, Examples, jax.Array], tuple[Leaves, jax.Array, Leaves]]
 
 
-def _make_gradients(network: Network) -> _Gradients:
-    """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients), inside `shard_map`."""
+def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) -> _Gradients:
+    """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients)."""
+    clip_axes = layout.clip_axes
 
-    def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
-        model = network.model({**trained, **others})
-        key = jax.random.fold_in(key, lax.axis_index(CLIPS_AXIS))
+    def loss_of(
+        specs: dict[str, P], trained: Leaves, others: Leaves, examples: Examples, key: jax.Array
+    ) -> tuple[jax.Array, Leaves]:
+        model = network.model(lora.merge(gather({**trained, **others}, specs), training.lora))
+        key = jax.random.fold_in(key, lax.axis_index(clip_axes))
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
         leaves = network.leaves(model)
-        loss = lax.psum(jnp.sum(examples.weights * cross_entropy(logits, examples.labels)), CLIPS_AXIS)
+        loss = lax.psum(jnp.sum(examples.weights * cross_entropy(logits, examples.labels)), clip_axes)
         return loss, {path: leaves[path] for path in network.statistics}
 
     def gradients_of(
-        state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
+        specs: dict[str, P], trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
     ) -> tuple[Leaves, jax.Array, Leaves]:
+        loss_of_weights = functools.partial(loss_of, specs)
+        if training.lora is not None or any(FSDP_AXIS in spec for spec in specs.values()):
+            loss_of_weights = jax.checkpoint(
+                loss_of_weights, policy=jax.checkpoint_policies.save_anything_except_these_names(RECOMPUTED)
+            )
+
         def add_micro_batch(sums: Any, micro_batch: tuple[Examples, jax.Array]) -> Any:
             statistics, total_loss, total = sums
-            (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-                state.trained, {**frozen, **statistics}, *micro_batch
+            (loss, statistics), gradients = jax.value_and_grad(loss_of_weights, has_aux=True)(
+                trained, {**frozen, **statistics}, *micro_batch
             )
             return (statistics, total_loss + loss, jax.tree.map(jnp.add, total, gradients)), None
 
         num_micro_batches = len(examples.labels)
         micro_batches = examples, jax.random.split(key, num_micro_batches)
-        zeros = jnp.zeros((), examples.weights.dtype), jax.tree.map(jnp.zeros_like, state.trained)
-        sums = state.statistics, *zeros
+        zeros = jnp.zeros((), examples.weights.dtype), jax.tree.map(jnp.zeros_like, trained)
+        sums = statistics, *zeros
         if num_micro_batches == 1:  # Without a loop: on CPUs XLA has no fast convolution inside one.
             sums, _ = add_micro_batch(sums, jax.tree.map(operator.itemgetter(0), micro_batches))
         else:
             sums, _ = lax.scan(add_micro_batch, sums, micro_batches)
         return sums
 
-    return gradients_of
+    def on_devices(
+        state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
+    ) -> tuple[Leaves, jax.Array, Leaves]:
+        by_weight = layout.manual_specs((state.trained, state.statistics, frozen))
+        specs = {path: spec for leaves in by_weight for path, spec in leaves.items()}
+        return jax.shard_map(
+            functools.partial(gradients_of, specs),
+            mesh=layout.mesh,
+            in_specs=(*by_weight, layout.clip_spec(axis=1), P()),
+            out_specs=(by_weight[1], P(), by_weight[0]),
+            axis_names=set(clip_axes),
+        )(state.trained, state.statistics, frozen, examples, key)
+
+    return on_devices
 
 
-def make_forward(config: SpectraConfig, precision: str, mesh: Mesh) -> Callable[[Leaves, jax.Array], jax.Array]:
+def make_forward(config: SpectraConfig, precision: str, layout: Layout) -> Callable[[Leaves, jax.Array], jax.Array]:
     """The compiled network in inference mode: (arrays, windows (clips, num_samples)) -> logits (clips, 2).
 
     The clips are divided among the devices.
@@ -257,6 +299,17 @@ def make_forward(config: SpectraConfig, precision: str, mesh: Mesh) -> Callable[
     network = Network(config, precision)
 
     def forward(leaves: Leaves, windows: jax.Array) -> jax.Array:
-        return network.model(leaves)(windows)
+        specs, by_clip = layout.manual_specs(leaves), layout.clip_spec(axis=0)
 
-    return jax.jit(jax.shard_map(forward, mesh=mesh, in_specs=(P(), P(CLIPS_AXIS)), out_specs=P(CLIPS_AXIS)))
+        def forward_on_device(leaves: Leaves, windows: jax.Array) -> jax.Array:
+            return network.model(gather(leaves, specs))(windows)
+
+        return jax.shard_map(
+            forward_on_device,
+            mesh=layout.mesh,
+            in_specs=(specs, by_clip),
+            out_specs=by_clip,
+            axis_names=set(layout.clip_axes),
+        )(leaves, windows)
+
+    return jax.jit(forward)
