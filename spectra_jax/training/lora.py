@@ -9,16 +9,14 @@ Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2022).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from spectra_jax.model.config import Section, check_integer, check_number, require
 from spectra_jax.model.parameters import uniform_fan_in
-from spectra_jax.training.sharding import RECOMPUTED
 
 TARGETS = ("query", "key", "value", "out")
 """The projections of attention."""
@@ -56,6 +54,17 @@ def lora_config(value: object) -> LoraConfig | None:
 def is_adapter(path: str) -> bool:
     """Whether this is the path of an adapter's array."""
     return path.endswith((f".{_DOWN}", f".{_UP}"))
+
+
+def kernel_path(path: str) -> str | None:
+    """The path of an adapter's kernel; None if this is not the path of an adapter's array."""
+    return f"{path.rpartition('.')[0]}.kernel" if is_adapter(path) else None
+
+
+def adapter_axes(path: str, kernel_axes: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The mesh axes of an adapter's array from those of its kernel: a shard of the kernel can be merged."""
+    first, last = kernel_axes
+    return (first, None) if path.endswith(_DOWN) else (None, last)
 
 
 def init(
@@ -99,8 +108,7 @@ def merge(leaves: Mapping[str, jax.Array], config: LoraConfig | None) -> dict[st
         down, up = _adapter_paths(path)
         if path.endswith(".kernel") and down in leaves:
             product = jnp.matmul(leaves[down], leaves[up], precision=jax.lax.Precision.HIGHEST)
-            kernel = merged[path] + config.alpha / config.rank * product
-            merged[path] = checkpoint_name(kernel, RECOMPUTED)
+            merged[path] = merged[path] + config.alpha / config.rank * product
     return merged
 
 

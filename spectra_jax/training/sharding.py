@@ -9,12 +9,13 @@ divided among its devices, which all have the same clips (Shoeybi et al., "Megat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
@@ -23,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from spectra_jax.errors import ConfigError
 from spectra_jax.messages import count
 from spectra_jax.model.config import Section, added, check_integer, require
+from spectra_jax.training import lora
 
 CLIPS_AXIS = "clips"
 """The mesh axis over which the clips of a batch are divided, and every weight is replicated."""
@@ -32,9 +34,8 @@ TENSOR_AXIS = "tensor"
 """The mesh axis over which matrix products are divided. Its devices have the same clips."""
 AXES = (CLIPS_AXIS, FSDP_AXIS, TENSOR_AXIS)
 
-RECOMPUTED = "recomputed"
-"""The checkpoint name (`jax.ad_checkpoint`) of arrays that the backward pass computes again instead of storing them:
-gathered weights, and weights with their adapters merged."""
+GATHERED = "gathered"
+"""The name (`jax.ad_checkpoint.checkpoint_name`) of gathered weights, which a backward pass should not store."""
 
 Rule = tuple[str, tuple[str | None, ...]]
 """A pattern of Flax paths, and the mesh axis of each dimension of the weights that match it."""
@@ -50,7 +51,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     ("encoder/feature_projection/linear/kernel", (None, FSDP_AXIS)),
     ("encoder/**/conv/kernel", (None, None, FSDP_AXIS)),
 )
-"""The rules of `sharding: "fsdp"`. They shard all large weights; norms, other biases and the back-end are replicated."""
+"""The rules of `sharding: "fsdp"`. They shard all large weights and not norms, other biases and the back-end."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,16 @@ class Layout:
         return int(np.prod([self.mesh.shape[axis] for axis in self.clip_axes]))
 
     def spec(self, path: str, shape: Sequence[int]) -> P:
-        """The mesh axis of each dimension of a weight.
+        """The mesh axis of each dimension of a weight. An adapter is sharded as its kernel is.
 
         Raises:
           ConfigError: the rule has another number of dimensions, or its axis does not divide a dimension.
         """
+        kernel = lora.kernel_path(path)
         for pattern, axes in self.rules:
-            if _matches(pattern, path):
+            if _matches(pattern, kernel or path):
+                if kernel is not None:
+                    axes = lora.adapter_axes(path, axes)
                 return self._checked_spec(path, shape, pattern, axes)
         return P()
 
@@ -198,14 +202,31 @@ class Layout:
         return P(*[None] * axis, self.clip_axes)
 
 
-def gather(leaves: Mapping[str, jax.Array], specs: Mapping[str, P]) -> dict[str, jax.Array]:
-    """The complete weights, inside a `jax.shard_map` whose weights have these specs."""
-    gathered = dict(leaves)
-    for path, spec in specs.items():
-        if FSDP_AXIS in spec:
-            complete = lax.all_gather(leaves[path], FSDP_AXIS, axis=spec.index(FSDP_AXIS), tiled=True)
-            gathered[path] = checkpoint_name(complete, RECOMPUTED)
-    return gathered
+class GatheredParam(nnx.Param[jax.Array]):
+    """A weight that is sharded over `fsdp`, inside a `jax.shard_map`. Reading it gathers it from the devices.
+
+    A layer that `remat` computes again in the backward pass gathers it again, and the gradient is a sum that is
+    scattered over the devices.
+    """
+
+    dimension: int
+    """The dimension that is sharded."""
+
+    def get_value(self, *, index: Any = ...) -> jax.Array:
+        shard = super().get_value(index=...)
+        complete = lax.all_gather(shard, FSDP_AXIS, axis=self.dimension, tiled=True)
+        return checkpoint_name(complete, GATHERED)[index]
+
+
+def gather_when_read(model: nnx.Module, layout: Layout) -> None:
+    """Make weights that the layout shards over `fsdp` gathered ones, in a network without arrays."""
+    for path, module in nnx.iter_modules(model):
+        for name, variable in vars(module).items():
+            if isinstance(variable, nnx.Param):
+                shape = variable.get_raw_value()
+                spec = layout.spec(".".join(map(str, (*path, name))), shape.shape)
+                if FSDP_AXIS in spec:
+                    setattr(module, name, GatheredParam(shape, dimension=spec.index(FSDP_AXIS)))
 
 
 def _matches(pattern: str, path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
 from spectra_jax.training import lora
 from spectra_jax.training.config import TrainingConfig
-from spectra_jax.training.sharding import FSDP_AXIS, RECOMPUTED, Layout, gather
+from spectra_jax.training.sharding import FSDP_AXIS, GATHERED, Layout, gather_when_read
 
 Leaves = dict[str, jax.Array]
 """Arrays by their Flax paths, such as `encoder.layers.0.attention.query.kernel`."""
@@ -53,7 +52,8 @@ class Network:
       config: of the network.
       precision: of the encoder's products.
       training: with it the network is in training mode (dropout, batch statistics), without it in inference mode.
-      clip_axes: the mesh axes over which the clips of a batch are divided, in training mode.
+      layout: with it the network is for a `jax.shard_map` over the layout's `clip_axes`, where each device has its
+        shard of the arrays and a part of the clips.
 
     Attributes:
       shapes: shape and dtype of each array, by its path.
@@ -66,15 +66,17 @@ class Network:
         config: SpectraConfig,
         precision: str,
         training: TrainingConfig | None = None,
-        clip_axes: tuple[str, ...] = (),
+        layout: Layout | None = None,
     ):
         model = abstract_model(config, precision)
         if training is not None:
-            model.set_attributes(deterministic=False, use_running_average=False, axis_name=clip_axes or None)
+            model.set_attributes(deterministic=False, use_running_average=False, axis_name=layout and layout.clip_axes)
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
                     module.rate *= training.dropout
+        if layout is not None:
+            gather_when_read(model, layout)
         self._graph, state = nnx.split(model)
         leaves, self._structure = jax.tree.flatten(state)
         variables = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
@@ -207,7 +209,7 @@ def make_step(
     are summed over the devices: their number and the layout change a step by rounding and dropout only. Gradients,
     moments and the average are sharded like their weights. The state is donated.
     """
-    gradients_of = _make_gradients(Network(config, training.precision, training, layout.clip_axes), training, layout)
+    gradients_of = _make_gradients(Network(config, training.precision, training, layout), training, layout)
 
     def step(
         state: TrainingState, frozen: Leaves, examples: Examples, rates: LearningRates, key: jax.Array
@@ -239,28 +241,25 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
     """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients)."""
     clip_axes = layout.clip_axes
 
-    def loss_of(
-        specs: dict[str, P], trained: Leaves, others: Leaves, examples: Examples, key: jax.Array
-    ) -> tuple[jax.Array, Leaves]:
-        model = network.model(lora.merge(gather({**trained, **others}, specs), training.lora))
+    def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
+        model = network.model(lora.merge({**trained, **others}, training.lora))
         key = jax.random.fold_in(key, lax.axis_index(clip_axes))
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
         leaves = network.leaves(model)
         loss = lax.psum(jnp.sum(examples.weights * cross_entropy(logits, examples.labels)), clip_axes)
         return loss, {path: leaves[path] for path in network.statistics}
 
-    def gradients_of(
-        specs: dict[str, P], trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
-    ) -> tuple[Leaves, jax.Array, Leaves]:
-        loss_of_weights = functools.partial(loss_of, specs)
-        if training.lora is not None or any(FSDP_AXIS in spec for spec in specs.values()):
-            loss_of_weights = jax.checkpoint(
-                loss_of_weights, policy=jax.checkpoint_policies.save_anything_except_these_names(RECOMPUTED)
-            )
+    if FSDP_AXIS in layout.mesh.axis_names and not training.remat:
+        # Otherwise all gathered weights would be stored until the backward pass.
+        policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+        loss_of = jax.checkpoint(loss_of, policy=policy)
 
+    def gradients_of(
+        trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
+    ) -> tuple[Leaves, jax.Array, Leaves]:
         def add_micro_batch(sums: Any, micro_batch: tuple[Examples, jax.Array]) -> Any:
             statistics, total_loss, total = sums
-            (loss, statistics), gradients = jax.value_and_grad(loss_of_weights, has_aux=True)(
+            (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(
                 trained, {**frozen, **statistics}, *micro_batch
             )
             return (statistics, total_loss + loss, jax.tree.map(jnp.add, total, gradients)), None
@@ -278,13 +277,12 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
     def on_devices(
         state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
     ) -> tuple[Leaves, jax.Array, Leaves]:
-        by_weight = layout.manual_specs((state.trained, state.statistics, frozen))
-        specs = {path: spec for leaves in by_weight for path, spec in leaves.items()}
+        trained, statistics, others = layout.manual_specs((state.trained, state.statistics, frozen))
         return jax.shard_map(
-            functools.partial(gradients_of, specs),
+            gradients_of,
             mesh=layout.mesh,
-            in_specs=(*by_weight, layout.clip_spec(axis=1), P()),
-            out_specs=(by_weight[1], P(), by_weight[0]),
+            in_specs=(trained, statistics, others, layout.clip_spec(axis=1), P()),
+            out_specs=(statistics, P(), trained),
             axis_names=set(clip_axes),
         )(state.trained, state.statistics, frozen, examples, key)
 
@@ -296,18 +294,14 @@ def make_forward(config: SpectraConfig, precision: str, layout: Layout) -> Calla
 
     The clips are divided among the devices.
     """
-    network = Network(config, precision)
+    network = Network(config, precision, layout=layout)
 
     def forward(leaves: Leaves, windows: jax.Array) -> jax.Array:
-        specs, by_clip = layout.manual_specs(leaves), layout.clip_spec(axis=0)
-
-        def forward_on_device(leaves: Leaves, windows: jax.Array) -> jax.Array:
-            return network.model(gather(leaves, specs))(windows)
-
+        by_clip = layout.clip_spec(axis=0)
         return jax.shard_map(
-            forward_on_device,
+            lambda leaves, windows: network.model(leaves)(windows),
             mesh=layout.mesh,
-            in_specs=(specs, by_clip),
+            in_specs=(layout.manual_specs(leaves), by_clip),
             out_specs=by_clip,
             axis_names=set(layout.clip_axes),
         )(leaves, windows)
