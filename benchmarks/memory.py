@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,57 @@ def measure(encoder: str, layers: int, layout: str, remat: bool, batch_size: int
     )  # fmt: skip
 
 
+def measure_in_process(devices: int, *given: Any) -> Measurement:
+    """`measure` in a process with this many forced devices of the CPU."""
+    # Machine code has no part in the analysis, and takes longest to optimise.
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    command = [sys.executable, "-m", "benchmarks.memory", WORKER, json.dumps(given)]
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return Measurement(**json.loads(done.stdout))
+
+
+def table(rows: Sequence[Measurement]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "Memory of one training step on each device in MiB, by XLA's CPU compiler; nothing was run or allocated.",
+        "",
+        "| XLS-R | layers | layout | remat | devices | batch | arguments | temporaries | both |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        sizes = (row.arguments, row.temporaries, row.arguments + row.temporaries)
+        figures = " | ".join(f"{size / MIB:,.0f}" for size in sizes)
+        remat = "on" if row.remat else "off"
+        what = f"{row.encoder} | {row.layers} | {row.layout} | {remat} | {row.devices} | {row.batch_size}"
+        lines.append(f"| {what} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS))
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--layers", type=int, help="fewer layers than the encoder has")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--remat", choices=("on", "off", "both"), default="both")
+    parser.add_argument("--output", type=Path, default=RESULTS / "memory", metavar="NAME")
+    options = parser.parse_args()
+    rows: list[Measurement] = []
+    recomputes = {"on": [True], "off": [False], "both": [True, False]}[options.remat]
+    for encoder, layout, remat, devices in product(options.encoders, options.layouts, recomputes, options.devices):
+        layers = options.layers or ENCODERS[encoder]["num_hidden_layers"]
+        rows.append(measure_in_process(devices, encoder, layers, layout, remat, options.batch_size))
+        # After each row, since the table takes hours.
+        results = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
+        options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+        options.output.with_suffix(".md").write_text(table(rows))
+        print(rows[-1], flush=True)
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        e, n, l, r, b = json.loads(sys.argv[2])
-        print(json.dumps(asdict(measure(e, n, l, r, b))))
+        print(json.dumps(asdict(measure(*json.loads(sys.argv[2])))))
+    else:
+        main()
