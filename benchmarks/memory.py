@@ -9,7 +9,10 @@ compiler: arguments (weights, optimiser, batch) are the same on every platform, 
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.speed.machine import describe_machine
 from spectra_jax.model.config import EncoderConfig, SpectraConfig
 from spectra_jax.training.config import TrainingConfig
 from spectra_jax.training.lora import init
