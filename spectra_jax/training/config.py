@@ -74,10 +74,10 @@ class TrainingConfig(Section):
     evaluate_every: int = 200
     """Steps between evaluations of the dev split; the state is saved after each."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    sharding: ShardingConfig | None = added(None)
+    sharding: ShardingConfig | None = added(None)  # noqa: RUF009
     """How weights are divided among the devices: "fsdp", an object (`ShardingConfig`), or null: each device has all of
     them. It is not part of a run's identity: a run may be resumed with another."""
-    lora: LoraConfig | None = added(None)
+    lora: LoraConfig | None = added(None)  # noqa: RUF009
     """Low-rank adapters, which are trained instead of the encoder's weights (`LoraConfig`)."""
     average: InitVar[float | None] = None
 
