@@ -156,7 +156,9 @@ class Layout:
     def _checked_spec(self, path: str, shape: Sequence[int], pattern: str, axes: tuple[str | None, ...]) -> P:
         weight = f"training.sharding.rules: {pattern!r} matches {path} of shape {tuple(shape)}"
         if len(axes) != len(shape):
-            raise ConfigError(f"{weight}, but has {count(len(axes), 'axis', 'axes')}: give one for each dimension")
+            raise ConfigError(
+                f"{weight}, but names the axes of {count(len(axes), 'dimension')}: give an axis or null for each"
+            )
         # An axis that this mesh does not have has one device.
         used = [axis if axis in self.mesh.axis_names else None for axis in axes]
         for size, axis in zip(shape, used, strict=True):

@@ -118,7 +118,7 @@ def test_the_first_rule_that_matches_is_used() -> None:
             (6, 8),
             r"encoder\.layers\.0\.attention\.query\.kernel of shape \(6, 8\), but the 4 devices of the axis 'fsdp'",
         ),
-        ((8,), "has 2 axes: give one for each dimension"),
+        ((8,), "names the axes of 2 dimensions: give an axis or null for each"),
     ],
 )
 def test_a_rule_that_does_not_fit_its_weight_is_an_error(shape: tuple[int, ...], message: str) -> None:
