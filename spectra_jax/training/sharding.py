@@ -232,6 +232,6 @@ def gather_when_read(model: nnx.Module, layout: Layout) -> None:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    parts: Iterable[str] = re.split(r"(\*\*/|\*)", pattern)
-    expression = "".join({"**/": "(?:.+/)?", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    parts: Iterable[str] = re.split(r"(\*\*/|\*\*|\*)", pattern)
+    expression = "".join({"**/": "(?:.+/)?", "**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
     return re.fullmatch(expression, path.replace(".", "/")) is not None
