@@ -13,6 +13,8 @@ from spectra_jax.files.untrusted import read_json, require_plain_file
 from spectra_jax.model.config import Section, SpectraConfig, added, check_integer, check_number, require
 from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.training.augment import AugmentConfig
+from spectra_jax.training.lora import LoraConfig, lora_config
+from spectra_jax.training.sharding import ShardingConfig, sharding_config
 
 LOSSES = ("cross_entropy", "focal", "oc_softmax")
 BALANCE_LEVELS = ("label", "dataset", "attack")
@@ -90,6 +92,11 @@ class TrainingConfig(Section):
     evaluate_every: int = 200
     """Steps between evaluations of the dev split; the state is saved after each."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    sharding: ShardingConfig | None = added(None)  # noqa: RUF009
+    """How weights are divided among the devices: "fsdp", an object (`ShardingConfig`), or null: each device has all of
+    them. It is not part of a run's identity: a run may be resumed with another."""
+    lora: LoraConfig | None = added(None)  # noqa: RUF009
+    """Low-rank adapters, which are trained instead of the encoder's weights (`LoraConfig`)."""
     average: InitVar[float | None] = None
 
     def __post_init__(self, average: float | None) -> None:
@@ -112,6 +119,7 @@ class TrainingConfig(Section):
         return self.warmup_steps if self.warmup_steps < self.steps else self.steps // 2
 
     def _validate(self) -> None:
+        self._validate_large_encoders()
         check_integer("training.seed", self.seed, minimum=0)
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             check_integer(f"training.{name}", getattr(self, name))
@@ -171,6 +179,16 @@ class TrainingConfig(Section):
         require(known and len(set(levels)) == len(levels), "training.balance", levels, rule)
         both = "without `label`, since with pairs half of each batch is bona fide anyway"
         require(not (self.pairs and "label" in levels), "training.balance", levels, both)
+
+    def _validate_large_encoders(self) -> None:
+        object.__setattr__(self, "sharding", sharding_config(self.sharding))
+        object.__setattr__(self, "lora", lora_config(self.lora))
+        require(
+            self.lora is None or self.freeze != "encoder",
+            "training.freeze",
+            self.freeze,
+            '"nothing" with lora, which freezes the encoder\'s own weights and trains adapters in it',
+        )
 
 
 @dataclass(frozen=True)

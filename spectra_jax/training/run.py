@@ -11,20 +11,20 @@ gives the same numbers as one that was never interrupted.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, TrainingError
@@ -32,6 +32,7 @@ from spectra_jax.files.atomic import atomic_file, require_free, sweep
 from spectra_jax.inference.identity import encode_record, require_same
 from spectra_jax.messages import count
 from spectra_jax.model.precision import Precision
+from spectra_jax.training import lora
 from spectra_jax.training.config import OLD_NAMES, RunConfig, TrainingConfig
 from spectra_jax.training.data import Batch, Batches, class_weights, read_manifest
 from spectra_jax.training.evaluate import Evaluator
@@ -39,9 +40,9 @@ from spectra_jax.training.export import BEST, export_best
 from spectra_jax.training.initial_weights import Start, initial_weights, open_start, with_start
 from spectra_jax.training.log import LOG, EvaluationEvent, Event, Log, StepEvent
 from spectra_jax.training.losses import require_fitting_head
+from spectra_jax.training.sharding import Layout
 from spectra_jax.training.state import Score, StateStore
 from spectra_jax.training.step import (
-    CLIPS_AXIS,
     Examples,
     LearningRates,
     Leaves,
@@ -96,15 +97,16 @@ class Run:
         require_fitting_head(config.training, config.model)
         Precision.of(config.training.precision).require_mode()
         devices = list(devices or local_devices())
-        _require_divisible(config.training, len(devices))
+        self._layout = Layout.of(config.training.sharding, devices)
+        _require_divisible(config.training, self._layout.num_clip_shards)
         self._splits = read_manifest(manifest)
         self._batches = Batches(self._splits["train"], config.model, config.training)
         self._class_weights = class_weights(self._splits["train"], config.training)
         self.output = Path(output)
         self._identity = _identity(Path(manifest), self._start, config)
         _open_directory(self.output, self._identity)
-        self._mesh = Mesh(np.array(devices), (CLIPS_AXIS,))
         self._network = Network(config.model, config.training.precision, config.training)
+        self._layout.specs(self._network.shapes)  # An error before anything is computed.
         self._states = StateStore(self.output)
 
     @property
@@ -124,10 +126,11 @@ class Run:
 
     @property
     def num_trained(self) -> int:
-        """How many weights are trained: all but the frozen ones."""
+        """How many weights are trained: all but the frozen ones, and adapters."""
+        shapes = jax.eval_shape(self._with_adapters, self._network.shapes)
         return sum(
             math.prod(shape.shape)
-            for path, shape in self._network.shapes.items()
+            for path, shape in shapes.items()
             if path not in self._network.statistics and not is_frozen(path, self.config.training)
         )
 
@@ -147,10 +150,10 @@ class Run:
     def _train(self, pool: ThreadPoolExecutor) -> Iterator[Event]:
         training = self.config.training
         state, frozen, best = self._restore()
-        step = make_step(self.config.model, training, make_optimizer(training), self._mesh)
-        evaluator = self._evaluator(pool)
+        step = make_step(self.config.model, training, make_optimizer(training), self._layout)
+        evaluator, merge = self._evaluator(pool), self._make_merge()
         # Cheap to compile and to draw from; its numbers may differ between kinds of devices.
-        key = jax.device_put(jax.random.key(training.seed, impl="rbg"), NamedSharding(self._mesh, P()))
+        key = jax.device_put(jax.random.key(training.seed, impl="rbg"), self._layout.replicated)
         steps_done = int(state.step)
         batches = self._batches.from_step(steps_done, pool)
         with Log(self.output / LOG, steps_done) as log:
@@ -168,7 +171,7 @@ class Run:
                 log.write(event)
                 yield event
                 if number % training.evaluate_every == 0 or number == training.steps:
-                    weights = {**frozen, **(state.ema or state.trained), **state.statistics}
+                    weights = merge({**frozen, **(state.ema or state.trained), **state.statistics})
                     evaluation = self._evaluate(evaluator, number, weights, best, batch)
                     if evaluation.best:
                         best = Score(evaluation.eer, evaluation.loss)
@@ -183,17 +186,34 @@ class Run:
         """The state to continue from, on all devices; the frozen weights; and the best score so far."""
         training = self.config.training
         leaves = initial_weights(self.config, self._network, self._start, self._splits["train"])
-        state, frozen = first_state(self._network, leaves, training, make_optimizer(training))
+        leaves = self._with_adapters(leaves)
+        state, frozen = first_state(self._network, leaves, training, make_optimizer(training), self._layout)
         if not state.trained:
             raise InputError("nothing to train: every weight is frozen")
         state, best = self._states.restore(state)
-        state, frozen = jax.device_put((state, frozen), NamedSharding(self._mesh, P()))
         return state, frozen, best
 
+    def _with_adapters(self, leaves: Leaves) -> Leaves:
+        """The network's arrays and, with LoRA, new adapters."""
+        training = self.config.training
+        if training.lora is None:
+            return leaves
+        # Not the key of dropout, nor that of the initial weights.
+        key = jax.random.fold_in(jax.random.key(training.seed), 1)
+        return {**leaves, **lora.init(leaves, training.lora, key, first_layer=training.freeze_layers)}
+
+    def _make_merge(self) -> Callable[[Leaves], Leaves]:
+        """The compiled function from trained and frozen arrays to those of an ordinary network in the same layout."""
+        config = self.config.training.lora
+        if config is None:
+            return dict
+        return jax.jit(
+            functools.partial(lora.merge, config=config), out_shardings=self._layout.shardings(self._network.shapes)
+        )
+
     def _evaluator(self, pool: ThreadPoolExecutor) -> Evaluator:
-        forward = make_forward(self.config.model, self.config.training.precision, self._mesh)
-        by_clip = NamedSharding(self._mesh, P(CLIPS_AXIS))
-        return Evaluator(self._splits["dev"], self.config, forward, by_clip, pool)
+        forward = make_forward(self.config.model, self.config.training.precision, self._layout)
+        return Evaluator(self._splits["dev"], self.config, forward, self._layout.by_clip(axis=0), pool)
 
     def _evaluate(
         self, evaluator: Evaluator, step: int, weights: Leaves, best: Score | None, batch: Batch
@@ -211,11 +231,9 @@ class Run:
         labels = batch.labels.reshape(shape)
         weights = np.array(self._class_weights, dtype)[labels]
         examples = Examples(batch.windows.reshape(*shape, -1).astype(dtype), labels, weights)
-        by_clip = NamedSharding(self._mesh, P(None, CLIPS_AXIS))
-        on_each = NamedSharding(self._mesh, P())
         return (
-            jax.device_put(examples, by_clip),
-            jax.device_put(jax.tree.map(lambda rate: np.asarray(rate, dtype), rates), on_each),
+            jax.device_put(examples, self._layout.by_clip(axis=1)),
+            jax.device_put(jax.tree.map(lambda rate: np.asarray(rate, dtype), rates), self._layout.replicated),
         )
 
     def _not_finite(self, step: int, problem: str, batch: Batch) -> TrainingError:
@@ -229,7 +247,7 @@ class Run:
 
 
 def _require_divisible(training: TrainingConfig, num_devices: int) -> None:
-    """Raise ValueError unless each micro-batch can be divided evenly among the devices."""
+    """Raise ValueError unless each micro-batch can be divided evenly among the devices of the axes of clips."""
     divisor = training.accumulation * num_devices
     if training.batch_size % divisor:
         raise ValueError(
@@ -240,8 +258,9 @@ def _require_divisible(training: TrainingConfig, num_devices: int) -> None:
 
 
 def _identity(manifest: Path, start: Start, config: RunConfig) -> dict[str, Any]:
-    """What identifies a run. The location of its files does not matter."""
+    """What identifies a run. The location of its files does not matter, nor how devices share its weights."""
     init, encoder = start.init, start.encoder
+    config = replace(config, training=replace(config.training, sharding=None))
     record = {
         "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
         "init": None if init is None else init.name,

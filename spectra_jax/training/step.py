@@ -11,19 +11,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import lax
-from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3, abstract_model
+from spectra_jax.training import lora
 from spectra_jax.training.config import TrainingConfig
 from spectra_jax.training.losses import clip_losses
+from spectra_jax.training.sharding import FSDP_AXIS, GATHERED, Layout, gather_when_read
 
 Leaves = dict[str, jax.Array]
 """Arrays by their Flax paths, such as `encoder.layers.0.attention.query.kernel`."""
-
-CLIPS_AXIS = "clips"
-"""The mesh axis over which the clips of a batch are divided."""
 
 
 class TrainingState(NamedTuple):
@@ -54,6 +52,8 @@ class Network:
       config: of the network.
       precision: of the encoder's products.
       training: with it the network is in training mode (dropout, batch statistics), without it in inference mode.
+      layout: with it the network is for a `jax.shard_map` over the layout's `clip_axes`, where each device has its
+        shard of the arrays and a part of the clips.
 
     Attributes:
       shapes: shape and dtype of each array, by its path.
@@ -61,17 +61,28 @@ class Network:
       statistics: paths of the batch norms' running statistics. All other arrays are weights.
     """
 
-    def __init__(self, config: SpectraConfig, precision: str, training: TrainingConfig | None = None):
+    def __init__(
+        self,
+        config: SpectraConfig,
+        precision: str,
+        training: TrainingConfig | None = None,
+        layout: Layout | None = None,
+    ):
         model = abstract_model(config, precision)
         if training is not None:
             # A network may have no batch norms.
             model.set_attributes(
-                raise_if_not_found=False, deterministic=False, use_running_average=False, axis_name=CLIPS_AXIS
+                raise_if_not_found=False,
+                deterministic=False,
+                use_running_average=False,
+                axis_name=layout and layout.clip_axes,
             )
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
                     module.rate *= training.dropout
+        if layout is not None:
+            gather_when_read(model, layout)
         self._graph, state = nnx.split(model)
         leaves, self._structure = jax.tree.flatten(state)
         variables = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
@@ -93,9 +104,9 @@ class Network:
 def is_frozen(path: str, training: TrainingConfig) -> bool:
     """Whether a weight is not trained: see `TrainingConfig.freeze` and `freeze_layers`."""
     module, *names = path.split(".")
-    if module != "encoder":
+    if module != "encoder" or lora.is_adapter(path):
         return False
-    if training.freeze == "encoder":
+    if training.freeze == "encoder" or training.lora is not None:
         return True
     part = names[0]
     if part == "layers":
@@ -112,7 +123,7 @@ def decays(path: str) -> bool:
     Norms, biases, positions, master nodes and the slopes of PReLUs are not. The grid of the splines is not a weight.
     """
     last = path.rsplit(".", 1)[-1]
-    return last == "kernel" or last == "spline_scaler" or "weight" in last
+    return last in ("kernel", "spline_scaler") or "weight" in last or lora.is_adapter(path)
 
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
@@ -142,20 +153,34 @@ def learning_rates(training: TrainingConfig, step: int) -> LearningRates:
 
 
 def first_state(
-    network: Network, leaves: Leaves, training: TrainingConfig, optimizer: optax.GradientTransformation
+    network: Network,
+    leaves: Leaves,
+    training: TrainingConfig,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
 ) -> tuple[TrainingState, Leaves]:
-    """The state before the first step, and the frozen weights. Both are copies, since a step donates its state."""
-    frozen = {path for path in leaves if path not in network.statistics and is_frozen(path, training)}
-    leaves = jax.tree.map(jnp.copy, leaves)
-    trained = {path: leaf for path, leaf in leaves.items() if path not in frozen | network.statistics}
-    state = TrainingState(
-        step=jnp.zeros((), jnp.int32),
-        trained=trained,
-        statistics={path: leaf for path, leaf in leaves.items() if path in network.statistics},
-        optimizer=optimizer.init(trained),
-        ema=jax.tree.map(jnp.copy, trained) if training.ema_decay else {},
-    )
-    return state, {path: leaf for path, leaf in leaves.items() if path in frozen}
+    """The state before the first step, and the frozen weights, each array where the layout has it.
+
+    Both are copies, since a step donates its state. With LoRA, `leaves` includes the adapters.
+    """
+
+    def split(leaves: Leaves) -> tuple[TrainingState, Leaves]:
+        frozen = {path for path in leaves if path not in network.statistics and is_frozen(path, training)}
+        leaves = jax.tree.map(jnp.copy, leaves)
+        trained = {path: leaf for path, leaf in leaves.items() if path not in frozen | network.statistics}
+        state = TrainingState(
+            step=jnp.zeros((), jnp.int32),
+            trained=trained,
+            statistics={path: leaf for path, leaf in leaves.items() if path in network.statistics},
+            optimizer=optimizer.init(trained),
+            ema=jax.tree.map(jnp.copy, trained) if training.ema_decay else {},
+        )
+        return state, {path: leaf for path, leaf in leaves.items() if path in frozen}
+
+    shardings = layout.shardings(jax.eval_shape(split, leaves))
+    leaves = jax.device_put(leaves, layout.shardings(leaves))
+    state: tuple[TrainingState, Leaves] = jax.jit(split, out_shardings=shardings)(leaves)
+    return state
 
 
 class Examples(NamedTuple):
@@ -176,20 +201,21 @@ Step = Callable[[TrainingState, Leaves, Examples, LearningRates, jax.Array], tup
 
 
 def make_step(
-    config: SpectraConfig, training: TrainingConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: SpectraConfig, training: TrainingConfig, optimizer: optax.GradientTransformation, layout: Layout
 ) -> Step:
     """The compiled step: (state, frozen weights, examples, learning rates, key) -> (new state, report).
 
     The clips of each micro-batch are divided among the devices. The loss, the batch norms' statistics and the gradients
-    are summed over the devices: their number changes a step by rounding and dropout only. The state is donated.
+    are summed over the devices: their number and the layout change a step by rounding and dropout only. Gradients,
+    moments and the average are sharded like their weights. The state is donated.
     """
-    gradients_of = _make_gradients(Network(config, training.precision, training), training)
+    gradients_of = _make_gradients(Network(config, training.precision, training, layout), training, layout)
 
     def step(
         state: TrainingState, frozen: Leaves, examples: Examples, rates: LearningRates, key: jax.Array
     ) -> tuple[TrainingState, StepReport]:
         statistics, loss, gradients = gradients_of(state, frozen, examples, jax.random.fold_in(key, state.step))
-        total_weight = lax.psum(jnp.sum(examples.weights), CLIPS_AXIS)
+        total_weight = jnp.sum(examples.weights)
         gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
         # Optax promotes the type of its step counter, which strict promotion would make an error.
         with jax.numpy_dtype_promotion("standard"):
@@ -202,58 +228,82 @@ def make_step(
         decay = jnp.minimum(training.ema_decay, (1 + state.step) / (10 + state.step)).astype(total_weight.dtype)
         ema = {path: decay * leaf + (1 - decay) * trained[path] for path, leaf in state.ema.items()}
         new_state = TrainingState(state.step + 1, trained, statistics, moments, ema)
+        new_state = lax.with_sharding_constraint(new_state, layout.shardings(new_state))
         return new_state, StepReport(loss / total_weight, optax.tree.norm(gradients))
 
-    by_clip = P(None, CLIPS_AXIS)
-    on_devices = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), by_clip, P(), P()), out_specs=(P(), P()))
-    return jax.jit(on_devices, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0)
 
 
 _Gradients = Callable[[TrainingState, Leaves, Examples, jax.Array], tuple[Leaves, jax.Array, Leaves]]
 
 
-def _make_gradients(network: Network, training: TrainingConfig) -> _Gradients:
-    """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients), inside `shard_map`."""
+def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) -> _Gradients:
+    """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients)."""
+    clip_axes = layout.clip_axes
 
     def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
-        model = network.model({**trained, **others})
-        key = jax.random.fold_in(key, lax.axis_index(CLIPS_AXIS))
+        model = network.model(lora.merge({**trained, **others}, training.lora))
+        key = jax.random.fold_in(key, lax.axis_index(clip_axes))
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
         leaves = network.leaves(model)
-        loss = lax.psum(jnp.sum(examples.weights * clip_losses(logits, examples.labels, training)), CLIPS_AXIS)
+        loss = lax.psum(jnp.sum(examples.weights * clip_losses(logits, examples.labels, training)), clip_axes)
         return loss, {path: leaves[path] for path in network.statistics}
 
+    if FSDP_AXIS in layout.mesh.axis_names and not training.remat:
+        # Otherwise all gathered weights would be stored until the backward pass.
+        policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+        loss_of = jax.checkpoint(loss_of, policy=policy)
+
     def gradients_of(
-        state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
+        trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
     ) -> tuple[Leaves, jax.Array, Leaves]:
         def add_micro_batch(sums: Any, micro_batch: tuple[Examples, jax.Array]) -> Any:
             statistics, total_loss, total = sums
             (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-                state.trained, {**frozen, **statistics}, *micro_batch
+                trained, {**frozen, **statistics}, *micro_batch
             )
             return (statistics, total_loss + loss, jax.tree.map(jnp.add, total, gradients)), None
 
         num_micro_batches = len(examples.labels)
         micro_batches = examples, jax.random.split(key, num_micro_batches)
-        zeros = jnp.zeros((), examples.weights.dtype), jax.tree.map(jnp.zeros_like, state.trained)
-        sums = state.statistics, *zeros
+        zeros = jnp.zeros((), examples.weights.dtype), jax.tree.map(jnp.zeros_like, trained)
+        sums = statistics, *zeros
         if num_micro_batches == 1:  # Without a loop: on CPUs XLA has no fast convolution inside one.
             sums, _ = add_micro_batch(sums, jax.tree.map(operator.itemgetter(0), micro_batches))
         else:
             sums, _ = lax.scan(add_micro_batch, sums, micro_batches)
         return sums
 
-    return gradients_of
+    def on_devices(
+        state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
+    ) -> tuple[Leaves, jax.Array, Leaves]:
+        trained, statistics, others = layout.manual_specs((state.trained, state.statistics, frozen))
+        return jax.shard_map(
+            gradients_of,
+            mesh=layout.mesh,
+            in_specs=(trained, statistics, others, layout.clip_spec(axis=1), P()),
+            out_specs=(statistics, P(), trained),
+            axis_names=set(clip_axes),
+        )(state.trained, state.statistics, frozen, examples, key)
+
+    return on_devices
 
 
-def make_forward(config: SpectraConfig, precision: str, mesh: Mesh) -> Callable[[Leaves, jax.Array], jax.Array]:
+def make_forward(config: SpectraConfig, precision: str, layout: Layout) -> Callable[[Leaves, jax.Array], jax.Array]:
     """The compiled network in inference mode: (arrays, windows (clips, num_samples)) -> logits (clips, 2).
 
     The clips are divided among the devices.
     """
-    network = Network(config, precision)
+    network = Network(config, precision, layout=layout)
 
     def forward(leaves: Leaves, windows: jax.Array) -> jax.Array:
-        return network.model(leaves)(windows)
+        by_clip = layout.clip_spec(axis=0)
+        return jax.shard_map(
+            lambda leaves, windows: network.model(leaves)(windows),
+            mesh=layout.mesh,
+            in_specs=(layout.manual_specs(leaves), by_clip),
+            out_specs=by_clip,
+            axis_names=set(layout.clip_axes),
+        )(leaves, windows)
 
-    return jax.jit(jax.shard_map(forward, mesh=mesh, in_specs=(P(), P(CLIPS_AXIS)), out_specs=P(CLIPS_AXIS)))
+    return jax.jit(forward)

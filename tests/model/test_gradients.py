@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import Mesh
 from jax.test_util import check_grads
 
 from spectra_jax.checkpoints.checkpoint import weight_shapes
@@ -23,6 +22,7 @@ from spectra_jax.model.kan import KANLinear, _bspline_basis_uneven, bspline_basi
 from spectra_jax.model.precision import PRECISIONS
 from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps
 from spectra_jax.training import TrainingConfig
+from spectra_jax.training.sharding import Layout
 from spectra_jax.training.step import (
     Examples,
     Network,
@@ -119,8 +119,9 @@ def test_one_step_is_pytorchs(tmp_path: Path) -> None:
         model, oracle = build(tmp_path, config, seed=8)
         network = Network(model.config, "float64", training)
         optimizer = make_optimizer(training)
-        state, frozen = first_state(network, network.leaves(model), training, optimizer)
-        step = make_step(model.config, training, optimizer, Mesh(np.array(jax.devices()[:1]), ("clips",)))
+        layout = Layout.of(None, jax.devices()[:1])
+        state, frozen = first_state(network, network.leaves(model), training, optimizer, layout)
+        step = make_step(model.config, training, optimizer, layout)
         examples = Examples(x[None].astype(np.float64), LABELS[None].astype(np.int32), CLASS_WEIGHTS[LABELS][None])
         state, _ = step(state, frozen, examples, learning_rates(training, 0), jax.random.key(0, impl="rbg"))
         ours = {path: np.asarray(leaf) for path, leaf in {**state.trained, **state.statistics}.items()}

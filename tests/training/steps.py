@@ -5,13 +5,11 @@ from __future__ import annotations
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.training import RunConfig
+from spectra_jax.training.sharding import Layout
 from spectra_jax.training.step import (
-    CLIPS_AXIS,
     Examples,
     LearningRates,
     Network,
@@ -36,15 +34,15 @@ def take_step(
     network = Network(settings.model, training.precision, training)
     leaves = network.leaves(SpectraAASIST3(settings.model, precision=training.precision, rngs=nnx.Rngs(params=0)))
     optimizer = make_optimizer(training)
-    before, frozen = first_state(network, leaves, training, optimizer)
-    mesh = Mesh(np.array(jax.devices()), (CLIPS_AXIS,))
+    layout = Layout.of(training.sharding, jax.devices())
+    before, frozen = first_state(network, leaves, training, optimizer, layout)
     shape = (training.accumulation, len(windows) // training.accumulation)
     labels = labels.reshape(shape)
     examples = Examples(windows.reshape(*shape, -1), labels, np.array(weights, np.float32)[labels])
-    arguments = (before, frozen, LearningRates(np.float32(3e-3), np.float32(3e-3)), jax.random.key(0, impl="rbg"))
+    arguments = LearningRates(np.float32(3e-3), np.float32(3e-3)), jax.random.key(0, impl="rbg")
     copy = jax.tree.map(np.array, before)  # a step donates its state
     # On the devices as in a run, so that both use one compiled program.
-    state, frozen, rates, key = jax.device_put(arguments, NamedSharding(mesh, P()))
-    examples = jax.device_put(examples, NamedSharding(mesh, P(None, CLIPS_AXIS)))
-    after, report = make_step(settings.model, training, optimizer, mesh)(state, frozen, examples, rates, key)
+    rates, key = jax.device_put(arguments, layout.replicated)
+    examples = jax.device_put(examples, layout.by_clip(axis=1))
+    after, report = make_step(settings.model, training, optimizer, layout)(before, frozen, examples, rates, key)
     return copy, after, report

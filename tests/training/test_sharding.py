@@ -1,0 +1,155 @@
+"""Layouts: their rules, and that a step is the same on any number of devices with a part of the weights on each."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from spectra_jax.checkpoints.checkpoint import weight_shapes
+from spectra_jax.errors import ConfigError
+from spectra_jax.model.config import SpectraConfig
+from spectra_jax.training import RunConfig, TrainingConfig
+from spectra_jax.training.sharding import Layout, ShardingConfig
+from tests.training.runs import config
+
+QUERY = "encoder.layers.0.attention.query.kernel"
+OUT = "encoder.layers.1.attention.out.kernel"
+FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
+BRIDGE = "bridge.linear1.kernel"
+
+
+def take_steps(num_devices: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The output of `tests.programs.sharded_steps` on this many forced devices."""
+    # Unoptimised code takes half the time to compile.
+    flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, "-m", "tests.programs.sharded_steps", json.dumps(settings)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
+
+
+@pytest.fixture(scope="module")
+def one_device() -> dict[str, Any]:
+    return take_steps(1, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("num_devices", "settings", "shares"),
+    [
+        # The share of `QUERY`, `OUT`, `FIRST` and `BRIDGE` that each device has.
+        (1, {"sharding": "fsdp"}, (1, 1, 1, 1)),
+        (2, {"sharding": "fsdp", "remat": True}, (1 / 2, 1 / 2, 1 / 2, 1)),
+        (4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+        (4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
+        (8, {}, (1, 1, 1, 1)),
+        (8, {"sharding": "fsdp"}, (1 / 8, 1 / 8, 1 / 8, 1)),
+    ],
+    ids=str,
+)
+def test_every_layout_takes_the_same_steps(
+    num_devices: int, settings: dict[str, Any], shares: tuple[float, ...], one_device: dict[str, Any]
+) -> None:
+    output = take_steps(num_devices, settings)
+    assert output["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
+    assert output["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
+    # Weights, their average, and both moments of the optimiser.
+    for found in output["shares"]:
+        assert tuple(found[path] for path in (QUERY, OUT, FIRST, BRIDGE)) == shares
+
+
+def layout(**axes: int) -> Layout:
+    """The default rules over a mesh of this shape, whose devices are all the same."""
+    return Layout.of(ShardingConfig(**axes), jax.devices()[:1] * int(np.prod([*axes.values()])))
+
+
+def test_the_default_rules_shard_nearly_all_weights_of_the_published_network() -> None:
+    found = layout(fsdp=4, tensor=2)
+    shapes = weight_shapes(SpectraConfig())
+    sizes = {path: math.prod(shape.shape) for path, shape in shapes.items() if path.startswith("encoder.")}
+    sharded = sum(size for path, size in sizes.items() if found.spec(path, shapes[path].shape) != P())
+    assert sharded > 0.999 * sum(sizes.values())
+    assert found.spec(QUERY, (1024, 1024)) == P("fsdp", "tensor")
+    assert found.spec(OUT, (1024, 1024)) == P("tensor", "fsdp")
+    assert found.spec(BRIDGE, (1024, 128)) == P()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("encoder/**/kernel", {QUERY, OUT, FIRST, "encoder.kernel"}),
+        ("**/kernel", {QUERY, OUT, FIRST, BRIDGE, "encoder.kernel"}),
+        ("encoder/layers/*/attention/query/kernel", {QUERY}),
+        ("encoder/*/kernel", set()),
+        ("bridge/linear1/kernel", {BRIDGE}),
+        ("kernel", set()),
+    ],
+)
+def test_patterns(pattern: str, matched: set[str]) -> None:
+    found = Layout(Mesh(np.array(jax.devices()[:1]), ("fsdp",)), ((pattern, ("fsdp", None)),))
+    paths = (QUERY, OUT, FIRST, BRIDGE, "encoder.kernel")
+    assert {path for path in paths if found.spec(path, (8, 8)) != P()} == matched
+
+
+def test_the_first_rule_that_matches_is_used() -> None:
+    rules = ((QUERY.replace(".", "/"), (None, "fsdp")), ("encoder/**", ("fsdp", None)))
+    found = Layout(Mesh(np.array(jax.devices()[:1]), ("fsdp",)), rules)
+    assert found.spec(QUERY, (8, 8)) == P(None, "fsdp")
+    assert found.spec(OUT, (8, 8)) == P("fsdp", None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            (6, 8),
+            r"encoder\.layers\.0\.attention\.query\.kernel of shape \(6, 8\), but the 4 devices of the axis 'fsdp'",
+        ),
+        ((8,), "names the axes of 2 dimensions: give an axis or null for each"),
+    ],
+)
+def test_a_rule_that_does_not_fit_its_weight_is_an_error(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        layout(fsdp=4).spec(QUERY, shape)
+
+
+def test_axes_that_do_not_divide_the_devices_are_an_error() -> None:
+    with pytest.raises(ValueError, match="clips = 1, fsdp = the rest and tensor = 2 do not divide 3 devices"):
+        Layout.of(ShardingConfig(tensor=2), jax.devices()[:1] * 3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tensor",
+        2,
+        {"tensor": 0},
+        {"rules": [["encoder/**"]]},
+        {"rules": [["encoder/**", ["clips", None]]]},
+        {"axes": 1},
+    ],
+    ids=str,
+)
+def test_a_sharding_that_is_none_is_an_error(value: Any) -> None:
+    with pytest.raises(ConfigError):
+        config(sharding=value)
+
+
+def test_the_configuration_is_written_as_it_was_read() -> None:
+    assert "sharding" not in TrainingConfig().to_dict() and "lora" not in TrainingConfig().to_dict()
+    settings = config(sharding={"tensor": 2, "rules": [["encoder/**/kernel", ["fsdp", None]]]}, lora={"rank": 4})
+    assert RunConfig.from_dict(settings.to_dict()) == settings
+    assert config(sharding="fsdp").training.sharding == ShardingConfig()
