@@ -26,7 +26,7 @@ from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.symbolic import is_outside, is_symbolic
+from spectra_jax.model.symbolic import Size, is_outside, is_symbolic
 
 NUM_BRANCHES = 4
 # The inner width of the attention map; fixed in the reference.
@@ -219,7 +219,7 @@ class KANAASIST(nnx.Module):
         pooled = self.dropout(hook("pooled", pooled), rngs=rngs)
         return hook("logits", self.head(pooled))
 
-    def _first_positions(self, frames: int) -> Array:
+    def _first_positions(self, frames: Size) -> Array:
         """The temporal positions (1, frames, bridge_dim) of the first frames."""
         if is_symbolic(frames):
             # A slice would have the lower one of two numbers of frames, which tracing cannot compare.

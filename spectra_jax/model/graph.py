@@ -27,13 +27,13 @@ from spectra_jax.model.linear import Linear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.symbolic import is_symbolic
+from spectra_jax.model.symbolic import Size, is_symbolic
 
 # Nodes up to which the formula for a symbolic number of kept nodes is compared with that for a known one.
 _MOST_NODES = 10_000
 
 
-def _pairs(num_nodes: int) -> tuple[Array | np.ndarray, Array | np.ndarray, Array | np.ndarray]:
+def _pairs(num_nodes: Size) -> tuple[Array | np.ndarray, Array | np.ndarray, Array | np.ndarray]:
     """The unordered pairs of nodes i <= j, as `i` (pairs,) and `j` (pairs,), and the pair of each (i, j), (n, n)."""
     if is_symbolic(num_nodes):
         return _symbolic_pairs(num_nodes)
@@ -43,7 +43,7 @@ def _pairs(num_nodes: int) -> tuple[Array | np.ndarray, Array | np.ndarray, Arra
     return first.astype(np.int32), second.astype(np.int32), pair_index
 
 
-def _symbolic_pairs(num_nodes: int) -> tuple[Array, Array, Array]:
+def _symbolic_pairs(num_nodes: Size) -> tuple[Array, Array, Array]:
     """The same pairs, in another order, where the number of nodes is not known while tracing.
 
     Pair (i, j) has the index j (j + 1) / 2 + i.
@@ -222,7 +222,7 @@ class GraphPool(nnx.Module):
         return hook(name, kept * top_scores[..., None])
 
 
-def num_kept(num_nodes: int, ratio: float) -> int:
+def num_kept(num_nodes: Size, ratio: float) -> Size:
     """Nodes that a graph pool keeps: at least one.
 
     Raises:
@@ -234,8 +234,7 @@ def num_kept(num_nodes: int, ratio: float) -> int:
     nodes = np.arange(_MOST_NODES)
     if np.any((nodes * ratio).astype(np.int64) != nodes * numerator // denominator):
         raise ValueError(f"a pool that keeps {ratio} of its nodes needs a fixed number of samples")
-    kept: int = jax.core.max_dim(num_nodes * numerator // denominator, 1)
-    return kept
+    return jax.core.max_dim(num_nodes * numerator // denominator, 1)
 
 
 def smallest_rank_gap(scores: Float[Array | np.ndarray, "batch nodes"], ratio: float) -> Float[Array, " batch"]:

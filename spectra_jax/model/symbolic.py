@@ -9,6 +9,9 @@ from jax.export import is_symbolic_dim
 
 from spectra_jax.model.config import EncoderConfig
 
+Size = Any
+"""An `int` or a symbolic dimension, for which JAX has no public type."""
+
 
 def is_symbolic(*sizes: Any) -> bool:
     """Whether any of the sizes is symbolic."""

@@ -150,6 +150,7 @@ def test_a_missing_parameter_is_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize("shape", ["b, 2000", "2, t", "b, t"])
 def test_symbolic_sizes(shape: str) -> None:
     """Without constraints on the sizes."""

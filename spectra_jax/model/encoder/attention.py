@@ -19,6 +19,7 @@ from spectra_jax.model.linear import Linear
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.platform import target_platform
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.symbolic import Size
 
 # Outputs of the linear layer that gates the relative position bias: the sums of two halves are the two gates.
 _GATE_FEATURES = 8
@@ -136,7 +137,7 @@ class RelativePositionBias(nnx.Module):
         self.num_buckets = config.num_buckets
         self.max_distance = config.max_bucket_distance
 
-    def __call__(self, num_frames: int) -> Float[Array, "heads frames frames"]:
+    def __call__(self, num_frames: Size) -> Float[Array, "heads frames frames"]:
         frames = jnp.arange(num_frames)
         offset = frames[None, :] - frames[:, None]  # of the key from the query
         buckets = jnp.asarray(distance_buckets(self.num_buckets, self.max_distance))
