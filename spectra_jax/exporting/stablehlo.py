@@ -20,6 +20,7 @@ from spectra_jax.model.platform import for_platform
 from spectra_jax.model.spectra import SpectraAASIST3
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+_KNOWN_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export(
@@ -38,8 +39,7 @@ def export(
         logits = jax.jit(exported.call)(windows)  # (b, num_samples) float32 -> (b, 2)
 
     The file contains the weights, and it needs neither cuDNN nor any other library. JAX promises that it can be read
-    for six months by newer versions. It appears under its name when it is complete. The weights are in memory about
-    three times while it is written.
+    for six months by newer versions. It appears under its name when it is complete.
 
     Args:
       model: a network, an encoder (whose output is its last hidden state), or what `spectra_jax.load` takes.
@@ -78,6 +78,7 @@ def export_program(
     num_samples: int | str | None = None,
 ) -> jax.export.Exported:
     """The program that `export` writes; its arguments are the same."""
+    _check_platforms(platforms)
     folded = fold_for_inference(model) if isinstance(model, SpectraAASIST3) else model
     forward, params, rest = split(folded)
 
@@ -90,6 +91,15 @@ def export_program(
         target: Any = platforms[0] if len(platforms) == 1 else "any"
         with for_platform(target):
             return jax.export.export(jax.jit(spectra), platforms=platforms)(windows)
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+    # JAX takes any name, and reports it when the program is run.
+    unknown = [name for name in platforms if name not in _KNOWN_PLATFORMS]
+    if isinstance(platforms, str) or unknown or not platforms:
+        raise ValueError(
+            f"platforms = {platforms!r}, but it must be a list of one or more of {', '.join(_KNOWN_PLATFORMS)}"
+        )
 
 
 def _windows_shape(

@@ -249,8 +249,15 @@ class EncoderConfig(Section):
 
     def without_regularization(self) -> Self:
         """The same encoder without dropout, layerdrop and SpecAugment. It has the same weights."""
-        dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
-        return dataclasses.replace(self, apply_spec_augment=False, **dict.fromkeys(dropouts, 0.0))
+        return dataclasses.replace(
+            self,
+            apply_spec_augment=False,
+            hidden_dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+            feat_proj_dropout=0.0,
+            layerdrop=0.0,
+        )
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of `num_samples` samples: 201 for 64,600 in the published architecture; 0 if too short."""

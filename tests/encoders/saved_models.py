@@ -101,7 +101,7 @@ def split_into_files(directory: Path) -> Path:
     """The directory, with its weights in two files and their index."""
     tensors = load_file(directory / WEIGHTS)
     (directory / WEIGHTS).unlink()
-    shard_of = {}
+    shard_of: dict[str, str] = {}
     for part in range(2):
         names, shard = sorted(tensors)[part::2], f"model-{part + 1:05}-of-00002.safetensors"
         save_file({name: tensors[name] for name in names}, directory / shard)

@@ -57,7 +57,7 @@ def test_transformers_loads_it_and_computes_the_same(model_type: str, options: d
     np.testing.assert_allclose(found[-1], states.last_hidden_state, atol=1e-5)
     for ours, theirs in zip(found[:-1], states.hidden_states, strict=False):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "written")
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "written")  # type: ignore[no-untyped-call]
     assert extractor.do_normalize is False and extractor.sampling_rate == 16000
     assert extractor.return_attention_mask is (encoder.config.feat_extract_norm == "layer")
 

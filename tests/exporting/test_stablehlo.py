@@ -45,7 +45,7 @@ def test_files_run_without_this_package(model: SpectraAASIST3, tmp_path: Path) -
     given = {f"detector/{batch}": windows(batch) for batch in (1, 3, 8)}
     given |= {f"any-length/{samples}": windows(2, samples) for samples in (1200, 40000)}
     given |= {f"encoder/{samples}": windows(2, samples) for samples in (1500, 20000)}
-    np.savez(tmp_path / "windows.npz", **given)
+    np.savez(tmp_path / "windows.npz", **given)  # type: ignore[arg-type]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
     program = ROOT / "tests" / "programs" / "run_exported.py"
     run = subprocess.run([sys.executable, program, tmp_path], env=environment, capture_output=True, text=True)

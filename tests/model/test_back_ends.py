@@ -26,10 +26,11 @@ from spectra_jax.model.aasist import KANAASIST
 from spectra_jax.model.back_ends import CosineHead, PoolLinear
 from spectra_jax.model.config import BACK_ENDS, SpectraConfig
 from spectra_jax.model.fold import fold_for_inference
+from spectra_jax.model.functional import split
 from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.precision import Precision
-from spectra_jax.model.spectra import POOLS, SpectraAASIST3, count_parameters, split, split_with_rank_gaps, stages
+from spectra_jax.model.spectra import POOLS, SpectraAASIST3, count_parameters, split_with_rank_gaps, stages
 from tests.conftest import spectra
 from tests.training.runs import MODEL
 

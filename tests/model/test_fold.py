@@ -15,6 +15,7 @@ from spectra_jax.checkpoints.load import abstract_inference_model, load_model
 from spectra_jax.inference.engine import CompiledEngine
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.functional import SplitModel, split
+from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps
 from tests.conftest import expected, golden_windows
@@ -58,6 +59,7 @@ def test_weights_that_two_layers_share_are_folded_for_each() -> None:
     models = [load("demo") for _ in range(2)]
     for model, share in zip(models, (True, False), strict=True):
         first, second = model.aasist.gat_s.attended_projection, model.aasist.gat_s.node_projection
+        assert isinstance(first, KANLinear) and isinstance(second, KANLinear)
         weight = first.spline_weight
         second.spline_weight = weight if share else nnx.Param(weight.get_value())
     tied, apart = (fold_for_inference(model).aasist.gat_s for model in models)

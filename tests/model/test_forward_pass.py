@@ -10,6 +10,7 @@ import spectra_jax
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.model.functional import split
+from spectra_jax.model.kan import KANLinear
 from tests.conftest import GOLDEN, golden_windows
 
 TINY = GOLDEN / "tiny"
@@ -38,7 +39,8 @@ def test_every_precision_computes_to_its_name(
     assert least < error < most
     kernel = reduced.encoder.layers[0].attention.query.kernel[...]
     assert kernel.dtype == (precision if precision in ("bfloat16", "float16") else "float32")
-    assert reduced.aasist.head.spline_weight[...].dtype == np.float32
+    head = reduced.aasist.head
+    assert isinstance(head, KANLinear) and head.spline_weight[...].dtype == np.float32
 
 
 @pytest.mark.usefixtures("annotations_unchecked")

@@ -40,7 +40,7 @@ def main() -> None:
         for key in windows.files:
             exported = jax.export.deserialize(bytearray((directory / key.split("/")[0]).read_bytes()))
             outputs[key] = np.asarray(jax.jit(exported.call)(windows[key]))
-    np.savez(directory / "outputs.npz", **outputs)
+    np.savez(directory / "outputs.npz", **outputs)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
