@@ -151,7 +151,7 @@ def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], A
     from torch.nn import functional
 
     torch.set_num_threads(cores())
-    model = _trainable(task.network, rows_at_a_time)
+    model = load_trainable(task.network, rows_at_a_time)
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(
         [
@@ -185,7 +185,7 @@ def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], A
     return step
 
 
-def _trainable(network: Network, rows_at_a_time: int | None) -> Any:
+def load_trainable(network: Network, rows_at_a_time: int | None) -> Any:
     """The PyTorch network in training mode, without dropout, with the positional convolution's kernel as one weight."""
     import torch
 
