@@ -20,6 +20,8 @@ from benchmarks.speed.worker import peak_memory, reset_peak_memory
 # Compiled programs of earlier runs would make the first call look faster than it is.
 _CACHES = ("JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
+_SECONDS_TO_END = 10.0
+
 
 @dataclass(frozen=True)
 class Call:
@@ -66,6 +68,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._connection.close()  # the process ends when it is idle
+        self._process.join(_SECONDS_TO_END)
         self.end()
 
     def end(self) -> None:
@@ -125,6 +129,10 @@ def _serve(connection: Connection, cache: str, load: Callable[..., Callable[[Any
             seconds = time.perf_counter() - start
         except Exception as error:
             traceback.print_exc()
-            connection.send(f"{type(error).__name__}: {str(error).strip()[:300]}")
+            response: Call | str = f"{type(error).__name__}: {str(error).strip()[:300]}"
         else:
-            connection.send(Call(seconds, output, peak_memory()))
+            response = Call(seconds, output, peak_memory())
+        try:
+            connection.send(response)
+        except BrokenPipeError:  # the parent has ended
+            return
