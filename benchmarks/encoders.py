@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import Worker
 from benchmarks.speed.contenders import cores
 from benchmarks.speed.machine import describe_machine
+from benchmarks.speed.measure import WorkerError
 
 RESULTS = Path(__file__).parent / "results" / "encoders"
 SAMPLE_RATE = 16_000
@@ -121,52 +120,17 @@ class Row:
       difference: root mean square of the difference to `REFERENCE` in float32, as a share of the output's own.
       first_seconds: of the first call, which compiles.
       seconds: of each further call, in turn with the other contenders.
+      problem: why the contender was not timed; None if it was.
     """
 
     encoder: str
     precision: str
     batch: int
     contender: str
-    difference: float
-    first_seconds: float
-    seconds: list[float]
-
-
-class Worker:
-    """A contender in a process of its own, which ends with the context."""
-
-    def __init__(self, contender: str, directory: Path, precision: str):
-        self.contender = contender
-        context = multiprocessing.get_context("spawn")
-        self._connection, connection = context.Pipe()
-        self._process = context.Process(target=_serve, args=(connection, contender, directory, precision), daemon=True)
-        self._process.start()
-        connection.close()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._process.join()
-
-    def call(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """The seconds of one call and its output."""
-        self._connection.send(x)
-        seconds, output = self._connection.recv()
-        return seconds, output
-
-
-def _serve(connection: Connection, contender: str, directory: Path, precision: str) -> None:
-    run = CONTENDERS[contender](directory, precision)
-    while True:
-        try:
-            x = connection.recv()
-        except EOFError:
-            return
-        start = time.perf_counter()
-        output = run(x)
-        connection.send((time.perf_counter() - start, output))
+    difference: float | None = None
+    first_seconds: float | None = None
+    seconds: list[float] | None = None
+    problem: str | None = None
 
 
 def write_encoder(name: str, directory: Path) -> Path:
@@ -192,39 +156,54 @@ def relative_difference(output: np.ndarray, reference: np.ndarray) -> float:
 
 
 def measure(
-    name: str, directory: Path, precision: str, batches: Sequence[int], *, seconds: float, rounds: int
+    name: str, directory: Path, precision: str, batches: Sequence[int], *, seconds: float, rounds: int, limit: float
 ) -> list[Row]:
-    """Time all contenders in turn.
+    """Time all contenders in turn. One that fails, or whose first call takes longer than `limit` seconds, is not timed.
 
     Raises:
       ValueError: an output differs by more than its tolerance.
     """
-    rows = []
+    return [
+        row
+        for batch in batches
+        for row in _measure_batch(name, directory, precision, waveforms(batch, seconds), rounds=rounds, limit=limit)
+    ]
+
+
+def _measure_batch(
+    name: str, directory: Path, precision: str, x: np.ndarray, *, rounds: int, limit: float
+) -> list[Row]:
+    with Worker(REFERENCE, CONTENDERS[REFERENCE], directory, "float32") as reference:
+        expected = reference.call(x).output
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(contender, directory, precision)) for contender in CONTENDERS]
-        for batch in batches:
-            x = waveforms(batch, seconds)
-            with Worker(REFERENCE, directory, "float32") as reference:
-                expected = reference.call(x)[1]
-            first = {}
-            differences = {}
+        workers = [
+            stack.enter_context(Worker(contender, load, directory, precision)) for contender, load in CONTENDERS.items()
+        ]
+        started = {
+            worker: _first_call(worker, x, expected, Row(name, precision, len(x), worker.name), limit)
+            for worker in workers
+        }
+        times: dict[str, list[float]] = {worker.name: [] for worker, row in started.items() if row.problem is None}
+        for _ in range(rounds):
             for worker in workers:
-                first[worker.contender], output = worker.call(x)
-                differences[worker.contender] = relative_difference(output, expected)
-                if not differences[worker.contender] <= TOLERANCES[precision]:
-                    raise ValueError(
-                        f"{worker.contender}, {name} in {precision}: the output differs from {REFERENCE} in float32 by "
-                        f"{differences[worker.contender]:.1e} of its size, more than {TOLERANCES[precision]:.0e}"
-                    )
-            times: dict[str, list[float]] = {worker.contender: [] for worker in workers}
-            for _ in range(rounds):
-                for worker in workers:
-                    times[worker.contender].append(worker.call(x)[0])
-            rows += [
-                Row(name, precision, batch, contender, differences[contender], first[contender], times[contender])
-                for contender in times
-            ]
-    return rows
+                if worker.name in times:
+                    times[worker.name].append(worker.call(x).seconds)
+    return [replace(row, seconds=times.get(row.contender)) for row in started.values()]
+
+
+def _first_call(worker: Worker, x: np.ndarray, expected: np.ndarray, row: Row, limit: float) -> Row:
+    """The row with the results of the first call, which compiles, or with the reason why there are none."""
+    try:
+        call = worker.call(x, limit=limit)
+    except (TimeoutError, WorkerError) as error:
+        return replace(row, problem=str(error))
+    difference = relative_difference(call.output, expected)
+    if not difference <= TOLERANCES[row.precision]:
+        raise ValueError(
+            f"{row.contender}, {row.encoder} in {row.precision}: the output differs from {REFERENCE} in float32 by "
+            f"{difference:.1e} of its size, more than {TOLERANCES[row.precision]:.0e}"
+        )
+    return replace(row, difference=difference, first_seconds=call.seconds)
 
 
 def render(results: dict[str, Any]) -> str:
@@ -240,12 +219,20 @@ def render(results: dict[str, Any]) -> str:
         "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     rows = [Row(**row) for row in results["rows"]]
-    medians = {(row.encoder, row.precision, row.batch, row.contender): statistics.median(row.seconds) for row in rows}
-    for (encoder, precision, batch, contender), median in medians.items():
-        row = rows[list(medians).index((encoder, precision, batch, contender))]
-        eager = medians[encoder, precision, batch, REFERENCE]
+    medians = {
+        (row.encoder, row.precision, row.batch, row.contender): statistics.median(row.seconds)
+        for row in rows
+        if row.seconds is not None
+    }
+    for row in rows:
+        start = f"| {row.encoder} | {row.precision} | {row.batch} | {row.contender} |"
+        if row.seconds is None:
+            lines.append(f"{start} {row.problem} | | | |")
+            continue
+        median = medians[row.encoder, row.precision, row.batch, row.contender]
+        eager = medians.get((row.encoder, row.precision, row.batch, REFERENCE))
         lines.append(
-            f"| {encoder} | {precision} | {batch} | {contender} | {1000 * median:,.1f} | {median / eager:.2f} | "
+            f"{start} {1000 * median:,.1f} | {'' if eager is None else f'{median / eager:.2f}'} | "
             f"{row.first_seconds:.1f} | {row.difference:.0e} |"
         )
     lines += [
@@ -263,6 +250,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each clip")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds after which a first call is given up")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="NAME", help="NAME.json and NAME.md")
     options = parser.parse_args(words)
     rows: list[Row] = []
@@ -273,7 +261,13 @@ def main(words: Sequence[str] | None = None) -> int:
             for precision in options.precisions:
                 print(f"{name}, {precision} ...", file=sys.stderr)
                 rows += measure(
-                    name, directory, precision, options.batches, seconds=options.seconds, rounds=options.rounds
+                    name,
+                    directory,
+                    precision,
+                    options.batches,
+                    seconds=options.seconds,
+                    rounds=options.rounds,
+                    limit=options.limit,
                 )
         results = {"machine": machine, "clip_seconds": options.seconds, "rows": [asdict(row) for row in rows]}
         # After every encoder, so that an interrupted run keeps what it has.

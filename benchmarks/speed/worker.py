@@ -80,13 +80,7 @@ class Worker:
         return {"output": (output.ravel()[::997] if self.contender.encoder_only else output).tolist()}
 
     def do_memory(self, reset: bool = False) -> dict[str, Any]:
-        peak = _peak_bytes()
-        was_reset = False
-        if reset:
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
-                was_reset = True
-        return {"peak_bytes": peak, "reset": was_reset}
+        return {"peak_bytes": peak_memory(), "reset": reset and reset_peak_memory()}
 
     def do_probe(self, probe: str, **arguments: Any) -> dict[str, Any]:
         from benchmarks.speed import probes
@@ -105,8 +99,16 @@ def _timed(function: Any, *arguments: Any) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def _peak_bytes() -> int | None:
-    """The most memory resident at one time (VmHWM), or None where the system does not report it."""
+def reset_peak_memory() -> bool:
+    """Let `peak_memory` count from now on; whether the system could."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def peak_memory() -> int | None:
+    """The most bytes resident at one time (VmHWM), or None where the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

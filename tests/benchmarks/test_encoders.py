@@ -28,8 +28,8 @@ def test_a_small_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         for precision in ("float32", "bfloat16")
         for batch in (1, 2)
     }
-    assert all(len(row.seconds) == 3 and min(row.seconds) > 0 for row in rows)
-    ours = [row.difference for row in rows if row.contender == "spectra-jax" and row.precision == "float32"]
+    assert all(row.seconds is not None and len(row.seconds) == 3 and min(row.seconds) > 0 for row in rows)
+    ours = [row.difference or 0 for row in rows if row.contender == "spectra-jax" and row.precision == "float32"]
     assert 0 < max(ours) < 1e-5
     table = (tmp_path / "found.md").read_text()
     assert table.count("| spectra-jax |") == 4 and results["machine"]["cpu"] in table
@@ -42,7 +42,7 @@ def test_a_contender_that_computes_something_else_is_not_timed(tmp_path: Path, m
     monkeypatch.delitem(encoders.CONTENDERS, "transformers, torch.compile")
     monkeypatch.setitem(encoders.TOLERANCES, "bfloat16", 1e-9)
     with pytest.raises(ValueError, match=r"small in bfloat16: the output differs from transformers, eager in float32"):
-        encoders.measure("small", directory, "bfloat16", [1], seconds=0.5, rounds=1)
+        encoders.measure("small", directory, "bfloat16", [1], seconds=0.5, rounds=1, limit=600)
 
 
 def test_the_difference_is_a_share_of_the_size() -> None:

@@ -1,0 +1,455 @@
+"""One training step of spectra-jax beside PyTorch: the same network, weights, batch and optimiser; time and memory.
+
+    python -m benchmarks.training_step                       # the small and the full network: a quarter of an hour
+    python -m benchmarks.training_step --networks tiny       # a minute
+
+Run from the root of a checkout with the extra `bench` installed, on a machine that is otherwise idle. Each contender
+has a process of its own; one step of each makes a round. Every contender takes the same first steps from the same
+weights, and nothing is timed unless their losses and gradient norms agree with those of eager PyTorch in float32.
+
+A step is the forward pass with batch statistics and without dropout, the mean cross entropy, the backward pass,
+clipping by the global norm, and AdamW with one learning rate for the encoder and one for the layers after it. On both
+sides the kernel of the positional convolution is one weight, as it is in spectra-jax. In bfloat16 the encoder runs in
+bfloat16 (PyTorch: under autocast); the weights, the layers after the encoder and the optimiser stay in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.processes import Worker
+from benchmarks.speed.contenders import cores
+from benchmarks.speed.machine import describe_machine
+from benchmarks.speed.measure import ROOT, WorkerError
+from benchmarks.speed.network import NAMES, Network, windows
+
+RESULTS = Path(__file__).parent / "results" / "training-step"
+SAMPLE_RATE = 16_000
+
+LEARNING_RATE, ENCODER_LEARNING_RATE = 1e-4, 1e-5
+WEIGHT_DECAY, CLIP_NORM = 1e-4, 1.0
+
+# The rows that a KAN layer of eager PyTorch takes at a time. With the 128 that are fastest in the forward pass alone,
+# the backward pass has many small operations: a step of the tiny network took about twice as long.
+TRAINING_ROWS = 1024
+
+COMPARED_STEPS = 3
+"""The first steps, whose losses and gradient norms are compared."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a contender may differ from `REFERENCE` in float32, as a share of the reference's value."""
+
+    loss: float
+    gradient_norm: float
+
+
+TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(5e-2, 2e-1)}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows (clips, samples) float32 and labels (clips,), 0 = spoof, 1 = bona fide."""
+
+    windows: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """The loss of a step, and the global norm of its gradients before clipping."""
+
+    loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights with one learning rate and one weight decay, by their names in the PyTorch network."""
+
+    learning_rate: float
+    weight_decay: float
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a contender trains, and how."""
+
+    network: Network
+    precision: str
+    groups: list[Group]
+
+
+Step = Callable[[Batch], Report]
+
+
+def load_ours(task: Task) -> Step:
+    """The step of `spectra-jax train`."""
+    import jax
+    from jax.sharding import Mesh, NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    from spectra_jax.checkpoints.resolve import open_checkpoint
+    from spectra_jax.training import RunConfig, TrainingConfig
+    from spectra_jax.training import step as training_step
+    from spectra_jax.training.initial_weights import Start, initial_weights
+
+    training = TrainingConfig(
+        precision=task.precision, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM, dropout=0.0, ema_decay=0.0
+    )
+    config = RunConfig(task.network.config, training)
+    network = training_step.Network(config.model, task.precision, training)
+    optimizer = training_step.make_optimizer(training)
+    start = Start(init=open_checkpoint(task.network.native))
+    mesh = Mesh(np.array(jax.devices()[:1]), (training_step.CLIPS_AXIS,))
+    replicated = NamedSharding(mesh, P())
+    state, frozen = jax.device_put(
+        training_step.first_state(network, initial_weights(config, network, start, []), training, optimizer),
+        replicated,
+    )
+    rates = training_step.LearningRates(np.float32(ENCODER_LEARNING_RATE), np.float32(LEARNING_RATE))
+    rates, key = jax.device_put((rates, jax.random.key(0, impl="rbg")), replicated)
+    take_step = training_step.make_step(config.model, training, optimizer, mesh)
+
+    def step(batch: Batch) -> Report:
+        nonlocal state
+        weights = np.ones((1, len(batch.labels)), np.float32)
+        examples = training_step.Examples(batch.windows[None], batch.labels[None].astype(np.int32), weights)
+        state, report = take_step(state, frozen, examples, rates, key)
+        jax.block_until_ready(state)
+        return Report(float(report.loss), float(report.gradient_norm))
+
+    return step
+
+
+def load_eager(task: Task) -> Step:
+    """PyTorch with the network in its fast form, see `benchmarks/speed/oracle.py`, and the fused AdamW."""
+    return _train_torch(task, TRAINING_ROWS, lambda function: function)
+
+
+def load_compiled(task: Task) -> Step:
+    """The same with the forward and the backward pass compiled."""
+    import torch
+
+    return _train_torch(task, None, lambda function: torch.compile(function, dynamic=False))
+
+
+def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], Any]) -> Step:
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(cores())
+    model = load_trainable(task.network, rows_at_a_time)
+    parameters = dict(model.named_parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": [parameters[name] for name in group.names],
+                "lr": group.learning_rate,
+                "weight_decay": group.weight_decay,
+            }
+            for group in task.groups
+        ],
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        fused=True,
+    )
+
+    def loss_of(windows: Any, labels: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bfloat16"):
+            hidden = model.ssl_encoder(windows)
+        return functional.cross_entropy(model.aasist(model.bridge(hidden.float())), labels)
+
+    compiled = form(loss_of)
+
+    def step(batch: Batch) -> Report:
+        optimizer.zero_grad(set_to_none=True)
+        loss = compiled(torch.from_numpy(batch.windows), torch.from_numpy(batch.labels))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP_NORM)
+        optimizer.step()
+        return Report(loss.item(), norm.item())
+
+    return step
+
+
+def load_trainable(network: Network, rows_at_a_time: int | None) -> Any:
+    """The PyTorch network in training mode, without dropout, with the positional convolution's kernel as one weight."""
+    import torch
+
+    from benchmarks.speed import oracle
+
+    model = oracle.load(network, rows_at_a_time=rows_at_a_time).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    convolution = model.ssl_encoder.model.encoder.pos_conv_embed.conv
+    torch.nn.utils.parametrize.remove_parametrizations(convolution, "weight")
+    return model
+
+
+def write_network(network: Network) -> None:
+    """Write the initial weights of `spectra-jax train` in both formats, unless that has been done.
+
+    Not the weights of the speed benchmark: in training mode its losses and gradients amplify rounding too much.
+    """
+    if network.pytorch.exists():
+        return
+    from spectra_jax.checkpoints.checkpoint import Checkpoint
+    from spectra_jax.checkpoints.native import write_native
+    from spectra_jax.convert import convert
+    from spectra_jax.training import RunConfig
+    from spectra_jax.training.initial_weights import Start, initial_weights
+    from spectra_jax.training.step import Network as Architecture
+
+    config = network.config
+    leaves = initial_weights(RunConfig(config), Architecture(config, "float32"), Start(), [])
+    read = {path: (lambda leaf=leaf: np.asarray(leaf)) for path, leaf in leaves.items()}
+    shutil.rmtree(network.folder, ignore_errors=True)  # an interrupted run leaves incomplete files
+    network.folder.mkdir(parents=True)
+    write_native(Checkpoint(config, read, network.name, network.native), network.native)
+    part = network.pytorch.with_suffix(".part")
+    convert(network.native, part, "torch")
+    part.rename(network.pytorch)
+
+
+def optimizer_groups(network: Network) -> list[Group]:
+    """The groups of PyTorch's optimiser, such that every weight has the learning rate and decay that it has in ours."""
+    from spectra_jax.checkpoints.checkpoint import weight_shapes
+    from spectra_jax.convert import expand
+    from spectra_jax.convert.table import POSITIONAL
+    from spectra_jax.training import TrainingConfig
+    from spectra_jax.training.step import Network as Architecture
+    from spectra_jax.training.step import decays
+
+    config = network.config
+    statistics = Architecture(config, "float32", TrainingConfig()).statistics
+    targets = {entry.source: entry.target for entry in expand(config, weight_shapes(config))}
+    # The two parts of the weight norm are one kernel here.
+    targets[f"{POSITIONAL}.weight"] = "encoder.positional_convolution.conv.kernel"
+    names = defaultdict(list)
+    for source, target in targets.items():
+        if target not in statistics and ".parametrizations." not in source:
+            rate = ENCODER_LEARNING_RATE if target.startswith("encoder.") else LEARNING_RATE
+            names[rate, WEIGHT_DECAY if decays(target) else 0.0].append(source)
+    return [Group(rate, decay, members) for (rate, decay), members in names.items()]
+
+
+REFERENCE = "PyTorch, eager"
+CONTENDERS: dict[str, Callable[[Task], Step]] = {
+    REFERENCE: load_eager,
+    "spectra-jax": load_ours,
+    "PyTorch, torch.compile": load_compiled,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The steps of one contender.
+
+    Attributes:
+      first_steps: the reports of the first steps.
+      loss_difference: the largest of the first steps to `REFERENCE` in float32, as a share of its value.
+      gradient_norm_difference: likewise.
+      first_seconds: of the first step, which compiles.
+      seconds: of each timed step, in turn with the other contenders.
+      first_peak_bytes: the most memory resident while loading and during the first steps.
+      peak_bytes: the most memory resident during the timed steps; None where the system does not report it.
+      problem: why the contender was not timed; None if it was.
+    """
+
+    network: str
+    precision: str
+    batch: int
+    contender: str
+    first_steps: list[Report]
+    loss_difference: float | None = None
+    gradient_norm_difference: float | None = None
+    first_seconds: float | None = None
+    seconds: list[float] | None = None
+    first_peak_bytes: int | None = None
+    peak_bytes: int | None = None
+    problem: str | None = None
+
+
+def make_batch(size: int, samples: int) -> Batch:
+    return Batch(windows(size, samples), np.arange(size) % 2)
+
+
+def largest_difference(found: Sequence[float], expected: Sequence[float]) -> float:
+    """The largest difference as a share of the expected value."""
+    return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+
+
+def _start(worker: Worker, task: Task, batch: Batch, expected: Sequence[Report], limit: float) -> Row:
+    """Take and compare the first steps.
+
+    Raises:
+      ValueError: they differ from the expected ones by more than the tolerance.
+    """
+    row = Row(task.network.name, task.precision, len(batch.labels), worker.name, [])
+    try:
+        calls = [worker.call(batch, limit=limit) for _ in range(COMPARED_STEPS)]
+    except (TimeoutError, WorkerError) as error:
+        return replace(row, problem=str(error))
+    reports = [call.output for call in calls]
+    loss = largest_difference([report.loss for report in reports], [report.loss for report in expected])
+    norm = largest_difference(
+        [report.gradient_norm for report in reports], [report.gradient_norm for report in expected]
+    )
+    tolerance = TOLERANCES[task.precision]
+    if not (loss <= tolerance.loss and norm <= tolerance.gradient_norm):
+        raise ValueError(
+            f"{worker.name}, {task.network.name} in {task.precision}: the first {COMPARED_STEPS} losses differ from "
+            f"{REFERENCE} in float32 by up to {loss:.1e} of their value and the gradient norms by up to {norm:.1e}; "
+            f"allowed are {tolerance.loss:.0e} and {tolerance.gradient_norm:.0e}"
+        )
+    return replace(
+        row,
+        first_steps=reports,
+        loss_difference=loss,
+        gradient_norm_difference=norm,
+        first_seconds=calls[0].seconds,
+        first_peak_bytes=calls[-1].peak_bytes,
+    )
+
+
+def first_steps(task: Task, batch: Batch) -> list[Report]:
+    """The reports of the first steps of `REFERENCE`, in a process of its own."""
+    with Worker(REFERENCE, CONTENDERS[REFERENCE], task) as worker:
+        return [worker.call(batch).output for _ in range(COMPARED_STEPS)]
+
+
+def measure(
+    task: Task, batch: Batch, expected: Sequence[Report], contenders: Sequence[str], *, rounds: int, limit: float
+) -> list[Row]:
+    """Time the contenders in turn. One that fails, or takes longer than `limit` seconds, is not timed.
+
+    Args:
+      expected: the result of `first_steps` in float32.
+
+    Raises:
+      ValueError: losses or gradient norms differ by more than the tolerance.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(name, CONTENDERS[name], task)) for name in contenders]
+        rows = {worker: _start(worker, task, batch, expected, limit) for worker in workers}
+        timed = [worker for worker, row in rows.items() if row.problem is None]
+        calls = {worker: [worker.call(batch, reset_peak=True)] for worker in timed}
+        for _ in range(rounds - 1):
+            for worker in timed:
+                calls[worker].append(worker.call(batch))
+    return [
+        replace(row, seconds=[call.seconds for call in calls[worker]], peak_bytes=calls[worker][-1].peak_bytes)
+        if worker in calls
+        else row
+        for worker, row in rows.items()
+    ]
+
+
+def render(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    machine = results["machine"]
+    packages = machine["packages"]
+    lines = [
+        f"One training step with clips of {results['clip_seconds']:.2f} s, on {machine['cores']} cores of "
+        f"{machine['cpu']}; torch {packages['torch']}, transformers {packages['transformers']}, jax {packages['jax']}. "
+        "Medians of interleaved steps; written by `python -m benchmarks.training_step` from the JSON beside this file.",
+        "",
+        f"| network | precision | batch | contender | s a step | times {REFERENCE} | first step, s | "
+        "memory of a step, GB | memory at the start, GB | loss | gradient norm |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    rows = [Row(**row) for row in results["rows"]]
+    medians = {
+        (row.network, row.precision, row.batch, row.contender): statistics.median(row.seconds)
+        for row in rows
+        if row.seconds is not None
+    }
+    for row in rows:
+        start = f"| {row.network} | {row.precision} | {row.batch} | {row.contender} |"
+        if row.seconds is None:
+            lines.append(f"{start} {row.problem} | | | | | | |")
+            continue
+        median = medians[row.network, row.precision, row.batch, row.contender]
+        eager = medians.get((row.network, row.precision, row.batch, REFERENCE))
+        lines.append(
+            f"{start} {median:.3f} | {'' if eager is None else f'{median / eager:.2f}'} | {row.first_seconds:.1f} | "
+            f"{_gigabytes(row.peak_bytes)} | {_gigabytes(row.first_peak_bytes)} | {row.loss_difference:.0e} | "
+            f"{row.gradient_norm_difference:.0e} |"
+        )
+    tolerances = "; ".join(
+        f"in {precision} {tolerance['loss']:.0e} of the loss and {tolerance['gradient_norm']:.0e} of the norm"
+        for precision, tolerance in results["tolerances"].items()
+    )
+    lines += [
+        "",
+        f"The last two columns are the largest differences of the first {results['compared_steps']} steps to "
+        f"{REFERENCE} in float32, as shares of its values. Nothing is timed above these limits: {tolerances}. The "
+        "memory is the most that is resident at one time in the contender's process: during the timed steps, and "
+        "before them, while it loads the weights, compiles and takes its first steps.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _gigabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e9:.2f}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NAMES, default=["tiny", "full"])
+    parser.add_argument("--precisions", nargs="+", choices=TOLERANCES, default=list(TOLERANCES))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="CONTENDER")
+    parser.add_argument("--batches", nargs="+", type=int, default=[2], help="clips of a step")
+    parser.add_argument("--seconds", type=float, help="length of each clip; by default the network's window")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--limit", type=float, default=300.0, help="seconds after which one of the first steps is given up"
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "training-step", help="directory of the networks")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="NAME", help="NAME.json and NAME.md")
+    options = parser.parse_args(words)
+    results: dict[str, Any] = {
+        "machine": describe_machine(),
+        "compared_steps": COMPARED_STEPS,
+        "tolerances": {name: asdict(TOLERANCES[name]) for name in options.precisions},
+        "rows": [],
+    }
+    for name in options.networks:
+        network = Network(name, options.work.resolve())
+        write_network(network)
+        groups = optimizer_groups(network)
+        samples = int(options.seconds * SAMPLE_RATE) if options.seconds else network.config.num_samples
+        results["clip_seconds"] = samples / SAMPLE_RATE
+        for size in options.batches:
+            batch = make_batch(size, samples)
+            expected = first_steps(Task(network, "float32", groups), batch)
+            for precision in options.precisions:
+                print(f"{name}, {precision}, batch {size} ...", file=sys.stderr)
+                task = Task(network, precision, groups)
+                rows = measure(task, batch, expected, options.contenders, rounds=options.rounds, limit=options.limit)
+                results["rows"] += map(asdict, rows)
+                # After every comparison, so that an interrupted run keeps what it has.
+                options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+                options.output.with_suffix(".md").write_text(render(results))
+    print(render(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
