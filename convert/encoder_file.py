@@ -116,9 +116,13 @@ def first_layers(config: EncoderConfig, num_layers: int) -> EncoderConfig:
     Raises:
       ValueError: not a number from 1 to the encoder's layers.
     """
-    if not isinstance(num_layers, int) or not 1 <= num_layers <= config.num_hidden_layers:
-        raise ValueError(f"num_layers = {num_layers!r}, but the encoder has layers 1 to {config.num_hidden_layers}")
-    return replace(config, num_hidden_layers=num_layers)
+    is_whole = isinstance(num_layers, int | np.integer) and not isinstance(num_layers, bool)
+    if not is_whole or not 1 <= num_layers <= config.num_hidden_layers:
+        raise ValueError(
+            f"num_layers = {num_layers!r}, but it must be a whole number from 1 to {config.num_hidden_layers}, the "
+            "layers of the encoder"
+        )
+    return replace(config, num_hidden_layers=int(num_layers))
 
 
 def _prefix(names: Iterable[str]) -> str:

@@ -57,10 +57,12 @@ def from_pretrained(
       CheckpointError: the weights are not those of the configuration, or damaged, or there is only a pickle.
       ConfigError: another kind of model, or an option that this package lacks.
       TensorFileError, HubError, OSError: a file is not valid, or cannot be fetched or read.
-      ValueError: no such precision or number of layers; float64 without x64.
+      ValueError: no such precision, number of layers or `do_normalize`; float64 without x64.
     """
     precision = Precision.of(precision)
     precision.require_mode()
+    if not isinstance(do_normalize, bool | None):
+        raise ValueError(f"do_normalize = {do_normalize!r}, but it must be True, False or None")
     checkpoint = open_encoder(name_or_path, num_layers)
     normalize = _read_do_normalize(checkpoint) if do_normalize is None else do_normalize
     if checkpoint.provenance.get("spec_augment") == "off":
@@ -111,7 +113,15 @@ def _open_detector(model: str | Path) -> Checkpoint:
                 f"{model}: the tensors of a speech encoder, but there is no {CONFIG} beside them, which states its "
                 "architecture. Put the one of transformers there"
             )
-    return open_checkpoint(model)
+    try:
+        return open_checkpoint(model)
+    except FileNotFoundError as error:
+        if path.exists():
+            raise
+        raise FileNotFoundError(
+            f"{model}: no such file or directory. An encoder is a directory or a Hub id in the format of transformers, "
+            f"such as facebook/wav2vec2-xls-r-300m, or a detector, whose encoder is taken"
+        ) from error
 
 
 def _of_detector(checkpoint: Checkpoint, num_layers: int | None) -> EncoderCheckpoint:
@@ -170,8 +180,10 @@ def _read_do_normalize(checkpoint: EncoderCheckpoint) -> bool:
         values = read_json(path)
     except ValueError as error:
         raise ConfigError(f"{path}: not a JSON file of a feature extractor ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {values!r:.100}")
     # transformers normalizes if the file does not state it.
-    normalize = values.get("do_normalize", True) if isinstance(values, dict) else None
+    normalize = values.get("do_normalize", True)
     if not isinstance(normalize, bool):
         raise ConfigError(f"{path}: do_normalize = {normalize!r:.100}, but it must be true or false")
     return normalize

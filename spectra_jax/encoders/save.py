@@ -37,8 +37,13 @@ def save_pretrained(encoder: SpeechEncoder, directory: str | Path) -> None:
       CheckpointError: a weight is NaN or infinite; nothing was written.
       ConfigError: transformers lacks an option of the encoder's configuration; nothing was written.
       FileExistsError: the directory is not empty.
+      TypeError: not a `SpeechEncoder`.
       OSError: the disk is full or not writable; nothing was written.
     """
+    if not isinstance(encoder, SpeechEncoder):
+        raise TypeError(
+            f"expected a SpeechEncoder, found a {type(encoder).__name__}; of a detector, pass its `encoder`"
+        )
     config = transformers_config(encoder.config)
     with atomic_directory(directory) as partial:
         _write_json(partial / CONFIG, config)

@@ -14,6 +14,7 @@ from jax import Array
 
 from spectra_jax.errors import InputError
 from spectra_jax.exporting.simplify import simplify
+from spectra_jax.exporting.stablehlo import check_size
 from spectra_jax.files.atomic import atomic_file, require_free
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.platform import for_platform
@@ -55,11 +56,13 @@ def write_onnx(
     Raises:
       FileExistsError: one of the files exists.
       InputError: the extra `onnx` is not installed, or the network is not in float32.
+      ValueError: a batch size that is not valid.
     """
     require_onnx_extra()
     path = Path(path)
     data = path.with_name(path.name + ".data")
     require_free(path)
+    check_size("batch", batch)
     if model.precision.operand_dtype != jnp.float32:
         raise InputError(f"a network in {model.precision.name} cannot be written as ONNX; load it in float32")
     graph = _convert(model, batch)

@@ -55,6 +55,7 @@ def export(
 
     Raises:
       InputError: the package `flatbuffers` is missing.
+      TypeError: `model` is none of these.
       ValueError: a size or platform that is not valid.
     """
     # JAX reports the missing package after all the work.
@@ -78,6 +79,8 @@ def export_program(
     num_samples: int | str | None = None,
 ) -> jax.export.Exported:
     """The program that `export` writes; its arguments are the same."""
+    if not isinstance(model, SpectraAASIST3 | SpeechEncoder):
+        raise TypeError(f"expected a SpectraAASIST3 or a SpeechEncoder, found {type(model).__name__}")
     _check_platforms(platforms)
     folded = fold_for_inference(model) if isinstance(model, SpectraAASIST3) else model
     forward, params, rest = split(folded)
@@ -110,9 +113,33 @@ def _windows_shape(
     encoder = model.config.encoder if isinstance(model, SpectraAASIST3) else model.config
     if num_samples is None:
         num_samples = model.config.num_samples if isinstance(model, SpectraAASIST3) else "t"
+    check_size("batch", batch)
+    check_size("num_samples", num_samples)
+    if batch == num_samples and isinstance(batch, str):
+        raise ValueError(f"batch and num_samples are both {batch!r}, but two symbolic dimensions need two names")
     constraints = []
     if isinstance(num_samples, str):
         constraints.append(f"{num_samples} >= {encoder.num_samples(3 if is_detector else 1)}")
         if isinstance(model, SpectraAASIST3):
             constraints.append(f"{num_samples} <= {encoder.num_samples(model.config.max_frames + 1) - 1}")
     return jax.export.symbolic_shape(f"{batch}, {num_samples}", constraints=constraints)
+
+
+def check_size(name: str, size: int | str) -> None:
+    """Raise ValueError unless a size is a number of at least 1 or the name of a symbolic dimension."""
+    is_number = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+    if not is_number and not (isinstance(size, str) and size.isidentifier()):
+        raise ValueError(
+            f"{name} = {size!r}, but it must be a whole number of at least 1 or the name of a symbolic dimension, such "
+            'as "b"'
+        )
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+    """Raise ValueError unless programs can be exported for all of the platforms."""
+    names = list(platforms) if isinstance(platforms, list | tuple) else []
+    if not names or not set(names) <= set(_KNOWN_PLATFORMS) or len(set(names)) != len(names):
+        raise ValueError(
+            f"platforms = {platforms!r}, but it must be a list of some of {', '.join(_KNOWN_PLATFORMS)}, each at most "
+            "once"
+        )

@@ -35,8 +35,14 @@ def atomic_file(path: str | Path, *, on_disk: bool = True, replace: bool = True)
 
     Raises:
       FileExistsError: `replace` is false and there is such a file. Exactly one of several concurrent writers succeeds.
+      IsADirectoryError, OSError: `path` is a directory, or a device or pipe, which a file must not replace.
     """
     final = Path(path).resolve()
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a directory; give the name of a file", str(path))
+    # Who may write to `/dev` could otherwise lose a device.
+    if final.exists() and not final.is_file():
+        raise OSError(errno.EINVAL, "is a device or a pipe, which is not replaced; give the name of a file", str(path))
     sweep(final.parent, final.name)
     try:
         with _partial(final, lambda new: new.touch(exist_ok=False)) as partial:

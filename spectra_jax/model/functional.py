@@ -127,7 +127,7 @@ def _find(tree: Mapping[str, Any], path: _Path, name: str) -> Any:
     for part in path:
         try:
             found = found[str(part)]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, IndexError):
             raise ValueError(
                 f"{name} has no {'.'.join(map(str, path))!r}: forward takes the parameters and the rest that "
                 f"`split` returned with it"

@@ -163,9 +163,9 @@ def test_the_first_layers_only(model_type: str, tmp_path: Path) -> None:
         dict(opened(tmp_path))
 
 
-@pytest.mark.parametrize("num_layers", [0, 4, -1, "2"])
+@pytest.mark.parametrize("num_layers", [0, 4, -1, "2", 2.0, True])
 def test_another_number_of_layers_is_refused(num_layers: int, tmp_path: Path, annotations_unchecked: None) -> None:
-    with pytest.raises(ValueError, match=f"num_layers = {num_layers!r}, but the encoder has layers 1 to 3"):
+    with pytest.raises(ValueError, match=f"num_layers = {num_layers!r}, but it must be a whole number from 1 to 3"):
         opened(saved(tmp_path), num_layers)
 
 

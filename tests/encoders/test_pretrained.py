@@ -118,6 +118,14 @@ def test_the_normalization_that_the_feature_extractor_states(
     (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": "yes"}')
     with pytest.raises(ConfigError, match="do_normalize = 'yes', but it must be true or false"):
         from_pretrained(tmp_path, do_normalize=None)
+    (tmp_path / "preprocessor_config.json").write_text("[true]")
+    with pytest.raises(ConfigError, match=r"expected a JSON object, found \[True\]"):
+        from_pretrained(tmp_path, do_normalize=None)
+
+
+def test_a_word_is_not_a_choice_of_normalization(annotations_unchecked: None) -> None:
+    with pytest.raises(ValueError, match="do_normalize = 'no', but it must be True, False or None"):
+        from_pretrained("demo", do_normalize="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["demo", GOLDEN / "tiny"])
@@ -146,7 +154,7 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path, monkeypa
 
 
 def test_missing_files_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file or directory"):
+    with pytest.raises(FileNotFoundError, match=r"none: no such file or directory\. An encoder is a directory"):
         from_pretrained(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
         from_pretrained(tmp_path)

@@ -14,6 +14,7 @@ from flax import nnx
 from safetensors import safe_open
 
 from spectra_jax.checkpoints.checkpoint import variables_by_path
+from spectra_jax.checkpoints.resolve import load
 from spectra_jax.encoders import from_pretrained, save_pretrained
 from spectra_jax.errors import CheckpointError
 from spectra_jax.model.config import EncoderConfig
@@ -104,4 +105,10 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     encoder.norm.bias[...] = jnp.full(1024, jnp.nan)
     with pytest.raises(CheckpointError, match=r"written: not written, since .*\n.*norm.bias: 1,024 of 1,024 values"):
         save_pretrained(encoder, tmp_path / "written")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_is_refused_with_the_attribute_to_pass(tmp_path: Path, annotations_unchecked: None) -> None:
+    with pytest.raises(TypeError, match="found a SpectraAASIST3; of a detector, pass its `encoder`"):
+        save_pretrained(load("demo"), tmp_path / "written")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -102,3 +103,29 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(InputError, match=r"pip install 'spectra-jax\[export\]'"):
         spectra_jax.export("demo", tmp_path / "demo")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"batch": 0}, "batch = 0, but it must be a whole number of at least 1 or the name"),
+        ({"batch": -1}, "batch = -1, but"),
+        ({"batch": "b c"}, "batch = 'b c', but"),
+        ({"batch": None}, "batch = None, but"),
+        ({"batch": "t"}, "batch and num_samples are both 't'"),
+        ({"num_samples": True}, "num_samples = True, but"),
+        ({"platforms": "cpu"}, "platforms = 'cpu', but it must be a list of some of cpu, cuda, rocm, tpu"),
+        ({"platforms": ()}, r"platforms = \(\), but"),
+        ({"platforms": ("cpu", "gpu")}, "platforms = .*'gpu'.*, but"),
+    ],
+)
+def test_sizes_and_platforms_that_are_not_valid(arguments: dict[str, Any], reason: str, model: SpectraAASIST3) -> None:
+    with pytest.raises(ValueError, match=reason):
+        export_program(model.encoder, **arguments)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_another_kind_of_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a SpectraAASIST3 or a SpeechEncoder, found int"):
+        export_program(3)  # type: ignore[arg-type]

@@ -295,3 +295,14 @@ def test_the_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch
         (partial / "c").write_bytes(bytes(33))
     assert events[:2] == ["11 bytes", "a.txt"]
     assert (sorted(events[2:4]), events[4:]) == (["22 bytes", "33 bytes"], ["model"])
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(OSError, match=r"is a device or a pipe, which is not replaced.*pipe'"),
+        atomic_file(tmp_path / "pipe"),
+    ):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -145,9 +145,11 @@ def test_other_uses_have_three_parts_and_no_warning() -> None:
 
 def test_a_missing_parameter_is_named() -> None:
     forward, params, rest = spectra_jax.split(small_model())
-    del params["encoder"]["feature_projection"]["linear"]["bias"]
     with pytest.raises(ValueError, match=r"params has no 'encoder\.feature_projection\.linear\.bias'"):
-        forward(params, rest, X)
+        forward(params | {"encoder": params["encoder"] | {"feature_projection": {"linear": {}}}}, rest, X)
+    # Without `rest`, the windows are in its position.
+    with pytest.raises(ValueError, match=r"rest has no '.*': forward takes the parameters and the rest"):
+        forward(params, X)
 
 
 @pytest.mark.slow

@@ -95,7 +95,8 @@ class SpeechEncoder(nnx.Module):
           hook: called with the stages `ssl.*`, and may replace them.
 
         Raises:
-          ValueError: other axes, or a clip that is too short for one frame or longer than `x`.
+          ValueError: other axes or not floating-point; a clip that is too short for one frame or longer than `x`;
+            `rngs` is needed and lacks the stream `dropout`.
         """
         return self._encode(x, lengths, rngs, hook)[-1]
 
@@ -119,6 +120,9 @@ class SpeechEncoder(nnx.Module):
     ) -> list[Array]:
         """All hidden states."""
         config = self.config
+        # Lists and tensors of other libraries become arrays.
+        x = x if isinstance(x, jax.Array) else np.asarray(x)
+        lengths = lengths if lengths is None or isinstance(lengths, jax.Array) else np.asarray(lengths)
         self._check_shapes(x, lengths)
         projection_key, augment_key, input_key, layer_key = split_key(self._key(rngs), 4)
         x = jnp.asarray(x, self.precision.dtype)
@@ -200,10 +204,11 @@ class SpeechEncoder(nnx.Module):
             rates += [config.mask_time_prob, config.mask_feature_prob]
         if self.deterministic or not any(rates):
             return None
-        if rngs is None:
+        if rngs is None or not hasattr(rngs, "dropout"):
+            found = "" if rngs is None else f"; found {rngs!r:.100}, which has no stream `dropout`"
             raise ValueError(
                 "the encoder is in training mode and its configuration has dropout, layerdrop or SpecAugment: pass "
-                "rngs=nnx.Rngs(dropout=key), or call eval() first"
+                f"rngs=nnx.Rngs(dropout=key), or call eval() first{found}"
             )
         key: PRNGKeyArray = rngs.dropout()
         return key
@@ -211,6 +216,10 @@ class SpeechEncoder(nnx.Module):
     def _check_shapes(self, x: Array | np.ndarray, lengths: Array | np.ndarray | None) -> None:
         if x.ndim != 2:
             raise ValueError(f"expected waveforms of shape (batch, samples), found {x.shape}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                f"expected waveforms of floating-point samples, found {x.dtype}; divide 16-bit samples by 32768"
+            )
         shortest = self.config.num_samples(1)
         if is_outside(num_frames(self.config, x.shape[1]), 1):
             raise ValueError(

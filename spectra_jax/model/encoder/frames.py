@@ -55,6 +55,8 @@ def normalize_waveform(
       lengths: valid samples of each clip; all by default. May be traced.
     """
     x = jnp.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"expected waveforms of shape (batch, samples), found {x.shape}")
     valid = None
     if lengths is not None:
         valid = jnp.arange(x.shape[1], dtype=jnp.int32) < jnp.asarray(lengths, jnp.int32)[:, None]

@@ -45,9 +45,14 @@ def statistics_pool(
 
 def _mean(x: Array, mask: Array | np.ndarray | None) -> Array:
     """The mean over valid frames: (b, 1, width)."""
+    if x.ndim != 3:
+        raise ValueError(f"expected frames of shape (batch, frames, width), found {x.shape}")
     if mask is None:
         return jnp.mean(x, axis=1, keepdims=True)
-    valid = jnp.asarray(mask)[..., None]
+    valid = jnp.asarray(mask)
+    if valid.shape != x.shape[:2]:
+        raise ValueError(f"expected a mask of shape {x.shape[:2]}, one value for each frame, found {valid.shape}")
+    valid = valid[..., None]
     count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1).astype(x.dtype)
     # Not a product with the mask: padded frames may hold anything.
     return jnp.sum(jnp.where(valid, x, 0), axis=1, keepdims=True) / count

@@ -137,6 +137,32 @@ def test_lengths_that_the_waveforms_cannot_have_are_refused(lengths: list[int], 
         encoder(noise(2, 300), np.asarray(lengths))
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_lists_are_taken_as_arrays() -> None:
+    encoder = small_encoder()
+    x = noise(2, 300)
+    np.testing.assert_array_equal(
+        np.asarray(encoder(x.tolist(), [300, 200])), np.asarray(encoder(x, np.asarray([300, 200])))
+    )
+    with pytest.raises(ValueError, match=r"one whole number of samples for each of the 2 waveforms, found shape \(\)"):
+        encoder(x, 300)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_samples_that_are_not_floating_point_are_refused() -> None:
+    with pytest.raises(ValueError, match="floating-point samples, found int16; divide 16-bit samples by 32768"):
+        small_encoder()(np.zeros((2, 300), np.int16))
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("rngs", [None, jax.random.key(0), nnx.Rngs(params=0)], ids=["none", "key", "other_stream"])
+def test_training_without_a_stream_of_keys_is_refused(rngs: Any) -> None:
+    encoder = small_encoder(hidden_dropout=0.1)
+    encoder.train()
+    with pytest.raises(ValueError, match=r"pass rngs=nnx.Rngs\(dropout=key\), or call eval\(\) first"):
+        encoder(noise(2, 300), rngs=rngs)
+
+
 @pytest.mark.parametrize("is_pre_norm", [True, False])
 def test_the_last_hidden_state_is_that_of_a_call(is_pre_norm: bool) -> None:
     encoder = small_encoder(do_stable_layer_norm=is_pre_norm)

@@ -55,3 +55,11 @@ def test_normalized_hidden_states_have_equal_scales() -> None:
 def test_another_number_of_hidden_states_is_refused() -> None:
     with pytest.raises(ValueError, match="weights for 3 hidden states, but 2 were given"):
         WeightedLayerSum(3, rngs=nnx.Rngs(0))([jnp.zeros((1, 2, 3))] * 2)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_frames_and_masks_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"frames of shape \(batch, frames, width\), found \(10, 6\)"):
+        mean_pool(FRAMES[0])
+    with pytest.raises(ValueError, match=r"a mask of shape \(2, 10\), one value for each frame, found \(2, 9\)"):
+        statistics_pool(FRAMES, MASK[:, :9])
