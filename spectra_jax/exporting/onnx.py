@@ -63,6 +63,8 @@ def write_onnx(
     data = path.with_name(path.name + ".data")
     require_free(path)
     check_size("batch", batch)
+    if not isinstance(model, SpectraAASIST3):
+        raise InputError(f"only a SpectraAASIST3 can be written as ONNX, found {type(model).__name__}")
     if model.precision.operand_dtype != jnp.float32:
         raise InputError(f"a network in {model.precision.name} cannot be written as ONNX; load it in float32")
     graph = _convert(model, batch)
