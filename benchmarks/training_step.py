@@ -100,13 +100,12 @@ Step = Callable[[Batch], Report]
 def load_ours(task: Task) -> Step:
     """The step of `spectra-jax train`."""
     import jax
-    from jax.sharding import Mesh, NamedSharding
-    from jax.sharding import PartitionSpec as P
 
     from spectra_jax.checkpoints.resolve import open_checkpoint
     from spectra_jax.training import RunConfig, TrainingConfig
     from spectra_jax.training import step as training_step
     from spectra_jax.training.initial_weights import Start, initial_weights
+    from spectra_jax.training.sharding import Layout
 
     training = TrainingConfig(
         precision=task.precision, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM, dropout=0.0, ema_decay=0.0
@@ -115,15 +114,12 @@ def load_ours(task: Task) -> Step:
     network = training_step.Network(config.model, task.precision, training)
     optimizer = training_step.make_optimizer(training)
     start = Start(init=open_checkpoint(task.network.native))
-    mesh = Mesh(np.array(jax.devices()[:1]), (training_step.CLIPS_AXIS,))
-    replicated = NamedSharding(mesh, P())
-    state, frozen = jax.device_put(
-        training_step.first_state(network, initial_weights(config, network, start, []), training, optimizer),
-        replicated,
-    )
+    layout = Layout.of(None, jax.devices()[:1])
+    leaves = initial_weights(config, network, start, [])
+    state, frozen = training_step.first_state(network, leaves, training, optimizer, layout)
     rates = training_step.LearningRates(np.float32(ENCODER_LEARNING_RATE), np.float32(LEARNING_RATE))
-    rates, key = jax.device_put((rates, jax.random.key(0, impl="rbg")), replicated)
-    take_step = training_step.make_step(config.model, training, optimizer, mesh)
+    rates, key = jax.device_put((rates, jax.random.key(0, impl="rbg")), layout.replicated)
+    take_step = training_step.make_step(config.model, training, optimizer, layout)
 
     def step(batch: Batch) -> Report:
         nonlocal state

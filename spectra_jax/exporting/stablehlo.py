@@ -96,15 +96,6 @@ def export_program(
             return jax.export.export(jax.jit(spectra), platforms=platforms)(windows)
 
 
-def _check_platforms(platforms: Sequence[str]) -> None:
-    # JAX takes any name, and reports it when the program is run.
-    unknown = [name for name in platforms if name not in _KNOWN_PLATFORMS]
-    if isinstance(platforms, str) or unknown or not platforms:
-        raise ValueError(
-            f"platforms = {platforms!r}, but it must be a list of one or more of {', '.join(_KNOWN_PLATFORMS)}"
-        )
-
-
 def _windows_shape(
     model: SpectraAASIST3 | SpeechEncoder, batch: int | str, num_samples: int | str | None
 ) -> Sequence[Any]:

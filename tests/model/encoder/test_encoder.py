@@ -142,10 +142,11 @@ def test_lists_are_taken_as_arrays() -> None:
     encoder = small_encoder()
     x = noise(2, 300)
     np.testing.assert_array_equal(
-        np.asarray(encoder(x.tolist(), [300, 200])), np.asarray(encoder(x, np.asarray([300, 200])))
+        np.asarray(encoder(x.tolist(), [300, 200])),
+        np.asarray(encoder(x, np.asarray([300, 200]))),  # type: ignore[arg-type]
     )
     with pytest.raises(ValueError, match=r"one whole number of samples for each of the 2 waveforms, found shape \(\)"):
-        encoder(x, 300)
+        encoder(x, 300)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("annotations_unchecked")
@@ -158,7 +159,7 @@ def test_samples_that_are_not_floating_point_are_refused() -> None:
 @pytest.mark.parametrize("rngs", [None, jax.random.key(0), nnx.Rngs(params=0)], ids=["none", "key", "other_stream"])
 def test_training_without_a_stream_of_keys_is_refused(rngs: Any) -> None:
     encoder = small_encoder(hidden_dropout=0.1)
-    encoder.train()
+    encoder.train()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match=r"pass rngs=nnx.Rngs\(dropout=key\), or call eval\(\) first"):
         encoder(noise(2, 300), rngs=rngs)
 
