@@ -141,10 +141,8 @@ def test_lengths_that_the_waveforms_cannot_have_are_refused(lengths: list[int], 
 def test_lists_are_taken_as_arrays() -> None:
     encoder = small_encoder()
     x = noise(2, 300)
-    np.testing.assert_array_equal(
-        np.asarray(encoder(x.tolist(), [300, 200])),
-        np.asarray(encoder(x, np.asarray([300, 200]))),  # type: ignore[arg-type]
-    )
+    lists: Any = x.tolist(), [300, 200]
+    np.testing.assert_array_equal(encoder(*lists), encoder(x, np.asarray([300, 200])))
     with pytest.raises(ValueError, match=r"one whole number of samples for each of the 2 waveforms, found shape \(\)"):
         encoder(x, 300)  # type: ignore[arg-type]
 
