@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from spectra_jax.checkpoints.encoder_alone import EncoderSummary
     from spectra_jax.model.config import EncoderConfig, SpectraConfig
 
-# By the names in their configurations.
-_ENCODERS = {"wav2vec2": "XLS-R", "hubert": "HuBERT", "wavlm": "WavLM"}
-
-
 def info(
     model: Annotated[str, typer.Argument(metavar="M", help="Any model of `score --model`, or an encoder.")],
     debug: Debug = False,
@@ -56,7 +52,7 @@ def _detector(model: str) -> dict[str, str]:
         "parameters": f"{count_parameters(config):,}",
         "window": f"{config.num_samples:,} samples, {config.num_samples / config.sample_rate:.2f} s at "
         f"{config.sample_rate:,} Hz; pre-emphasis {config.preemphasis}",
-        "encoder": f"{_ENCODERS[encoder.model_type]}: {_sizes(encoder)}",
+        "encoder": f"{_name(encoder)}: {_sizes(encoder)}",
         "back-end": _describe_back_end(config),
         "input": f"3 to {config.max_frames} frames, up to {encoder.num_samples(config.max_frames + 1) - 1:,} samples",
         **_machine(),
@@ -101,6 +97,13 @@ def _encoder(summary: EncoderSummary) -> dict[str, str]:
         f"{summary.name}",
         **_machine(),
     }
+
+
+def _name(encoder: EncoderConfig) -> str:
+    """The name of an encoder's architecture. XLS-R is wav2vec 2.0 with layer norms before attention."""
+    if encoder.model_type == "wav2vec2":
+        return "XLS-R" if encoder.do_stable_layer_norm else "wav2vec 2.0"
+    return {"hubert": "HuBERT", "wavlm": "WavLM"}[encoder.model_type]
 
 
 def _sizes(encoder: EncoderConfig) -> str:
