@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +17,7 @@ from spectra_jax.errors import ConfigError
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.training import RunConfig, TrainingConfig
 from spectra_jax.training.sharding import Layout, ShardingConfig
+from tests.training.forced_devices import output_of
 from tests.training.runs import config
 
 QUERY = "encoder.layers.0.attention.query.kernel"
@@ -29,45 +26,47 @@ FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
 BRIDGE = "bridge.linear1.kernel"
 
 
-def take_steps(num_devices: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """The output of `tests.programs.sharded_steps` on this many forced devices."""
-    # Unoptimised code takes half the time to compile.
-    flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, "-m", "tests.programs.sharded_steps", json.dumps(settings)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
-    output: dict[str, Any] = json.loads(done.stdout)
-    return output
+Shares = tuple[float, ...]
+FSDP: dict[str, Any] = {"sharding": "fsdp"}
+
+# Devices, back-end, options of the training, and the share of `QUERY`, `OUT`, `FIRST` and `BRIDGE` on each device.
+CASES: list[tuple[int, str, dict[str, Any], Shares]] = [
+    (1, "pool+linear", {}, (1, 1, 1, 1)),
+    (2, "pool+linear", {}, (1, 1, 1, 1)),
+    (4, "pool+linear", {}, (1, 1, 1, 1)),
+    (8, "pool+linear", {}, (1, 1, 1, 1)),
+    (1, "pool+linear", FSDP, (1, 1, 1, 1)),
+    (2, "pool+linear", FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
+    (4, "pool+linear", FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1)),
+    (8, "pool+linear", FSDP, (1 / 8, 1 / 8, 1 / 8, 1)),
+    (2, "pool+linear", {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1)),
+    (4, "pool+linear", {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    (8, "pool+linear", {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    (4, "pool+linear", {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
+    # With batch norms, whose statistics are those of all clips.
+    (1, "kan-aasist", {}, (1, 1, 1, 1)),
+    (2, "kan-aasist", FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
+]
 
 
 @pytest.fixture(scope="module")
-def one_device() -> dict[str, Any]:
-    return take_steps(1, {})
+def outputs() -> list[dict[str, Any]]:
+    """The output of `tests.programs.sharded_steps` for each case."""
+    names = "devices", "back_end", "training"
+    cases = [dict(zip(names, case[:3], strict=True)) for case in CASES]
+    found: list[dict[str, Any]] = output_of("sharded_steps", json.dumps(cases))
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("num_devices", "settings", "shares"),
-    [
-        # The share of `QUERY`, `OUT`, `FIRST` and `BRIDGE` that each device has.
-        (1, {"sharding": "fsdp"}, (1, 1, 1, 1)),
-        (2, {"sharding": "fsdp", "remat": True}, (1 / 2, 1 / 2, 1 / 2, 1)),
-        (4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
-        (4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
-        (8, {}, (1, 1, 1, 1)),
-        (8, {"sharding": "fsdp"}, (1 / 8, 1 / 8, 1 / 8, 1)),
-    ],
-    ids=str,
-)
-def test_every_layout_takes_the_same_steps(
-    num_devices: int, settings: dict[str, Any], shares: tuple[float, ...], one_device: dict[str, Any]
-) -> None:
-    output = take_steps(num_devices, settings)
-    assert output["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
-    assert output["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
+@pytest.mark.parametrize("index", range(len(CASES)), ids=[" ".join(map(str, case[:3])) for case in CASES])
+def test_every_layout_takes_the_same_steps(index: int, outputs: list[dict[str, Any]]) -> None:
+    _, back_end, _, shares = CASES[index]
+    one_device = outputs[[case[:3] for case in CASES].index((1, back_end, {}))]
+    assert outputs[index]["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
+    assert outputs[index]["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
     # Weights, their average, and both moments of the optimiser.
-    for found in output["shares"]:
+    for found in outputs[index]["shares"]:
         assert tuple(found[path] for path in (QUERY, OUT, FIRST, BRIDGE)) == shares
 
 
