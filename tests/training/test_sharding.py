@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,48 +26,62 @@ FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
 BRIDGE = "bridge.linear1.kernel"
 
 
-Shares = tuple[float, ...]
+PATHS = QUERY, OUT, FIRST, BRIDGE
+ADAPTERS = QUERY.replace("kernel", "lora_a"), QUERY.replace("kernel", "lora_b")
 FSDP: dict[str, Any] = {"sharding": "fsdp"}
+LORA: dict[str, Any] = {"lora": {"rank": 4}}
 
-# Devices, back-end, options of the training, and the share of `QUERY`, `OUT`, `FIRST` and `BRIDGE` on each device.
-CASES: list[tuple[int, str, dict[str, Any], Shares]] = [
-    (1, "pool+linear", {}, (1, 1, 1, 1)),
-    (2, "pool+linear", {}, (1, 1, 1, 1)),
-    (4, "pool+linear", {}, (1, 1, 1, 1)),
-    (8, "pool+linear", {}, (1, 1, 1, 1)),
-    (1, "pool+linear", FSDP, (1, 1, 1, 1)),
-    (2, "pool+linear", FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
-    (4, "pool+linear", FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1)),
-    (8, "pool+linear", FSDP, (1 / 8, 1 / 8, 1 / 8, 1)),
-    (2, "pool+linear", {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1)),
-    (4, "pool+linear", {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
-    (8, "pool+linear", {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
-    (4, "pool+linear", {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
+
+class Case(NamedTuple):
+    """A layout, and the shares of `PATHS` (with LoRA of `ADAPTERS`) that each device has."""
+
+    devices: int
+    training: dict[str, Any]
+    shares: tuple[float, ...]
+    back_end: str = "pool+linear"
+
+
+CASES = [
+    *(Case(devices, {}, (1, 1, 1, 1)) for devices in (1, 2, 4, 8)),
+    Case(1, FSDP, (1, 1, 1, 1)),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
+    Case(4, FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1)),
+    Case(8, FSDP, (1 / 8, 1 / 8, 1 / 8, 1)),
+    Case(2, {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1)),
+    Case(4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    Case(8, {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    Case(4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
+    Case(1, LORA, (1, 1)),
+    Case(8, LORA | {"sharding": {"tensor": 2}}, (1 / 4, 1 / 2)),
     # With batch norms, whose statistics are those of all clips.
-    (1, "kan-aasist", {}, (1, 1, 1, 1)),
-    (2, "kan-aasist", FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
+    Case(1, {}, (1, 1, 1, 1), "kan-aasist"),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1), "kan-aasist"),
 ]
 
 
 @pytest.fixture(scope="module")
 def outputs() -> list[dict[str, Any]]:
     """The output of `tests.programs.sharded_steps` for each case."""
-    names = "devices", "back_end", "training"
-    cases = [dict(zip(names, case[:3], strict=True)) for case in CASES]
+    cases = [{"devices": case.devices, "training": case.training, "back_end": case.back_end} for case in CASES]
     found: list[dict[str, Any]] = output_of("sharded_steps", json.dumps(cases))
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", range(len(CASES)), ids=[" ".join(map(str, case[:3])) for case in CASES])
+@pytest.mark.parametrize(
+    "index", range(len(CASES)), ids=[f"{case.devices} {case.back_end} {case.training}" for case in CASES]
+)
 def test_every_layout_takes_the_same_steps(index: int, outputs: list[dict[str, Any]]) -> None:
-    _, back_end, _, shares = CASES[index]
-    one_device = outputs[[case[:3] for case in CASES].index((1, back_end, {}))]
-    assert outputs[index]["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
-    assert outputs[index]["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
+    case, output = CASES[index], outputs[index]
+    training = LORA if "lora" in case.training else {}
+    alike = [(other.devices, other.training, other.back_end) for other in CASES]
+    one_device = outputs[alike.index((1, training, case.back_end))]
+    assert output["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
+    assert output["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
     # Weights, their average, and both moments of the optimiser.
-    for found in outputs[index]["shares"]:
-        assert tuple(found[path] for path in (QUERY, OUT, FIRST, BRIDGE)) == shares
+    assert len(output["shares"]) == 4
+    for found in output["shares"]:
+        assert tuple(found[path] for path in (ADAPTERS if training else PATHS)) == case.shares
 
 
 def layout(**axes: int) -> Layout:
