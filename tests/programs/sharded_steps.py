@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from spectra_jax.model.spectra import SpectraAASIST3
+from spectra_jax.training import lora
 from spectra_jax.training.sharding import Layout
 from spectra_jax.training.step import (
     Examples,
@@ -43,6 +44,8 @@ def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, An
     layout = Layout.of(options.sharding, jax.devices()[:devices])
     network = Network(model, options.precision, options)
     leaves = network.leaves(SpectraAASIST3(model, rngs=nnx.Rngs(params=0)))
+    if options.lora is not None:
+        leaves |= lora.init(leaves, options.lora, jax.random.key(1))
     optimizer = make_optimizer(options)
     state, frozen = first_state(network, leaves, options, optimizer, layout)
     step = make_step(model, options, optimizer, layout)
