@@ -1,21 +1,24 @@
 """Memory of one training step on each device, by XLA's own analysis of the compiled program; nothing is allocated.
 
-    python -m benchmarks.memory                                  # XLS-R 300M, 1B and 2B; hours on 2 cores
+    python -m benchmarks.memory                                  # XLS-R 300M, 1B and 2B on 1, 2, 4 and 8 devices
     python -m benchmarks.memory --encoders 300M --devices 1 4    # fewer
 
 Run from the root of a checkout. The devices are forced devices of the CPU, so this is the analysis of XLA's CPU
-compiler: arguments (weights, optimiser, batch) are the same on every platform, temporaries are not.
+compiler: arguments (weights, optimiser, batch) are the same on every platform, temporaries are not. They are measured
+in networks of few layers and extrapolated linearly, since programs of 48 layers take long to compile. The back-end is
+`pool+linear`: its weights, like those of the others (2 MB), do not matter beside the encoder's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -41,6 +44,7 @@ from spectra_jax.training.step import (
 RESULTS = Path(__file__).parent / "results"
 WORKER = "--worker"
 MIB = 2**20
+MEMORY_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false --xla_disable_hlo_passes=cse"
 
 ENCODERS: dict[str, dict[str, int]] = {
     "300M": {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096},
@@ -48,6 +52,9 @@ ENCODERS: dict[str, dict[str, int]] = {
     "2B": {"num_hidden_layers": 48, "hidden_size": 1920, "intermediate_size": 7680},
 }
 """The configurations of XLS-R (transformers' `facebook/wav2vec2-xls-r-*`), all with 16 heads."""
+
+DEPTHS = {"300M": (4, 8), "1B": (2, 4), "2B": (2, 4)}
+"""Layers of the networks that are compiled. In shallower ones the convolutions need most of the memory."""
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "replicated": {},
@@ -58,88 +65,123 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class Case:
+    """What is measured: one layout, with `remat`."""
+
+    encoder: str
+    layout: str
+    devices: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Memory of one step on each device.
 
     Attributes:
-      encoder, layers, layout, remat, devices, batch_size: what was compiled.
-      arguments: bytes of weights, optimiser state, statistics and batch.
-      temporaries: bytes of activations, gradients, gathered weights and the rest.
-      compile_seconds: to trace and compile.
+      case: what was measured.
+      arguments: bytes of weights, optimiser state and batch, with all layers of the encoder.
+      measured: bytes of temporaries (activations, gradients, gathered weights and the rest) by number of layers.
+      temporaries: the same, extrapolated linearly to all layers of the encoder.
     """
 
-    encoder: str
-    layers: int
-    layout: str
-    remat: bool
-    devices: int
-    batch_size: int
+    case: Case
     arguments: int
+    measured: dict[int, int]
     temporaries: int
-    compile_seconds: float
 
 
-def measure(encoder: str, layers: int, layout: str, remat: bool, batch_size: int) -> Measurement:
-    """Compile one step for all devices of this process."""
-    sizes = ENCODERS[encoder] | {"num_hidden_layers": layers}
-    config = SpectraConfig(encoder=EncoderConfig.from_dict(sizes))
-    training = TrainingConfig.from_dict({"batch_size": batch_size, "remat": remat, **LAYOUTS[layout]})
-    devices = jax.devices()
-    arrays = Layout.of(training.sharding, devices)
-    network, optimizer = Network(config, training.precision), make_optimizer(training)
-    key = jax.ShapeDtypeStruct((), jax.random.key(0, impl="rbg").dtype)
-    leaves = dict(network.shapes)
-    if training.lora is not None:
-        config_of_adapters = training.lora
-        leaves |= jax.eval_shape(lambda leaves: init(leaves, config_of_adapters, jax.random.key(0)), leaves)
-    state, frozen = jax.eval_shape(lambda leaves: first_state(network, leaves, training, optimizer, arrays), leaves)
+class Program:
+    """One training step of an encoder with this many layers, for the first devices of this process."""
 
-    def struct(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+    def __init__(self, case: Case, layers: int):
+        encoder = EncoderConfig.from_dict(ENCODERS[case.encoder] | {"num_hidden_layers": layers})
+        self._config = SpectraConfig(encoder=encoder, back_end="pool+linear")
+        options = {"batch_size": case.batch_size, "remat": True, **LAYOUTS[case.layout]}
+        self._training = training = TrainingConfig.from_dict(options)
+        self._layout = layout = Layout.of(training.sharding, jax.devices()[: case.devices])
+        network, self._optimizer = Network(self._config, training.precision), make_optimizer(training)
+        leaves = dict(network.shapes)
+        if (adapters := training.lora) is not None:
+            leaves |= jax.eval_shape(lambda leaves: init(leaves, adapters, jax.random.key(0)), leaves)
+        state, frozen = jax.eval_shape(
+            lambda leaves: first_state(network, leaves, training, self._optimizer, layout), leaves
+        )
+        windows = (1, case.batch_size, self._config.num_samples)
+        examples = Examples(_shape(windows, np.float32), _shape(windows[:2], np.int32), _shape(windows[:2], np.float32))
+        rates = LearningRates(*[_shape((), np.float32)] * 2)
+        key = _shape((), jax.random.key(0, impl="rbg").dtype)
+        self._arguments = (
+            *_with_shardings((state, frozen), layout.shardings((state, frozen))),
+            *_with_shardings((examples, rates, key), (layout.by_clip(axis=1), layout.replicated, layout.replicated)),
+        )
 
-    def placed(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf, at: struct(leaf.shape, leaf.dtype, at), tree, arrays.shardings(tree))
+    def arguments(self) -> int:
+        """Bytes of the arguments on each device. Nothing is compiled."""
+        arrays = [leaf for leaf in jax.tree.leaves(self._arguments[:3]) if leaf.sharding is not None]
+        return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in arrays)
 
-    by_clip, everywhere = arrays.by_clip(axis=1), arrays.replicated
-    examples = Examples(
-        struct((1, batch_size, config.num_samples), np.float32, by_clip),
-        struct((1, batch_size), np.int32, by_clip),
-        struct((1, batch_size), np.float32, by_clip),
+    def temporaries(self) -> int:
+        """Bytes of the temporaries on each device, of the compiled program."""
+        step: Any = make_step(self._config, self._training, self._optimizer, self._layout)
+        size: int = step.lower(*self._arguments).compile().memory_analysis().temp_size_in_bytes
+        return size
+
+
+def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _with_shardings(tree: Any, shardings: Any) -> Any:
+    """The shapes in the tree with a sharding for each, or for each subtree."""
+    shardings = jax.tree.broadcast(shardings, tree)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
     )
-    rates = LearningRates(*[struct((), np.float32, everywhere)] * 2)
-    start = time.monotonic()
-    step: Any = make_step(config, training, optimizer, arrays)
-    compiled = step.lower(placed(state), placed(frozen), examples, rates, struct((), key.dtype, everywhere)).compile()
-    analysis = compiled.memory_analysis()
-    return Measurement(
-        encoder, layers, layout, remat, len(devices), batch_size,
-        analysis.argument_size_in_bytes, analysis.temp_size_in_bytes, round(time.monotonic() - start, 1),
-    )  # fmt: skip
 
 
-def measure_in_process(devices: int, *given: Any) -> Measurement:
-    """`measure` in a process with this many forced devices of the CPU."""
-    # Machine code has no part in the analysis, and takes longest to optimise.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    command = [sys.executable, "-m", "benchmarks.memory", WORKER, json.dumps(given)]
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+def measure(case: Case) -> Measurement:
+    """Compile the step at two depths."""
+    few, more = DEPTHS[case.encoder]
+    layers = ENCODERS[case.encoder]["num_hidden_layers"]
+    measured = {depth: Program(case, depth).temporaries() for depth in (few, more)}
+    per_layer = (measured[more] - measured[few]) / (more - few)
+    temporaries = round(measured[more] + per_layer * (layers - more))
+    return Measurement(case, Program(case, layers).arguments(), measured, temporaries)
+
+
+def measure_in_process(case: Case) -> dict[str, Any]:
+    """`measure` in a process with forced devices of the CPU; as JSON."""
+    # Machine code has no part in the analysis, and takes longest to optimise. The default scheduler of the CPU prefers
+    # concurrency to memory. Its pass `cse` merges the gathering of a weight in the forward and in the backward pass, so
+    # that all gathered weights are stored between the two; compilers that keep `remat`'s barriers do not.
+    flags = f"--xla_force_host_platform_device_count={case.devices} --xla_backend_optimization_level=0 {MEMORY_FLAGS}"
+    command = [sys.executable, "-m", "benchmarks.memory", WORKER, json.dumps(asdict(case))]
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return Measurement(**json.loads(done.stdout))
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
 
 
-def table(rows: Sequence[Measurement]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "Memory of one training step on each device in MiB, by XLA's CPU compiler; nothing was run or allocated.",
+        "Memory of one training step on each device in MiB, with `remat`, by XLA's CPU compiler; nothing was run.",
+        "Temporaries are extrapolated linearly from the two numbers of layers in `compiled` to all layers of the",
+        "encoder, which is too little where the convolutions need the most memory of the compiled networks. Flags:",
+        f"`{MEMORY_FLAGS}`. The back-end is `pool+linear`.",
         "",
-        "| XLS-R | layers | layout | remat | devices | batch | arguments | temporaries | both |",
+        "| XLS-R | layers | compiled | layout | devices | batch | arguments | temporaries | both |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        sizes = (row.arguments, row.temporaries, row.arguments + row.temporaries)
+        case, sizes = row["case"], (row["arguments"], row["temporaries"], row["arguments"] + row["temporaries"])
         figures = " | ".join(f"{size / MIB:,.0f}" for size in sizes)
-        remat = "on" if row.remat else "off"
-        what = f"{row.encoder} | {row.layers} | {row.layout} | {remat} | {row.devices} | {row.batch_size}"
+        layers = ENCODERS[case["encoder"]]["num_hidden_layers"]
+        compiled = " and ".join(map(str, row["measured"]))
+        what = (
+            f"{case['encoder']} | {layers} | {compiled} | {case['layout']} | {case['devices']} | {case['batch_size']}"
+        )
         lines.append(f"| {what} | {figures} |")
     return "\n".join(lines) + "\n"
 
@@ -147,27 +189,33 @@ def table(rows: Sequence[Measurement]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS))
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["replicated", "fsdp"])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--layers", type=int, help="fewer layers than the encoder has")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--remat", choices=("on", "off", "both"), default="both")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS / "memory", metavar="NAME")
     options = parser.parse_args()
-    rows: list[Measurement] = []
-    recomputes = {"on": [True], "off": [False], "both": [True, False]}[options.remat]
-    for encoder, layout, remat, devices in product(options.encoders, options.layouts, recomputes, options.devices):
-        layers = options.layers or ENCODERS[encoder]["num_hidden_layers"]
-        rows.append(measure_in_process(devices, encoder, layers, layout, remat, options.batch_size))
-        # After each row, since the table takes hours.
-        results = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
-        options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-        options.output.with_suffix(".md").write_text(table(rows))
-        print(rows[-1], flush=True)
+    # On one device there is nothing to shard.
+    cases = [
+        Case(encoder, layout, devices, options.batch_size)
+        for encoder, devices, layout in product(options.encoders, options.devices, options.layouts)
+        if devices > 1 or "fsdp" not in layout
+    ]
+    rows: dict[int, dict[str, Any]] = {}
+    with ThreadPoolExecutor(options.processes) as pool:
+        futures = {pool.submit(measure_in_process, case): index for index, case in enumerate(cases)}
+        for future in as_completed(futures):
+            rows[futures[future]] = future.result()
+            found = [rows[index] for index in sorted(rows)]
+            # After each, since the table takes long.
+            results = {"machine": describe_machine(), "flags": MEMORY_FLAGS, "rows": found}
+            options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+            options.output.with_suffix(".md").write_text(table(found))
+            print(rows[futures[future]], flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        print(json.dumps(asdict(measure(*json.loads(sys.argv[2])))))
+        print(json.dumps(asdict(measure(Case(**json.loads(sys.argv[2]))))))
     else:
         main()

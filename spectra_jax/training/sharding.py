@@ -9,7 +9,7 @@ divided among its devices, which all have the same clips (Shoeybi et al., "Megat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,8 +123,8 @@ class Layout:
                 "number of devices"
             )
         sizes = {CLIPS_AXIS: config.clips, FSDP_AXIS: fsdp, TENSOR_AXIS: config.tensor}
-        # An axis of one device divides nothing, and a mesh without `tensor` has the simpler program.
-        sizes = {axis: size for axis, size in sizes.items() if size > 1 or axis == FSDP_AXIS}
+        # An axis of one device divides nothing, and XLA does not compile a `shard_map` over one beside `tensor`.
+        sizes = {axis: size for axis, size in sizes.items() if size > 1} or {FSDP_AXIS: 1}
         mesh = Mesh(np.array(devices).reshape(*sizes.values()), tuple(sizes))
         return cls(mesh, DEFAULT_RULES if config.rules is None else config.rules)
 
@@ -138,6 +138,14 @@ class Layout:
     def num_clip_shards(self) -> int:
         """Into how many parts a batch is divided."""
         return int(np.prod([self.mesh.shape[axis] for axis in self.clip_axes]))
+
+    def map_clips(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        """A function of the arrays of all devices, from one of those that each device of `clip_axes` has."""
+        if not self.clip_axes:
+            return function
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(self.clip_axes)
+        )
 
     def spec(self, path: str, shape: Sequence[int]) -> P:
         """The mesh axis of each dimension of a weight. An adapter is sharded as its kernel is.

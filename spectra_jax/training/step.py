@@ -75,7 +75,7 @@ class Network:
                 raise_if_not_found=False,
                 deterministic=False,
                 use_running_average=False,
-                axis_name=layout and layout.clip_axes,
+                axis_name=layout.clip_axes or None if layout else None,
             )
             model.encoder.remat = training.remat
             for _, module in nnx.iter_modules(model):
@@ -243,7 +243,7 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
 
     def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
         model = network.model(lora.merge({**trained, **others}, training.lora))
-        key = jax.random.fold_in(key, lax.axis_index(clip_axes))
+        key = jax.random.fold_in(key, lax.axis_index(clip_axes) if clip_axes else 0)
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
         leaves = network.leaves(model)
         loss = lax.psum(jnp.sum(examples.weights * clip_losses(logits, examples.labels, training)), clip_axes)
@@ -278,13 +278,10 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
         state: TrainingState, frozen: Leaves, examples: Examples, key: jax.Array
     ) -> tuple[Leaves, jax.Array, Leaves]:
         trained, statistics, others = layout.manual_specs((state.trained, state.statistics, frozen))
-        return jax.shard_map(
-            gradients_of,
-            mesh=layout.mesh,
-            in_specs=(trained, statistics, others, layout.clip_spec(axis=1), P()),
-            out_specs=(statistics, P(), trained),
-            axis_names=set(clip_axes),
-        )(state.trained, state.statistics, frozen, examples, key)
+        in_specs = trained, statistics, others, layout.clip_spec(axis=1), P()
+        mapped = layout.map_clips(gradients_of, in_specs, (statistics, P(), trained))
+        result: tuple[Leaves, jax.Array, Leaves] = mapped(state.trained, state.statistics, frozen, examples, key)
+        return result
 
     return on_devices
 
@@ -298,12 +295,10 @@ def make_forward(config: SpectraConfig, precision: str, layout: Layout) -> Calla
 
     def forward(leaves: Leaves, windows: jax.Array) -> jax.Array:
         by_clip = layout.clip_spec(axis=0)
-        return jax.shard_map(
-            lambda leaves, windows: network.model(leaves)(windows),
-            mesh=layout.mesh,
-            in_specs=(layout.manual_specs(leaves), by_clip),
-            out_specs=by_clip,
-            axis_names=set(layout.clip_axes),
-        )(leaves, windows)
+        mapped = layout.map_clips(
+            lambda leaves, windows: network.model(leaves)(windows), (layout.manual_specs(leaves), by_clip), by_clip
+        )
+        logits: jax.Array = mapped(leaves, windows)
+        return logits
 
     return jax.jit(forward)

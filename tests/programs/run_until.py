@@ -1,22 +1,33 @@
-"""Train on all devices until the evaluation of a step, and print the losses of the steps as JSON.
+"""Train in several directories, one after another, and print the losses of each run as JSON.
 
-python -m tests.programs.run_until MANIFEST DIRECTORY STEP '{"sharding": "fsdp"}'
+python -m tests.programs.run_until MANIFEST \
+    '[{"devices": 4, "directory": "run", "last_step": 2, "training": {"sharding": "fsdp"}}]'
 
-The last argument has fields of the training configuration. A run that has a saved state is resumed.
+Each run is on the first `devices` devices and stops after the evaluation of `last_step`; `training` has fields of the
+training configuration. A run whose directory has a saved state is resumed.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
+
+import jax
 
 from spectra_jax.training import EvaluationEvent, Run
 from tests.training.runs import config
 
-manifest, directory, last_step, settings = sys.argv[1:]
-losses = {}
-for event in Run(manifest, directory, config(dropout=0.0, **json.loads(settings))):
-    losses[f"{type(event).__name__} {event.step}"] = event.loss
-    if isinstance(event, EvaluationEvent) and event.step >= int(last_step):
-        break
-json.dump(losses, sys.stdout)
+
+def train(devices: int, directory: str, last_step: int, training: dict[str, Any]) -> dict[str, float]:
+    """The loss of each event."""
+    settings = config("pool+linear", dropout=0.0, **training)
+    losses = {}
+    for event in Run(sys.argv[1], directory, settings, devices=jax.devices()[:devices]):
+        losses[f"{type(event).__name__} {event.step}"] = event.loss
+        if isinstance(event, EvaluationEvent) and event.step >= last_step:
+            break
+    return losses
+
+
+json.dump([train(**run) for run in json.loads(sys.argv[2])], sys.stdout)

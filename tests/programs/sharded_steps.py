@@ -1,8 +1,8 @@
-"""Train a few steps on all devices, and print as JSON what a layout changes and what it must not.
+"""Train a few steps in several layouts, and print as JSON what a layout changes and what it must not.
 
-python -m tests.programs.sharded_steps '{"sharding": "fsdp"}'
+python -m tests.programs.sharded_steps '[{"devices": 4, "back_end": "pool+linear", "training": {"sharding": "fsdp"}}]'
 
-The argument has fields of the training configuration.
+Each case is trained on the first `devices` devices; `training` has fields of the training configuration.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from spectra_jax.model.spectra import SpectraAASIST3
+from spectra_jax.training import lora
 from spectra_jax.training.sharding import Layout
 from spectra_jax.training.step import (
     Examples,
@@ -28,7 +29,7 @@ from spectra_jax.training.step import (
 from tests.training.runs import config
 from tests.training.steps import LABELS, WINDOWS
 
-STEPS = 5
+STEPS = 3
 
 
 def share_of_device(leaves: dict[str, jax.Array]) -> dict[str, float]:
@@ -36,15 +37,18 @@ def share_of_device(leaves: dict[str, jax.Array]) -> dict[str, float]:
     return {path: leaf.addressable_shards[0].data.size / leaf.size for path, leaf in leaves.items()}
 
 
-def main(settings: dict[str, Any]) -> None:
-    run = config(dropout=0.0, ema_decay=0.9, **settings)
-    training = run.training
-    layout = Layout.of(training.sharding, jax.devices())
-    network = Network(run.model, training.precision, training)
-    leaves = network.leaves(SpectraAASIST3(run.model, rngs=nnx.Rngs(params=0)))
-    optimizer = make_optimizer(training)
-    state, frozen = first_state(network, leaves, training, optimizer, layout)
-    step = make_step(run.model, training, optimizer, layout)
+def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, Any]:
+    """Losses and gradient norms of the steps, and the shares of weights, their average and both moments."""
+    run = config(back_end, dropout=0.0, ema_decay=0.9, **training)
+    model, options = run.model, run.training
+    layout = Layout.of(options.sharding, jax.devices()[:devices])
+    network = Network(model, options.precision, options)
+    leaves = network.leaves(SpectraAASIST3(model, rngs=nnx.Rngs(params=0)))
+    if options.lora is not None:
+        leaves |= lora.init(leaves, options.lora, jax.random.key(1))
+    optimizer = make_optimizer(options)
+    state, frozen = first_state(network, leaves, options, optimizer, layout)
+    step = make_step(model, options, optimizer, layout)
     weights = np.array([0.7, 1.3], np.float32)[LABELS]
     examples = jax.device_put(Examples(WINDOWS[None], LABELS[None], weights[None]), layout.by_clip(axis=1))
     rates, key = jax.device_put(
@@ -57,7 +61,7 @@ def main(settings: dict[str, Any]) -> None:
         norms.append(float(report.gradient_norm))
     moments = state.optimizer[1]
     shares = [share_of_device(leaves) for leaves in (state.trained, state.ema, moments.mu, moments.nu)]
-    json.dump({"losses": losses, "norms": norms, "shares": shares}, sys.stdout)
+    return {"losses": losses, "norms": norms, "shares": shares}
 
 
-main(json.loads(sys.argv[1]))
+json.dump([train(**case) for case in json.loads(sys.argv[1])], sys.stdout)

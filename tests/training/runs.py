@@ -48,8 +48,9 @@ TRAINING: dict[str, Any] = {
 }
 
 
-def config(**training: Any) -> RunConfig:
-    return RunConfig.from_dict({"model": MODEL, "training": TRAINING | training})
+def config(back_end: str = "kan-aasist", **training: Any) -> RunConfig:
+    """A small network with this back-end (`pool+linear` compiles much faster), and options of the training."""
+    return RunConfig.from_dict({"model": MODEL | {"back_end": back_end}, "training": TRAINING | training})
 
 
 def write_corpus(folder: Path, *, train: int = 8, dev: int = 6, tone: bool = True, seed: int = 0) -> Path:

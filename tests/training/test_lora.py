@@ -25,12 +25,12 @@ SETTINGS: dict[str, Any] = {"lora": {"rank": 2}, "dropout": 0.0}
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return Network(config().model, "float32")
+    return Network(config("pool+linear").model, "float32")
 
 
 @pytest.fixture(scope="module")
 def leaves(network: Network) -> Leaves:
-    return network.leaves(SpectraAASIST3(config().model, rngs=nnx.Rngs(params=0)))
+    return network.leaves(SpectraAASIST3(config("pool+linear").model, rngs=nnx.Rngs(params=0)))
 
 
 def test_adapters_are_of_the_targets(leaves: Leaves) -> None:
@@ -67,7 +67,7 @@ def test_merged_kernels(leaves: Leaves) -> None:
 
 def test_a_run_trains_adapters_and_exports_an_ordinary_network(manifest: Path, tmp_path: Path) -> None:
     """Its `best/` has no adapters, other attention kernels, and the same other weights of the encoder."""
-    settings = config(**SETTINGS)
+    settings = config("pool+linear", **SETTINGS)
     run = Run(manifest, tmp_path / "run", settings)
     shapes = Network(settings.model, "float32").shapes
     back_end = sum(

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +17,7 @@ from spectra_jax.errors import ConfigError
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.training import RunConfig, TrainingConfig
 from spectra_jax.training.sharding import Layout, ShardingConfig
+from tests.training.forced_devices import output_of
 from tests.training.runs import config
 
 QUERY = "encoder.layers.0.attention.query.kernel"
@@ -29,46 +26,62 @@ FIRST = "encoder.feature_extractor.layers.0.conv.kernel"
 BRIDGE = "bridge.linear1.kernel"
 
 
-def take_steps(num_devices: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """The output of `tests.programs.sharded_steps` on this many forced devices."""
-    # Unoptimised code takes half the time to compile.
-    flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, "-m", "tests.programs.sharded_steps", json.dumps(settings)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
-    output: dict[str, Any] = json.loads(done.stdout)
-    return output
+PATHS = QUERY, OUT, FIRST, BRIDGE
+ADAPTERS = QUERY.replace("kernel", "lora_a"), QUERY.replace("kernel", "lora_b")
+FSDP: dict[str, Any] = {"sharding": "fsdp"}
+LORA: dict[str, Any] = {"lora": {"rank": 4}}
+
+
+class Case(NamedTuple):
+    """A layout, and the shares of `PATHS` (with LoRA of `ADAPTERS`) that each device has."""
+
+    devices: int
+    training: dict[str, Any]
+    shares: tuple[float, ...]
+    back_end: str = "pool+linear"
+
+
+CASES = [
+    *(Case(devices, {}, (1, 1, 1, 1)) for devices in (1, 2, 4, 8)),
+    Case(1, FSDP, (1, 1, 1, 1)),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
+    Case(4, FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1)),
+    Case(8, FSDP, (1 / 8, 1 / 8, 1 / 8, 1)),
+    Case(2, {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1)),
+    Case(4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    Case(8, {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    Case(4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
+    Case(1, LORA, (1, 1)),
+    Case(8, LORA | {"sharding": {"tensor": 2}}, (1 / 4, 1 / 2)),
+    # With batch norms, whose statistics are those of all clips.
+    Case(1, {}, (1, 1, 1, 1), "kan-aasist"),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1), "kan-aasist"),
+]
 
 
 @pytest.fixture(scope="module")
-def one_device() -> dict[str, Any]:
-    return take_steps(1, {})
+def outputs() -> list[dict[str, Any]]:
+    """The output of `tests.programs.sharded_steps` for each case."""
+    cases = [{"devices": case.devices, "training": case.training, "back_end": case.back_end} for case in CASES]
+    found: list[dict[str, Any]] = output_of("sharded_steps", json.dumps(cases))
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_devices", "settings", "shares"),
-    [
-        # The share of `QUERY`, `OUT`, `FIRST` and `BRIDGE` that each device has.
-        (1, {"sharding": "fsdp"}, (1, 1, 1, 1)),
-        (2, {"sharding": "fsdp", "remat": True}, (1 / 2, 1 / 2, 1 / 2, 1)),
-        (4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
-        (4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
-        (8, {}, (1, 1, 1, 1)),
-        (8, {"sharding": "fsdp"}, (1 / 8, 1 / 8, 1 / 8, 1)),
-    ],
-    ids=str,
+    "index", range(len(CASES)), ids=[f"{case.devices} {case.back_end} {case.training}" for case in CASES]
 )
-def test_every_layout_takes_the_same_steps(
-    num_devices: int, settings: dict[str, Any], shares: tuple[float, ...], one_device: dict[str, Any]
-) -> None:
-    output = take_steps(num_devices, settings)
+def test_every_layout_takes_the_same_steps(index: int, outputs: list[dict[str, Any]]) -> None:
+    case, output = CASES[index], outputs[index]
+    training = LORA if "lora" in case.training else {}
+    alike = [(other.devices, other.training, other.back_end) for other in CASES]
+    one_device = outputs[alike.index((1, training, case.back_end))]
     assert output["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
     assert output["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
     # Weights, their average, and both moments of the optimiser.
+    assert len(output["shares"]) == 4
     for found in output["shares"]:
-        assert tuple(found[path] for path in (QUERY, OUT, FIRST, BRIDGE)) == shares
+        assert tuple(found[path] for path in (ADAPTERS if training else PATHS)) == case.shares
 
 
 def layout(**axes: int) -> Layout:

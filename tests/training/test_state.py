@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.training.forced_devices import output_of
 
-def train(num_devices: int, manifest: Path, directory: Path, last_step: int, settings: dict[str, Any]) -> Any:
-    """The losses of `tests.programs.run_until` on this many forced devices."""
-    # Unoptimised code takes half the time to compile.
-    flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    arguments = [str(manifest), str(directory), str(last_step), json.dumps(settings)]
-    command = [sys.executable, "-m", "tests.programs.run_until", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+LAYOUTS: list[tuple[int, dict[str, Any]]] = [(1, {}), (2, {"sharding": {"tensor": 2}}), (8, {"sharding": "fsdp"})]
+
+
+def train(manifest: Path, runs: list[tuple[int, Path, int, dict[str, Any]]]) -> list[dict[str, float]]:
+    """The losses of each run: its devices, directory, last step, and options of the training."""
+    names = "devices", "directory", "last_step", "training"
+    cases = [dict(zip(names, run, strict=True)) for run in runs]
+    losses: list[dict[str, float]] = output_of("run_until", str(manifest), json.dumps(cases, default=str))
+    return losses
 
 
 @pytest.fixture(scope="module")
-def saved(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
-    """A run that was stopped after two steps on four devices, and the losses of the same run without interruption."""
+def resumed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Any]]:
+    """The losses of the last steps of a run without interruption, and of runs resumed in each of `LAYOUTS`.
+
+    All were stopped after two steps on four devices.
+    """
     folder = tmp_path_factory.mktemp("saved")
-    first = train(4, manifest, folder / "stopped", 2, {"sharding": "fsdp"})
-    complete = train(1, manifest, folder / "complete", 6, {})
+    first, complete = train(
+        manifest, [(4, folder / "stopped", 2, {"sharding": "fsdp"}), (1, folder / "complete", 6, {})]
+    )
     assert first == pytest.approx({name: complete[name] for name in first}, rel=1e-5)
-    return folder / "stopped", {name: loss for name, loss in complete.items() if name not in first}
+    copies = [shutil.copytree(folder / "stopped", folder / f"resumed-{devices}") for devices, _ in LAYOUTS]
+    runs = [(devices, copy, 6, training) for copy, (devices, training) in zip(copies, LAYOUTS, strict=True)]
+    return {name: loss for name, loss in complete.items() if name not in first}, train(manifest, runs)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("num_devices", "settings"),
-    [(1, {}), (2, {"sharding": {"tensor": 2}}), (8, {"sharding": "fsdp"})],
-    ids=str,
-)
-def test_a_run_is_resumed_on_other_devices(
-    num_devices: int, settings: dict[str, Any], saved: tuple[Path, dict[str, float]], manifest: Path, tmp_path: Path
-) -> None:
-    stopped, remaining = saved
-    shutil.copytree(stopped, tmp_path / "run")
-    assert train(num_devices, manifest, tmp_path / "run", 6, settings) == pytest.approx(remaining, rel=1e-5)
+@pytest.mark.parametrize("index", range(len(LAYOUTS)), ids=[str(layout) for layout in LAYOUTS])
+def test_a_run_is_resumed_on_other_devices(index: int, resumed: tuple[Any, list[Any]]) -> None:
+    remaining, losses = resumed
+    assert losses[index] == pytest.approx(remaining, rel=1e-5)
