@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spectra_jax.checkpoints.encoder_alone import EncoderSummary
     from spectra_jax.model.config import EncoderConfig, SpectraConfig
 
+
 def info(
     model: Annotated[str, typer.Argument(metavar="M", help="Any model of `score --model`, or an encoder.")],
     debug: Debug = False,

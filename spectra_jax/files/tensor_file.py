@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from spectra_jax.errors import TensorFileError
 from spectra_jax.files.untrusted import open_regular, parse_json, read_json
-from spectra_jax.messages import shortened
+from spectra_jax.messages import count, shortened
 
 # The dtypes of this network's checkpoints; any other is reported by its safetensors name.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -38,6 +38,7 @@ _ALIGNMENT = 64
 # A header has about a hundred bytes for each tensor, of which a checkpoint of this network has about a thousand.
 _LONGEST_HEADER = 16 * 2**20
 _MOST_SHARDS = 1000
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class ShardedTensorFile:
     """Several safetensors files that an index names, read as one.
 
     Raises:
-      OSError: one of the files cannot be read.
+      OSError: one of the files is missing, or cannot be read.
       TensorFileError: not an index, or the tensors of the files are not those that it states.
     """
 
@@ -148,6 +149,12 @@ class ShardedTensorFile:
         stated: dict[str, set[str]] = {shard: set() for shard in sorted(set(self._shard_of.values()))}
         for name, shard in self._shard_of.items():
             stated[shard].add(name)
+        missing = sorted(shard for shard in stated if not (self.path.parent / shard).exists())
+        if missing:
+            raise FileNotFoundError(
+                f"{path}: {count(len(missing), 'file')} that this index names {'is' if len(missing) == 1 else 'are'} "
+                f"missing beside it: {', '.join(missing[:_MAX_NAMED])}{', ...' if len(missing) > _MAX_NAMED else ''}"
+            )
         self._shards = {shard: TensorFile(self.path.parent / shard) for shard in stated}
         for shard, file in self._shards.items():
             for difference, what in (
