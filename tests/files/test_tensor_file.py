@@ -355,7 +355,7 @@ def test_control_characters_in_names_are_escaped() -> None:
 def test_a_file_of_several_that_is_missing(tmp_path: Path) -> None:
     index = split_checkpoint(tmp_path)
     (tmp_path / "two.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="1 file that this index names is missing beside it: two.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"1 file that this index names is missing beside it: two\.safetensors"):
         open_tensors(index)
 
 

@@ -86,7 +86,8 @@ def test_every_layout_takes_the_same_steps(index: int, outputs: list[dict[str, A
 
 def layout(**axes: int) -> Layout:
     """The default rules over a mesh of this shape, whose devices are all the same."""
-    return Layout.of(ShardingConfig(**axes), jax.devices()[:1] * int(np.prod([*axes.values()])))
+    config = ShardingConfig.from_dict(dict(axes))
+    return Layout.of(config, jax.devices()[:1] * int(np.prod([*axes.values()])))
 
 
 def test_the_default_rules_shard_nearly_all_weights_of_the_published_network() -> None:
