@@ -35,7 +35,7 @@ def export(
 
         spectra_jax.export("demo", "demo.jaxexport")
 
-        exported = jax.export.deserialize(open("demo.jaxexport", "rb").read())
+        exported = jax.export.deserialize(bytearray(Path("demo.jaxexport").read_bytes()))
         logits = jax.jit(exported.call)(windows)  # (b, num_samples) float32 -> (b, 2)
 
     The file contains the weights, and it needs neither cuDNN nor any other library. JAX promises that it can be read
