@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jax import Array
 from spectra_jax.checkpoints.resolve import load
 from spectra_jax.errors import InputError
 from spectra_jax.files.atomic import atomic_file
+from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.functional import split
@@ -47,8 +49,10 @@ def export(
       batch: the number of windows of a call, or the name of a symbolic dimension for any number.
       platforms: that the program runs on: "cpu", "cuda", "rocm" and "tpu". With one, it contains the code of that
         platform alone; with several, it selects the code when it is compiled.
-      num_samples: the length of the windows, or the name of a symbolic dimension for any length that the model takes.
-        By default, a network has the length of its configuration, and an encoder the dimension "t".
+      num_samples: the length of the windows, or the name of a symbolic dimension for other lengths. An encoder takes
+        any length then; a detector takes the lengths that differ from its own window by multiples of three frames
+        (60 ms in the published network). By default, a detector has the length of its configuration, and an encoder
+        the dimension "t".
 
     Returns:
       What was written.
@@ -100,20 +104,33 @@ def _windows_shape(
     model: SpectraAASIST3 | SpeechEncoder, batch: int | str, num_samples: int | str | None
 ) -> Sequence[Any]:
     """The shape of the windows, with the lengths that the model takes as constraints of a symbolic one."""
-    is_detector = isinstance(model, SpectraAASIST3)
-    encoder = model.config.encoder if isinstance(model, SpectraAASIST3) else model.config
     if num_samples is None:
         num_samples = model.config.num_samples if isinstance(model, SpectraAASIST3) else "t"
     check_size("batch", batch)
     check_size("num_samples", num_samples)
     if batch == num_samples and isinstance(batch, str):
         raise ValueError(f"batch and num_samples are both {batch!r}, but two symbolic dimensions need two names")
-    constraints = []
-    if isinstance(num_samples, str):
-        constraints.append(f"{num_samples} >= {encoder.num_samples(3 if is_detector else 1)}")
-        if isinstance(model, SpectraAASIST3):
-            constraints.append(f"{num_samples} <= {encoder.num_samples(model.config.max_frames + 1) - 1}")
-    return jax.export.symbolic_shape(f"{batch}, {num_samples}", constraints=constraints)
+    if not isinstance(num_samples, str):
+        return jax.export.symbolic_shape(f"{batch}, {num_samples}")
+    if isinstance(model, SpeechEncoder):
+        shortest = model.config.num_samples(1)
+        return jax.export.symbolic_shape(f"{batch}, {num_samples}", constraints=[f"{num_samples} >= {shortest}"])
+    step, offset, fewest, most = _lengths(model.config)
+    constraints = [f"{num_samples} >= {fewest}", f"{num_samples} <= {most}"]
+    return jax.export.symbolic_shape(f"{batch}, {step}*{num_samples} + {offset}", constraints=constraints)
+
+
+def _lengths(config: SpectraConfig) -> tuple[int, int, int, int]:
+    """Step, offset, and the lowest and highest n of the lengths `step * n + offset` of a network's windows.
+
+    JAX cannot decide in reasonable time whether shapes agree that are rounded down at each of the convolutions and
+    again by the pool over three frames. In steps of three frames none of them is rounded.
+    """
+    encoder = config.encoder
+    step = 3 * math.prod(encoder.conv_stride)
+    offset = config.num_samples % step
+    counts = [n for n in range(config.max_frames) if 3 <= encoder.num_frames(step * n + offset) <= config.max_frames]
+    return step, offset, counts[0], counts[-1]
 
 
 def check_size(name: str, size: int | str) -> None:

@@ -44,7 +44,7 @@ def test_files_run_without_this_package(model: SpectraAASIST3, tmp_path: Path) -
     network = jax.jit(forward)
     encode = jax.jit(lambda x: model.encoder(x))
     given = {f"detector/{batch}": windows(batch) for batch in (1, 3, 8)}
-    given |= {f"any-length/{samples}": windows(2, samples) for samples in (1200, 40000)}
+    given |= {f"any-length/{samples}": windows(2, samples) for samples in (4480, 40000)}
     given |= {f"encoder/{samples}": windows(2, samples) for samples in (1500, 20000)}
     np.savez(tmp_path / "windows.npz", **given)  # type: ignore[arg-type]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
@@ -91,11 +91,16 @@ def test_one_platform_s_program_has_its_code_alone(precision: str, monkeypatch: 
 
 
 def test_lengths_that_the_network_does_not_take(model: SpectraAASIST3) -> None:
-    exported = export_program(model, 1, ("cpu",), num_samples="samples")
-    shortest = model.config.encoder.num_samples(3)
-    jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, shortest), np.float32))
-    with pytest.raises(ValueError, match=f"samples >= {shortest}"):
-        jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, shortest - 1), np.float32))
+    """Steps of three frames, 960 samples in the demo, from and to the lengths that the network takes."""
+    exported = export_program(model, 1, ("cpu",), num_samples="steps")
+    frames = model.config.encoder.num_frames
+    lengths = [n for n in range(640, 43000, 960) if 3 <= frames(n) <= model.config.max_frames]
+    assert 40000 in lengths and frames(lengths[0] - 960) < 3
+    for length in (lengths[0], 40000, lengths[-1]):
+        jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, length), np.float32))
+    for length in (lengths[0] - 960, 40000 - 320, lengths[-1] + 960):
+        with pytest.raises(ValueError, match="steps"):
+            jax.eval_shape(exported.call, jax.ShapeDtypeStruct((1, length), np.float32))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
