@@ -57,7 +57,8 @@ class Tolerance:
     gradient_norm: float
 
 
-TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(5e-2, 2e-1)}
+# In bfloat16, three steps move the losses of PyTorch itself by 8 %.
+TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(2e-1, 3e-1)}
 
 
 @dataclass(frozen=True)

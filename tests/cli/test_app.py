@@ -21,7 +21,7 @@ from tests.conftest import GOLDEN, spectra
         (["score", "--model", CLIPS / "june_00.flac", CLIPS / "june_00.flac"], "not a safetensors file"),
         (["score", "--model", "demo", "--output", "s.xml", CLIPS], "s.xml: not a known format of result files"),
         (["score", "--model", "demo", CLIPS / "june_00.flac", CLIPS], "1 file given more than once"),
-        (["score", "--model", "demo", "--precision", "float16", CLIPS], "float16"),
+        (["score", "--model", "demo", "--precision", "float8", CLIPS], "float8"),
         (["score", "--model", "demo", "--batch-size", "0", CLIPS], "'0' is neither a whole number"),
         (["score", "--model", "demo", "--batch-size", "many", CLIPS], "--batch-size"),
         (["score", "--model", "demo", "--devices", "0", CLIPS], "--devices"),
