@@ -42,7 +42,7 @@ def _evaluate(program: Any, arguments: Sequence[Any]) -> list[Any]:
     for equation in jaxpr.eqns:
         operands = [value_of(variable) for variable in equation.invars]
         rule = _RULES.get(equation.primitive.name)
-        results = None if rule is None else rule(operands, equation.params)
+        results = None if rule is None else rule(operands, {**equation.params, "outvars": equation.outvars})
         if results is None:
             bound = equation.primitive.bind(*operands, **equation.params)
             results = bound if equation.primitive.multiple_results else [bound]
@@ -50,7 +50,8 @@ def _evaluate(program: Any, arguments: Sequence[Any]) -> list[Any]:
     return [value_of(variable) for variable in jaxpr.outvars]
 
 
-# Each rule below takes the operands and the parameters of an operation, and returns its results, or None to keep it.
+# Each rule below takes the operands of an operation and its parameters (with the variables of its results, `outvars`),
+# and returns its results, or None to keep it.
 
 
 def _call(operands: list[Any], params: Parameters) -> list[Any]:
@@ -63,9 +64,14 @@ def _identity(operands: list[Any], params: Parameters) -> list[Any]:
 
 def _loop(operands: list[Any], params: Parameters) -> list[Any] | None:
     """A loop that passes nothing from one step to the next, as one computation over all steps."""
-    if params["num_carry"]:
+    step: Any = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+    # Versions of JAX name their numbers of constants and of carried values differently. Arrays that a loop cuts into
+    # slices, or stacks from them, have one axis more outside it.
+    results = zip(params["outvars"], step.outvars, strict=True)
+    if any(outside.aval.ndim == inside.aval.ndim for outside, inside in results):
         return None
-    constants, sliced = operands[: params["num_consts"]], operands[params["num_consts"] :]
+    first = next(i for i, inside in enumerate(step.invars) if jnp.ndim(operands[i]) > inside.aval.ndim)
+    constants, sliced = operands[:first], operands[first:]
     return jax.vmap(lambda slices: _evaluate(params["jaxpr"], [*constants, *slices]))(sliced)
 
 
