@@ -22,7 +22,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 
 @pytest.mark.parity
-@pytest.mark.slow
+@pytest.mark.long
 def test_steps_of_the_tiny_network(tiny: Network, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
     # Compiling takes PyTorch minutes and needs a C++ compiler.
