@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="needs the extra `parity` (torch, transforme
 
 
 @pytest.mark.parity
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_small_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Compiling takes PyTorch tens of seconds and needs a C++ compiler.
     monkeypatch.delitem(encoders.CONTENDERS, "transformers, torch.compile")
@@ -36,7 +36,7 @@ def test_a_small_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parity
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_contender_that_computes_something_else_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = encoders.write_encoder("small", tmp_path / "small")
     monkeypatch.delitem(encoders.CONTENDERS, "transformers, torch.compile")

@@ -45,7 +45,7 @@ def test_steps_of_the_tiny_network(tiny: Network, tmp_path: Path) -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_contender_that_takes_other_steps_is_not_timed(tiny: Network) -> None:
     pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
     batch = training_step.make_batch(2, 16_000)

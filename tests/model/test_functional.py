@@ -84,6 +84,7 @@ def test_the_parts_are_nested_dictionaries_of_arrays(name: str) -> None:
     assert not leaf_paths(params).keys() & leaf_paths(rest).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     model = MODELS[name]()
@@ -104,6 +105,7 @@ def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     assert second < first
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_nnx() -> None:
     model = with_own_layer()
     forward, params, rest = spectra_jax.split(model)
