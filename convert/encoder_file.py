@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +19,7 @@ from spectra_jax.convert.pytorch_file import (
     float_dtypes,
     in_file_order,
     parallel_prefix,
-    split_weight_norm,
+    pytorch_tensors,
     stored_tensors,
 )
 from spectra_jax.files.tensor_file import TensorSpec, open_tensors, write_tensors
@@ -86,7 +85,7 @@ def read_encoder(
         notes["names_without"] = prefix
     if heads:
         notes["heads_ignored"] = ", ".join(heads)
-    if _masks(config) and _MASK_EMBEDDING not in file.names:
+    if config.has_mask_embedding and _MASK_EMBEDDING not in file.names:
         if config.apply_spec_augment:
             notes["spec_augment"] = "off"
         config = replace(config, mask_time_prob=0.0, mask_feature_prob=0.0)
@@ -103,7 +102,7 @@ def read_encoder(
         notes["source_dtype"] = dtypes
     return EncoderCheckpoint(
         config,
-        {entry.target: _reader(file, entry) for entry in in_file_order(entries, file, WEIGHT_NORM)},
+        {entry.target: file.reader(entry, WEIGHT_NORM) for entry in in_file_order(entries, file, WEIGHT_NORM)},
         name,
         tensors.path,
         provenance={"source": name, "source_format": "transformers", **notes},
@@ -138,7 +137,7 @@ def _without_heads(names: Iterable[str], prefix: str) -> tuple[list[str], list[s
     parallel = parallel_prefix([prefix])
     own, heads = [], set()
     for name in names:
-        module = re.split(r"\.", name.removeprefix(parallel))[0]
+        module = name.removeprefix(parallel).partition(".")[0]
         # Without a prefix, `feature_extractor` is the encoder's own.
         is_head = module in _HEADS and not (name.startswith(prefix) and module == "feature_extractor")
         if is_head:
@@ -146,18 +145,6 @@ def _without_heads(names: Iterable[str], prefix: str) -> tuple[list[str], list[s
         else:
             own.append(name)
     return own, sorted(heads)
-
-
-def _masks(config: EncoderConfig) -> bool:
-    """Whether the encoder has an embedding of masked frames, by the rule of transformers."""
-    return config.mask_time_prob > 0 or config.mask_feature_prob > 0
-
-
-def _reader(file: PyTorchFile, entry: Entry) -> Callable[[], np.ndarray]:
-    """A function that reads the weight of an entry."""
-    if entry.source == f"{POSITIONAL}.weight":
-        return lambda: file.read_normed(WEIGHT_NORM).transpose(entry.axes)
-    return lambda: file.read_float32(entry.source).transpose(entry.axes)
 
 
 def write_encoder(
@@ -168,15 +155,4 @@ def write_encoder(
     Reading and writing keeps every bit, apart from the weight norm of the positional convolution: see `write_pytorch`.
     """
     entries, specs = _entries_and_specs(config)
-    by_target = {entry.target: entry for entry in entries}
-
-    def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for target, weight in weights:
-            entry = by_target[target]
-            array = weight.transpose(entry.inverse_axes)
-            if entry.source == f"{POSITIONAL}.weight":
-                yield from zip(WEIGHT_NORM, split_weight_norm(array), strict=True)
-            else:
-                yield entry.source, array.astype(np.float32)
-
-    write_tensors(file, specs, tensors(), metadata)
+    write_tensors(file, specs, pytorch_tensors(weights, entries, specs, WEIGHT_NORM), metadata)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from spectra_jax.convert.pytorch_file import (
     float_dtypes,
     in_file_order,
     parallel_prefix,
-    split_weight_norm,
+    pytorch_tensors,
     stored_tensors,
 )
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, expand
@@ -84,7 +84,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     dtypes = float_dtypes(tensors.specs.values())
     return Checkpoint(
         config,
-        {entry.target: _reader(file, entry, specs) for entry in in_file_order(entries, file, WEIGHT_NORM)},
+        {entry.target: file.reader(entry, WEIGHT_NORM) for entry in in_file_order(entries, file, WEIGHT_NORM)},
         name,
         tensors.path,
         provenance={
@@ -95,15 +95,6 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
         },
         checks=checks,
     )
-
-
-def _reader(file: PyTorchFile, entry: Entry, specs: Mapping[str, TensorSpec]) -> Callable[[], np.ndarray]:
-    """A function that reads the weight of an entry."""
-    if entry.source == f"{POSITIONAL}.weight":
-        return lambda: file.read_normed(WEIGHT_NORM).transpose(entry.axes)
-    if specs[entry.source].dtype == "I64":
-        return lambda: file.read(entry.source).astype(np.int32)
-    return lambda: file.read_float32(entry.source).transpose(entry.axes)
 
 
 def _grid_check(file: PyTorchFile, tensor: str, expected: Float32[np.ndarray, " knots"]) -> Callable[[], str | None]:
@@ -164,16 +155,9 @@ def write_pytorch(checkpoint: Checkpoint, path: str | Path) -> None:
       OSError: the disk is full or not writable; nothing was written.
     """
     entries, specs = _entries_and_specs(checkpoint.config)
-    by_target = {entry.target: entry for entry in entries}
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for target, weight in checkpoint:
-            entry = by_target[target]
-            array = weight.transpose(entry.inverse_axes)
-            if entry.source == f"{POSITIONAL}.weight":
-                yield from zip(WEIGHT_NORM, split_weight_norm(array), strict=True)
-            else:
-                yield entry.source, array.astype(np.int64 if specs[entry.source].dtype == "I64" else np.float32)
+        yield from pytorch_tensors(checkpoint, entries, specs, WEIGHT_NORM)
         row = knots(checkpoint.config.kan)
         for tensor, spec in specs.items():
             if tensor.endswith(".grid"):

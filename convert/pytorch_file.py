@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -44,6 +44,31 @@ class PyTorchFile:
         """The kernel that a weight norm's magnitude and direction give, by their canonical names."""
         magnitude, direction = map(self.read_float32, pair)
         return apply_weight_norm(magnitude, direction)
+
+    def reader(self, entry: Entry, pair: tuple[str, str]) -> Callable[[], np.ndarray]:
+        """A function that reads the weight of an entry; one that the file lacks is the kernel of a weight norm."""
+        if entry.source not in self.names:
+            return lambda: self.read_normed(pair).transpose(entry.axes)
+        if self.tensors.specs[self.names[entry.source]].dtype == "I64":
+            return lambda: self.read(entry.source).astype(np.int32)
+        return lambda: self.read_float32(entry.source).transpose(entry.axes)
+
+
+def pytorch_tensors(
+    weights: Iterable[tuple[str, np.ndarray]],
+    entries: Iterable[Entry],
+    specs: Mapping[str, TensorSpec],
+    pair: tuple[str, str],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of a file from Flax weights in any order; a kernel that `specs` lacks becomes a weight norm."""
+    by_target = {entry.target: entry for entry in entries}
+    for target, weight in weights:
+        entry = by_target[target]
+        array = weight.transpose(entry.inverse_axes)
+        if entry.source not in specs:
+            yield from zip(pair, split_weight_norm(array), strict=True)
+        else:
+            yield entry.source, array.astype(np.int64 if specs[entry.source].dtype == "I64" else np.float32)
 
 
 def stored_tensors(

@@ -247,6 +247,11 @@ class EncoderConfig(Section):
             rate = "a number from 0 to below 1"
             check_number(f"encoder.{name}", getattr(self, name), lambda value: 0 <= value < 1, rate)
 
+    @property
+    def has_mask_embedding(self) -> bool:
+        """Whether the encoder has an embedding of masked frames, by the rule of transformers."""
+        return self.mask_time_prob > 0 or self.mask_feature_prob > 0
+
     def without_regularization(self) -> Self:
         """The same encoder without dropout, layerdrop and SpecAugment. It has the same weights."""
         return dataclasses.replace(

@@ -63,7 +63,7 @@ class SpeechEncoder(nnx.Module):
         )
         self.masked_spec_embed = (
             nnx.Param(initial_value(rngs, initializers.uniform(1.0), (config.hidden_size,), precision.dtype))
-            if config.mask_time_prob > 0 or config.mask_feature_prob > 0
+            if config.has_mask_embedding
             else None
         )
         self.config = config
