@@ -21,12 +21,15 @@ from jaxtyping import Float, Float32
 
 from spectra_jax.model.config import KANConfig
 from spectra_jax.model.parameters import initial_value, uniform_fan_in
+from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.symbolic import is_symbolic
 
 # Rows of which the spline bases are in memory at the same time. 1,024 rows of 64 features by 20 bases are 5 MiB in
-# float32: less than the last-level cache of a CPU, and enough work for the matrix units of a GPU.
+# float32: less than the last-level cache of a CPU.
 CHUNK_ROWS = 1024
+# On a GPU or a TPU, where each chunk costs the start of several programs: 335 MB.
+DEVICE_CHUNK_ROWS = 65536
 # The same where the number of rows is symbolic. The last chunk is padded, so that a larger one costs more for one clip.
 SYMBOLIC_CHUNK_ROWS = 256
 
@@ -123,7 +126,7 @@ class KANLinear(nnx.Module):
     def __call__(
         self, x: Float[Array, "*rows inputs"], then: Callable[[Array], Array] | None = None
     ) -> Float[Array, "*rows outputs"]:
-        """The layer's output, computed for `CHUNK_ROWS` rows at a time.
+        """The layer's output, computed for `CHUNK_ROWS` rows at a time, outside CPUs for `DEVICE_CHUNK_ROWS`.
 
         Args:
           x: any number of leading axes.
@@ -152,8 +155,17 @@ class KANLinear(nnx.Module):
         elif num_rows <= CHUNK_ROWS:
             return layer(x)
         else:
-            y = lax.map(layer, x.reshape(num_rows, x.shape[-1]), batch_size=CHUNK_ROWS)
+            rows = x.reshape(num_rows, x.shape[-1])
+            on_cpu = functools.partial(_map_rows, layer, chunk=CHUNK_ROWS)
+            elsewhere = functools.partial(_map_rows, layer, chunk=DEVICE_CHUNK_ROWS)
+            y = platform_dependent(rows, cpu=on_cpu, default=elsewhere)
         return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _map_rows(layer: Callable[[Array], Array], rows: Array, chunk: int) -> Array:
+    """`layer(rows)` for `chunk` rows at a time."""
+    mapped: Array = layer(rows) if rows.shape[0] <= chunk else lax.map(layer, rows, batch_size=chunk)
+    return mapped
 
 
 def _map_symbolic_rows(layer: Callable[[Array], Array], rows: Array) -> Array:

@@ -31,4 +31,4 @@ class Linear(nnx.Module):
         self.precision = precision
 
     def __call__(self, x: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
-        return self.precision.dot(x, self.kernel[...]) + self.bias[...]
+        return self.precision.linear(x, self.kernel[...], self.bias[...])

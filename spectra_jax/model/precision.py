@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from spectra_jax.model.platform import platform_dependent
+
 PrecisionName = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 
 
@@ -24,7 +26,7 @@ class Precision:
     | --- | --- | --- | --- |
     | float32 | float32 | float32 | true float32 on every backend, never TF32 or bfloat16 passes |
     | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
-    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are bfloat16, too |
+    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are bfloat16, too, and outside CPUs their results |
     | float16 | float16 | float32 | as bfloat16, with smaller errors; operands beyond 65,504 become infinite |
     | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)`, or the `Scorer`, which enables it |
     """
@@ -46,6 +48,11 @@ class Precision:
         if name not in PRECISIONS:
             raise ValueError(f"precision {name!r} is not one of {', '.join(get_args(PrecisionName))}")
         return PRECISIONS[name]
+
+    @property
+    def is_half(self) -> bool:
+        """Whether operands have 16 bits."""
+        return jnp.dtype(self.operand_dtype).itemsize == 2
 
     @property
     def full(self) -> Precision:
@@ -71,6 +78,34 @@ class Precision:
             preferred_element_type=self.dtype,
         )
 
+    def linear(
+        self, x: Float[Array, "*rows k"], weight: Float[Array, "k n"], bias: Float[Array, " n"]
+    ) -> Float[Array, "*rows n"]:
+        """`x @ weight + bias`.
+
+        GPUs and TPUs are bound by memory as often as by arithmetic. There the result of a product of 16-bit operands
+        is written in 16 bits, after the accumulator and the bias have been added in 32, and its gradient is a product
+        of 16-bit operands again. On CPUs XLA computes products with 32-bit results in half of the time.
+        """
+
+        def wide(x: Array, weight: Array, bias: Array) -> Array:
+            return self.dot(x, weight) + bias
+
+        def narrow(x: Array, weight: Array, bias: Array) -> Array:
+            product = lax.dot_general(
+                x.astype(self.operand_dtype),
+                weight.astype(self.operand_dtype),
+                (((x.ndim - 1,), (0,)), ((), ())),
+                precision=self.lax,
+                preferred_element_type=self.operand_dtype,
+            )
+            # In one type, so that the library that computes the product adds the bias to the accumulator.
+            return (product + bias.astype(self.operand_dtype)).astype(self.dtype)
+
+        if not self.is_half:
+            return wide(x, weight, bias)
+        return platform_dependent(x, weight, bias, cpu=wide, default=narrow)
+
     def einsum(self, subscripts: str, *operands: Float[Array, ...]) -> Float[Array, ...]:
         """`jnp.einsum` under this policy."""
         return jnp.einsum(
@@ -80,17 +115,24 @@ class Precision:
             preferred_element_type=self.dtype,
         )
 
-    def conv(self, x: Float[Array, ...], kernel: Float[Array, ...], **options: Any) -> Float[Array, ...]:
-        """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out)."""
+    def conv(
+        self, x: Float[Array, ...], kernel: Float[Array, ...], *, narrow: bool = False, **options: Any
+    ) -> Float[Array, ...]:
+        """`lax.conv_general_dilated` under this policy; channels last: x (b, *space, in), kernel (*space, in, out).
+
+        Args:
+          narrow: write the result of the convolution in the operands' type, and widen it then.
+        """
         layout = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(
+        y = lax.conv_general_dilated(
             x.astype(self.operand_dtype),
             kernel.astype(self.operand_dtype),
             dimension_numbers=layout,
             precision=self.lax,
-            preferred_element_type=self.dtype,
+            preferred_element_type=self.operand_dtype if narrow else self.dtype,
             **options,
         )
+        return y.astype(self.dtype)
 
 
 PRECISIONS: dict[str, Precision] = {

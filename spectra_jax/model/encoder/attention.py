@@ -72,16 +72,17 @@ class SelfAttention(nnx.Module):
             # Heads first, so that each of the many small products reads memory in order: twice as fast on a CPU.
             return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
 
-        query, keys, value = self.query(x) * heads[-1] ** -0.5, self.key(x), self.value(x)
+        query, keys, value = self.query(x), self.key(x), self.value(x)
+        scale = heads[-1] ** -0.5
         if self._uses_cudnn(key) and mask is None and position_bias is None:
             # One kernel, which never writes the attention weights to memory. It takes no wider operands, and a mask
             # or a bias only as an array over all pairs of frames, the size of the weights that the kernel avoids.
             query, keys, value = (
                 part.astype(self.precision.operand_dtype).reshape(heads) for part in (query, keys, value)
             )
-            attended = jax.nn.dot_product_attention(query, keys, value, scale=1.0, implementation="cudnn")
+            attended = jax.nn.dot_product_attention(query, keys, value, scale=scale, implementation="cudnn")
         else:
-            query, keys, value = split_heads(query), split_heads(keys), split_heads(value)
+            query, keys, value = split_heads(query * scale), split_heads(keys), split_heads(value)
             logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
             if position_bias is not None and self.position_gate is not None:
                 logits = logits + self.position_gate(x.reshape(heads)) * position_bias

@@ -81,8 +81,11 @@ class FeatureExtractorLayer(nnx.Module):
             return LayerNorm(channels, _EPSILON, precision=precision, rngs=rngs)
         return ChannelNorm(channels, precision=precision, rngs=rngs) if is_first else None
 
-    def __call__(self, x: Float[Array, "batch time inputs"]) -> Float[Array, "batch out_time outputs"]:
-        x = self.conv(x)
+    def __call__(
+        self, x: Float[Array, "batch time inputs"], *, by_taps: bool = False
+    ) -> Float[Array, "batch out_time outputs"]:
+        """The layer's output; `by_taps` selects the form of the convolution, see `Conv.by_taps`."""
+        x = self.conv.by_taps(x) if by_taps else self.conv(x)
         return gelu(x if self.norm is None else self.norm(x))
 
 
@@ -104,11 +107,19 @@ class FeatureExtractor(nnx.Module):
         no_tiles = self.config.feat_extract_norm == "group" or is_symbolic(waveform.shape[1])
         if not self.deterministic or no_tiles:
             return self._extract(waveform)
-        return platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract)
+        return platform_dependent(waveform, cpu=self._extract_by_tiles, default=self._extract_by_taps)
 
     def _extract(self, waveform: Array) -> Array:
         x = waveform[..., None]
         for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def _extract_by_taps(self, waveform: Array) -> Array:
+        """The same features, without the result of the first convolution in memory, half of all that is written."""
+        first, *others = self.layers
+        x = first(waveform[..., None], by_taps=True)
+        for layer in others:
             x = layer(x)
         return x
 
