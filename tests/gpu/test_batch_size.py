@@ -36,7 +36,9 @@ def temporary_bytes(precision: str, batch: int) -> int:
     with jax.enable_x64(precision == "float64"), compilation_cache.disabled():
         forward, params, rest = split(fold_for_inference(abstract_inference_model(CONFIG, precision)))
         windows = jax.ShapeDtypeStruct((batch, CONFIG.num_samples), np.float32)
-        return int(jax.jit(forward).lower(params, rest, windows).compile().memory_analysis().temp_size_in_bytes)
+        analysis = jax.jit(forward).lower(params, rest, windows).compile().memory_analysis()
+    assert analysis is not None
+    return int(analysis.temp_size_in_bytes)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,9 @@ def compile_model(model: nnx.Module) -> Program:
     windows = jax.ShapeDtypeStruct((BATCH, CONFIG.num_samples), np.float32)
     # An executable from JAX's cache may lack its text.
     with compilation_cache.disabled():
-        return Program.parse(jax.jit(forward).lower(params, rest, windows).compile().as_text())
+        text = jax.jit(forward).lower(params, rest, windows).compile().as_text()
+    assert text is not None
+    return Program.parse(text)
 
 
 @pytest.fixture(scope="module")

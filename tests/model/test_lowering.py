@@ -201,7 +201,7 @@ def test_a_process_with_a_gpu_runs_the_network_on_its_cpu() -> None:
         lowered = value_and_gradient.trace(state, remat).lower(lowering_platforms=("cuda",))
         assert "custom_call @__cudnn$fmhaSoftmaxBackward" in lowered.as_text()
     # Quick to compile.
-    options = {"xla_backend_optimization_level": "0"}
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
     found = value_and_gradient.lower(state, True).compile(options)(state)
     with for_platform("cpu"):
         expected = value_and_gradient.lower(state, True).compile(options)(state)
