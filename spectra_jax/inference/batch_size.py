@@ -20,6 +20,9 @@ WITHOUT_MEMORY_STATS = 4
 # Matrix products of some ten thousand rows occupy any accelerator of today; a larger batch only takes more memory, and
 # more padding in the last batch of a run.
 MAX_CLIPS_PER_DEVICE = 64
+# To be calibrated with `memory_analysis().temp_size_in_bytes` of the published network's program on a GPU, in each
+# precision and for batches of 8 and 64, which tests/gpu/test_batch_size.py prints: no batch may take more than
+# `activation_bytes` for each of its clips.
 # Arrays of the largest size that are alive at once: a layer's input, the convolution's result, and what the layer norm
 # and the GELU compute from it. XLA for CPUs, which fuses much of that, plans for 1.5 in float32 and 2.8 in bfloat16.
 _LIVE_COPIES = 4

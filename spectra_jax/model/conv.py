@@ -68,7 +68,9 @@ class Conv(nnx.Module):
             elsewhere = functools.partial(self._conv_by_xla, self.precision, narrow=self.precision.is_half)
         if self.precision.operand_dtype == jnp.float32:
             on_cpu = functools.partial(self._conv_by_xla, self.precision)
-            return on_cpu(x, kernel) if self.groups == 1 else platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+            return (
+                on_cpu(x, kernel) if self.groups == 1 else platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+            )
         # On a CPU, XLA has a fast convolution for float32 only: float64 takes a plain loop, 50 times slower than a
         # matrix product, and bfloat16 gains nothing. Narrow groups gain nothing from bfloat16 matrix products either,
         # so they stay in float32.
@@ -135,9 +137,7 @@ def _conv_by_toeplitz(x: Array, kernel: Array, *, groups: int, precision: Precis
     x = x.reshape(x.shape[0], blocks, per_block * shifts, groups, width)
     kernel = kernel.astype(precision.operand_dtype).reshape(size, width, groups, out // groups)
     missing = per_block * shifts - size
-    matrix = jnp.stack(
-        [jnp.pad(kernel, ((shift, missing - shift), (0, 0), (0, 0), (0, 0))) for shift in range(shifts)]
-    )
+    matrix = jnp.stack([jnp.pad(kernel, ((shift, missing - shift), (0, 0), (0, 0), (0, 0))) for shift in range(shifts)])
     y = precision.einsum("bnkgi,skigo->gbnso", x, matrix)
     return jnp.moveaxis(y, 0, 3).reshape(x.shape[0], blocks * shifts, out)[:, :frames]
 

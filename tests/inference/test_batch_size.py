@@ -63,6 +63,18 @@ def test_always_a_power_of_two_that_fits() -> None:
         assert size == 1 or size * activation_bytes(CONFIG, FLOAT32) + WEIGHTS < 0.25 * step * GIB
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("gigabytes", [16, 24, 80])
+def test_the_published_network_on_common_cards(gigabytes: int, precision: str) -> None:
+    """Twice the batch would not fit the same share of the card, unless the batch is the largest of all."""
+    policy = Precision.of(precision)
+    free = gigabytes * GIB - WEIGHTS
+    size = clips_per_device(CONFIG, policy, WEIGHTS, [memory(gigabytes)])
+    assert size in (1, 2, 4, 8, 16, 32, 64)
+    assert size * activation_bytes(CONFIG, policy) <= free / 2
+    assert size == MAX_CLIPS_PER_DEVICE or 2 * size * activation_bytes(CONFIG, policy) > free / 2
+
+
 @pytest.mark.parametrize(
     ("requested", "num_clips", "expected"),
     [

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectra_jax.data.score_files import Scores
 from spectra_jax.evaluation.compare import compare
 from spectra_jax.model.rank_gap import GAP_BOUND
+from tests.golden.checks import as_scores
 from tests.programs.near_ties import NEAR_TIES, SAMPLES, SEEDS
 from tests.tolerances import LOGITS
 
@@ -40,9 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, np.ndarray]:
         return dict(arrays)
 
 
-def as_scores(name: str, outputs: np.ndarray) -> Scores:
-    ids = np.array([f"seed_{seed}" for seed in SEEDS], object)
-    return Scores(name, ids, outputs[:, 1].astype(np.float64), {"smallest_rank_gap": outputs[:, 2:].min(axis=1)})
+IDS = [f"seed_{seed}" for seed in SEEDS]
 
 
 def scores_of(found: Mapping[str, np.ndarray], kind: str) -> list[np.ndarray]:
@@ -60,10 +58,10 @@ def test_rank_gaps_are_those_of_the_reference(found: Mapping[str, np.ndarray]) -
 
 
 def test_float32_scores_jump_at_near_ties_only(found: Mapping[str, np.ndarray]) -> None:
-    true = as_scores("float64", found["float64"])
+    true = as_scores("float64", IDS, found["float64"])
     jumped = 0
     for name in (name for name in found if name.startswith("float32")):
-        comparison = compare(as_scores(name, found[name]), true, resamples=0)
+        comparison = compare(as_scores(name, IDS, found[name]), true, resamples=0)
         assert comparison.agrees, comparison.verdict
         jumped += comparison.n_explained
     assert jumped > 0, "or nothing here says that near ties matter"
@@ -78,7 +76,7 @@ def test_certified_scores_do_not_depend_on_batches_and_devices(found: Mapping[st
 
 
 def test_a_difference_without_a_near_tie_is_unexplained(found: Mapping[str, np.ndarray]) -> None:
-    true = as_scores("float64", found["float64"])
+    true = as_scores("float64", IDS, found["float64"])
     outputs = found["float32 1 1"]
     differences = outputs[:, 1] - found["float64"][:, 1]
     jumps = differences[np.abs(differences) > LOGITS["float32"]]
@@ -90,7 +88,7 @@ def test_a_difference_without_a_near_tie_is_unexplained(found: Mapping[str, np.n
         wrong = outputs.copy()
         index = random.choice(without_near_tie)
         wrong[index, 1] += jump
-        comparison = compare(as_scores("wrong", wrong), true, resamples=0)
+        comparison = compare(as_scores("wrong", IDS, wrong), true, resamples=0)
         assert not comparison.agrees
         assert np.flatnonzero(comparison.unexplained).tolist() == [index]
 

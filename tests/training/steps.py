@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from flax import nnx
@@ -27,14 +29,19 @@ HALVES = np.concatenate([WINDOWS[:4]] * 2), np.concatenate([LABELS[:4]] * 2), (0
 
 
 def take_step(
-    settings: RunConfig, windows: np.ndarray, labels: np.ndarray, weights: tuple[float, float] = (1.0, 1.0)
+    settings: RunConfig,
+    windows: np.ndarray,
+    labels: np.ndarray,
+    weights: tuple[float, float] = (1.0, 1.0),
+    devices: Sequence[jax.Device] | None = None,
 ) -> tuple[TrainingState, TrainingState, StepReport]:
     """One step on windows (n, samples): the state before it, the one after, and its report."""
+    devices = devices or jax.devices()
     training = settings.training
     network = Network(settings.model, training.precision, training)
     leaves = network.leaves(SpectraAASIST3(settings.model, precision=training.precision, rngs=nnx.Rngs(params=0)))
     optimizer = make_optimizer(training)
-    layout = Layout.of(training.sharding, jax.devices())
+    layout = Layout.of(training.sharding, devices)
     before, frozen = first_state(network, leaves, training, optimizer, layout)
     shape = (training.accumulation, len(windows) // training.accumulation)
     labels = labels.reshape(shape)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 from jax.nn import initializers
 from jaxtyping import Bool, Float, PRNGKeyArray
 
@@ -66,37 +68,117 @@ class SelfAttention(nnx.Module):
           position_bias: of WavLM, as `RelativePositionBias` computes it.
           key: for dropout, in training only.
         """
-        heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # (b, frames, heads, d)
+        query, keys, value = self.query(x), self.key(x), self.value(x)
+        if self._may_use_cudnn(x, key) and mask is None and position_bias is None:
+            # Chosen when the program is lowered, since a process with a GPU may run the network on its CPU.
+            attended = lax.platform_dependent(query, keys, value, cuda=self._attend_by_cudnn, default=self._attend)
+        else:
+            attended = self._attend(query, keys, value, x, mask, position_bias, key)
+        return self.out(attended.reshape(x.shape))
+
+    def _attend(
+        self,
+        query: Float[Array, "batch frames hidden"],
+        keys: Float[Array, "batch frames hidden"],
+        value: Float[Array, "batch frames hidden"],
+        x: Float[Array, "batch frames hidden"] | None = None,
+        mask: Bool[Array, "batch frames"] | None = None,
+        position_bias: Float[Array, "heads frames frames"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch frames heads features"]:
+        """Attention by two products, with the attention weights in memory between them. `x` gates `position_bias`."""
 
         def split_heads(projected: Array) -> Array:  # (b, frames, hidden) -> (b, heads, frames, d)
             # Heads first, so that each of the many small products reads memory in order: twice as fast on a CPU.
-            return projected.astype(self.precision.operand_dtype).reshape(heads).swapaxes(1, 2)
+            return self._by_head(projected).swapaxes(1, 2)
 
-        query, keys, value = self.query(x), self.key(x), self.value(x)
-        scale = heads[-1] ** -0.5
-        if self._uses_cudnn(key) and mask is None and position_bias is None:
-            # One kernel, which never writes the attention weights to memory. It takes no wider operands, and a mask
-            # or a bias only as an array over all pairs of frames, the size of the weights that the kernel avoids.
-            query, keys, value = (
-                part.astype(self.precision.operand_dtype).reshape(heads) for part in (query, keys, value)
-            )
-            attended = jax.nn.dot_product_attention(query, keys, value, scale=scale, implementation="cudnn")
-        else:
-            query, keys, value = split_heads(query * scale), split_heads(keys), split_heads(value)
-            logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
-            if position_bias is not None and self.position_gate is not None:
-                logits = logits + self.position_gate(x.reshape(heads)) * position_bias
-            if mask is not None:
-                # The lowest finite number rather than an infinite one: a clip without a valid frame gives no NaN.
-                logits = jnp.where(mask[:, None, None, :], logits, np.finfo(logits.dtype).min)
-            weights = dropout(jax.nn.softmax(logits, axis=-1), self.dropout_rate, key)
-            attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
-        return self.out(attended.reshape(x.shape))
+        scaled = query * self._head_size(query) ** -0.5
+        query, keys, value = split_heads(scaled), split_heads(keys), split_heads(value)
+        logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
+        if position_bias is not None and self.position_gate is not None:
+            assert x is not None
+            logits = logits + self.position_gate(x.reshape(self._heads_shape(x))) * position_bias
+        if mask is not None:
+            # The lowest finite number rather than an infinite one: a clip without a valid frame gives no NaN.
+            logits = jnp.where(mask[:, None, None, :], logits, np.finfo(logits.dtype).min)
+        weights = dropout(jax.nn.softmax(logits, axis=-1), self.dropout_rate, key)
+        attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
+        return attended.astype(self.precision.operand_dtype)
 
-    def _uses_cudnn(self, key: Array | None) -> bool:
+    def _attend_by_cudnn(
+        self,
+        query: Float[Array, "batch frames hidden"],
+        keys: Float[Array, "batch frames hidden"],
+        value: Float[Array, "batch frames hidden"],
+    ) -> Float[Array, "batch frames heads features"]:
+        """The same by one kernel, which never writes the attention weights to memory.
+
+        It takes no wider operands than 16 bits, and a mask or a bias only as an array over all pairs of frames, the
+        size of the weights that the kernel avoids.
+        """
+        query, keys, value = self._by_head(query), self._by_head(keys), self._by_head(value)
+        return _cudnn_attention(query, keys, value)
+
+    def _head_size(self, x: Array) -> int:
+        return x.shape[-1] // self.num_heads
+
+    def _heads_shape(self, x: Array) -> tuple[Size, ...]:
+        return (*x.shape[:-1], self.num_heads, self._head_size(x))
+
+    def _by_head(self, projected: Array) -> Array:
+        """(b, frames, hidden) -> (b, frames, heads, d), as operands of a product."""
+        return projected.astype(self.precision.operand_dtype).reshape(self._heads_shape(projected))
+
+    def _may_use_cudnn(self, x: Array, key: Array | None) -> bool:
+        """Whether a program for an NVIDIA GPU uses cuDNN's kernel, if the layer has neither a mask nor a bias."""
         half = self.precision.operand_dtype in (jnp.bfloat16, jnp.float16)
         drops = key is not None and self.dropout_rate > 0
-        return half and not drops and has_cudnn_attention()
+        # The sizes of heads that the kernel takes on every GPU that has it.
+        takes_heads = self._head_size(x) % 8 == 0 and self._head_size(x) <= 128
+        return half and not drops and takes_heads and has_cudnn_attention()
+
+
+@jax.custom_vjp
+def _cudnn_attention(
+    query: Float[Array, "batch frames heads features"],
+    keys: Float[Array, "batch frames heads features"],
+    value: Float[Array, "batch frames heads features"],
+) -> Float[Array, "batch frames heads features"]:
+    return jax.nn.dot_product_attention(query, keys, value, implementation="cudnn")
+
+
+def _cudnn_attention_of_even_length(query: Array, keys: Array, value: Array) -> Array:
+    """The same with one more frame where their number is odd, which is not attended to.
+
+    For an odd number JAX refuses to differentiate the kernel.
+    """
+    batch, frames, *_ = query.shape
+    if frames % 2 == 0:
+        return jax.nn.dot_product_attention(query, keys, value, implementation="cudnn")
+    query, keys, value = (jnp.pad(part, ((0, 0), (0, 1), (0, 0), (0, 0))) for part in (query, keys, value))
+    lengths = jnp.full(batch, frames, jnp.int32)
+    attended = jax.nn.dot_product_attention(
+        query,
+        keys,
+        value,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+    return attended[:, :frames]
+
+
+def _attend_and_pull_back(query: Array, keys: Array, value: Array) -> tuple[Array, Callable[..., Any]]:
+    attended, pull_back = jax.vjp(_cudnn_attention_of_even_length, query, keys, value)
+    return attended, pull_back
+
+
+def _pull_back(pull_back: Callable[..., Any], cotangent: Array) -> tuple[Array, Array, Array]:
+    gradients: tuple[Array, Array, Array] = pull_back(cotangent)
+    return gradients
+
+
+_cudnn_attention.defvjp(_attend_and_pull_back, _pull_back)
 
 
 def has_cudnn_attention() -> bool:
