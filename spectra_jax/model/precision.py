@@ -26,7 +26,7 @@ class Precision:
     | --- | --- | --- | --- |
     | float32 | float32 | float32 | true float32 on every backend, never TF32 or bfloat16 passes |
     | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
-    | bfloat16 | bfloat16 | float32 | weights of the encoder's products are bfloat16, too, and outside CPUs their results |
+    | bfloat16 | bfloat16 | float32 | also the encoder's weights and, except on CPUs, results of products |
     | float16 | float16 | float32 | as bfloat16, with smaller errors; operands beyond 65,504 become infinite |
     | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)`, or the `Scorer`, which enables it |
     """
