@@ -60,7 +60,7 @@ def peaks(job: Job) -> Iterator[Row | Facts]:
     """Large matrix products and a copy."""
     device = _device(job)
     yield {
-        "devices": {"platform": device.platform, "kind": device.device_kind, "count": jax.local_device_count()},
+        "devices": {"platform": jax.default_backend(), "kind": device.device_kind, "count": jax.local_device_count()},
         "jax_platform": str(device.client.platform_version),
     }
     for case in job.cases:
@@ -76,10 +76,9 @@ def _device(job: Job) -> jax.Device:
     Raises:
       RuntimeError: it is not of the kind that is to be measured.
     """
-    device = jax.local_devices()[0]
-    if device.platform != job.device:
-        raise RuntimeError(f"JAX computes on {device.platform}, not on {job.device}")
-    return device
+    if jax.default_backend() != job.device:
+        raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on {job.device}")
+    return jax.local_devices()[0]
 
 
 def _product(job: Job, case: Case) -> Row:

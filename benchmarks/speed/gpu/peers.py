@@ -79,7 +79,7 @@ def eager(job: Job) -> Iterator[Row]:
     for case in job.cases:
         if out_of_time(job):
             return
-        yield guarded(case, lambda case=case: _forward(job, case, device, _program(model, case, device)))
+        yield guarded(case, functools.partial(_eager, job, case, device, model))
         _free(device)
 
 
@@ -89,18 +89,26 @@ def compiled(job: Job) -> Iterator[Row]:
     for case in job.cases:
         if out_of_time(job):
             return
-        # Inductor compiles for a CPU for minutes.
-        options = {"backend": "aot_eager"} if job.smoke else {"mode": case.variant or "default"}
-        program = torch.compile(_program(model, case, device), dynamic=False, **options)
-        yield guarded(case, lambda case=case, program=program: _forward(job, case, device, program))
+        yield guarded(case, functools.partial(_compiled, job, case, device, model))
         torch.compiler.reset()
         _free(device)
 
 
+def _eager(job: Job, case: Case, device: str, model: Any) -> Row:
+    return _forward(job, case, device, _program(model, case, device))
+
+
+def _compiled(job: Job, case: Case, device: str, model: Any) -> Row:
+    # Inductor compiles for a CPU for minutes.
+    options: dict[str, Any] = {"backend": "aot_eager"} if job.smoke else {"mode": case.variant or "default"}
+    return _forward(job, case, device, torch.compile(_program(model, case, device), dynamic=False, **options))
+
+
 def _load(job: Job) -> Any:
     torch.set_num_threads(cores())
-    # All rows at once: a KAN layer in pieces suits the caches of a CPU.
-    return oracle.load(network_of(job), rows_at_a_time=None).to(device_of(job)).eval()
+    # A GPU, and a compiler, get all rows of a KAN layer at once; a CPU gets what its caches hold.
+    rows_at_a_time = oracle.CACHED_ROWS if job.device == "cpu" and job.section == "eager" else None
+    return oracle.load(network_of(job), rows_at_a_time=rows_at_a_time).to(device_of(job)).eval()
 
 
 def _free(device: str) -> None:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.speed.gpu.plan import COMPILED, EAGER, OURS, Case, Row
+from benchmarks.speed.gpu.plan import COMPILED, EAGER, OURS, STAGES, Case, Row
 from benchmarks.speed.render import Table
 
 Results = dict[str, Any]
@@ -37,7 +37,7 @@ def line(row: Row) -> str:
     if row.seconds is None:
         return f"{row.case}: not measured: {row.problem}"
     text = f"{row.case}: {1e3 * median(row):.3f} ms"
-    if row.case.batch and not row.case.variant.startswith("activations"):
+    if row.case.batch and row.case.variant not in STAGES:
         text += f", {row.case.batch / median(row):.1f} clips/s"
     if row.amount is not None:
         text += f", {_rate(row)}"

@@ -43,7 +43,7 @@ SECTION_STRETCH = 1.3
 """How many times its proportional share of the remaining time a section may take: those after it are less important."""
 
 # JAX reports the peak of its memory where its own allocator has taken the memory in advance.
-MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
+MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_CLIENT_MEM_FRACTION": "0.9"}
 
 
 @dataclass
@@ -184,9 +184,11 @@ class Worker:
 def _environment(job: Job) -> dict[str, str]:
     environment = clean_environment() | {"PYTHONUNBUFFERED": "1"}
     # Two variables for one setting are an error.
-    environment.pop("XLA_CLIENT_MEM_FRACTION", None)
+    environment.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)
     if job.device == "cpu":
-        return environment | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        # Nothing is measured in earnest, so that compiling should be quick.
+        flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        return environment | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": flags}
     if job.section == "network":
         return environment | {"JAX_PLATFORMS": "cpu"}
     # As a user starts them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 RUN_SECONDS, RUNS = 0.3, 5
-SMOKE_RUN_SECONDS, SMOKE_RUNS = 0.01, 2
+SMOKE_RUN_SECONDS, SMOKE_RUNS = 0.01, 1
 WARM_UP_CALLS = 3
 """As many as PyTorch needs before it replays a CUDA graph."""
 
@@ -24,7 +24,7 @@ class Steady:
 def time_runs(call: Callable[[], Any], wait: Callable[[Any], object], *, smoke: bool) -> Steady:
     """Time `call`, which starts work on the device; `wait` waits for what the last call returned."""
     run_seconds, runs = (SMOKE_RUN_SECONDS, SMOKE_RUNS) if smoke else (RUN_SECONDS, RUNS)
-    for _ in range(1 if smoke else WARM_UP_CALLS):
+    for _ in range(0 if smoke else WARM_UP_CALLS):
         wait(call())
     calls = max(1, round(run_seconds / _run(call, wait, 1)))
     if calls > 1:
