@@ -105,7 +105,8 @@ def _compiled(job: Job, case: Case, device: str, model: Any) -> Row:
 
 
 def _load(job: Job) -> Any:
-    torch.set_num_threads(cores())
+    # Threads that wait for one another are slow where other programs run, as they may beside a smoke run.
+    torch.set_num_threads(1 if job.smoke else cores())
     # A GPU, and a compiler, get all rows of a KAN layer at once; a CPU gets what its caches hold.
     rows_at_a_time = oracle.CACHED_ROWS if job.device == "cpu" and job.section == "eager" else None
     return oracle.load(network_of(job), rows_at_a_time=rows_at_a_time).to(device_of(job)).eval()

@@ -188,7 +188,12 @@ def _environment(job: Job) -> dict[str, str]:
     if job.device == "cpu":
         # Nothing is measured in earnest, so that compiling should be quick.
         flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-        return environment | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": flags}
+        return environment | {
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "XLA_FLAGS": flags,
+            "OMP_NUM_THREADS": "1",
+        }
     if job.section == "network":
         return environment | {"JAX_PLATFORMS": "cpu"}
     # As a user starts them.
