@@ -39,6 +39,9 @@ WRITING_SECONDS = 180.0
 RESERVED_SECONDS = 5.0
 """At the end, for the report."""
 
+READER_SECONDS = 5.0
+"""In which the reader of an ended worker finds the end of its pipe, which a process outside the group may keep open."""
+
 SECTION_STRETCH = 1.3
 """How many times its proportional share of the remaining time a section may take: those after it are less important."""
 
@@ -129,7 +132,8 @@ class Worker:
                 text=True,
                 start_new_session=True,
             )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Worker:
         return self
@@ -150,6 +154,9 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join(READER_SECONDS)
+        if self._process.stdout is not None and not self._reader.is_alive():
+            self._process.stdout.close()
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Rows and facts as they come, until the worker ends or its deadline passes."""
