@@ -13,7 +13,6 @@ ONNX export are written once (2.6 GB and as much again; minutes) under --work. L
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import signal
 import sys
@@ -21,7 +20,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from benchmarks.speed import render, sections
 from benchmarks.speed.gpu import plan as gpu_plan
@@ -31,25 +32,18 @@ from benchmarks.speed.machine import lacks_bfloat16
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network
 
-if TYPE_CHECKING:
-    from rich.console import Console
 WORK = ROOT / "build" / "benchmarks"
 
 
-@functools.cache
-def console() -> Console:
-    """A pipe has no width, and eighty columns are too few for the widest table."""
-    # Imported here, since the GPU benchmark also runs where rich is missing.
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 140)
+# A pipe has no width, and eighty columns are too few for the widest table.
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def measure(arguments: argparse.Namespace) -> int:
     quick = arguments.command == "quick"
     wanted = sections.QUICK if quick else sections.FULL
     if unknown := set(arguments.only or ()) - set(wanted):
-        console().print(f"unknown section {', '.join(sorted(unknown))}; the sections are {', '.join(wanted)}")
+        console.print(f"unknown section {', '.join(sorted(unknown))}; the sections are {', '.join(wanted)}")
         return 2
     output: Path = arguments.output or arguments.work / f"{arguments.command}-{arguments.config}.json"
     network = Network(arguments.config, arguments.work.resolve())
@@ -57,7 +51,7 @@ def measure(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
 
     def report(activity: str) -> None:
-        console().print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {activity}", highlight=False)
+        console.print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {activity}", highlight=False)
 
     report(f"the {network.name} network, in {network.folder}")
     network.write()
@@ -85,9 +79,9 @@ def measure(arguments: argparse.Namespace) -> int:
         output.write_text(json.dumps(results, indent=1) + "\n")
     report(f"results in {output}")
     if busy := render.load_warning(results["environment"]):
-        console().print(f"[bold]{busy}[/]", highlight=False)
+        console.print(f"[bold]{busy}[/]", highlight=False)
     for table in render.tables(results):
-        console().print(table.rich())
+        console.print(table.rich())
     if not quick:
         write(output)
     return 0
@@ -123,7 +117,7 @@ def write(path: Path) -> None:
     report, picture = path.with_suffix(".md"), path.with_suffix(".svg")
     report.write_text(render.report(results))
     drawn = render.picture(results, picture)
-    console().print(f"report in {report}" + (f", picture in {picture}" if drawn else "; nothing to draw"))
+    console.print(f"report in {report}" + (f", picture in {picture}" if drawn else "; nothing to draw"))
 
 
 def main() -> int:

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.table import Table as RichTable
 
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.measure import ratios
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 Results = dict[str, Any]
 
@@ -27,9 +27,6 @@ class Table:
     note: str = ""
 
     def rich(self) -> RichTable:
-        from rich import box
-        from rich.table import Table as RichTable
-
         table = RichTable(title=self.title, caption=self.note or None, box=box.SIMPLE, title_justify="left")
         for index, name in enumerate(self.head):
             table.add_column(name, justify="right" if index else "left", overflow="fold")
