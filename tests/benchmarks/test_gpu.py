@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,36 @@ def test_failures_are_rows_with_the_reason(tmp_path: Path) -> None:
     (missing,) = render.rows_of(found, "unknown")
     assert missing.problem == found["sections"]["unknown"]["problem"] == "KeyError: 'unknown'"
     assert "KeyError: 'unknown'" in output.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+@needs_processes
+def test_a_killed_worker_and_an_interrupted_run_leave_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = [
+        Section("peak-jax", 1, [Case("JAX", "bfloat16")]),
+        Section("peak-torch", 1, [Case("PyTorch", "copy")]),
+    ]
+    start = run.Benchmark.start
+    started = []
+
+    def start_and_kill(benchmark: run.Benchmark, part: Section, seconds: float) -> run.Worker:
+        started.append(part.name)
+        if part.name == "peak-torch":
+            raise KeyboardInterrupt
+        worker = start(benchmark, part, seconds)
+        if part.name == "peak-jax":
+            os.kill(worker.pid, signal.SIGKILL)
+        return worker
+
+    monkeypatch.setattr(run.Benchmark, "start", start_and_kill)
+    output = tmp_path / "gpu.json"
+    with pytest.raises(KeyboardInterrupt):
+        run.run(output=output, work=tmp_path, minutes=10, smoke=True, plan=plan)
+    assert started == ["network", "peak-jax", "peak-torch"]
+    found = json.loads(output.read_text())
+    (killed,), (missing,) = (render.rows_of(found, part.name) for part in plan)
+    assert killed.problem and killed.problem.startswith("the worker ended with SIGKILL")
+    assert missing.problem == "the run ended before it was measured"
 
 
 @pytest.mark.parity

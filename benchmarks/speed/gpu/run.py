@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.gpu import render
-from benchmarks.speed.gpu.plan import Job, Row, Section, sections
+from benchmarks.speed.gpu.plan import Case, Job, Row, Section, sections
 from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import ROOT, clean_environment
 
@@ -47,6 +47,11 @@ SECTION_STRETCH = 1.3
 
 # JAX reports the peak of its memory where its own allocator has taken the memory in advance.
 MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_CLIENT_MEM_FRACTION": "0.9"}
+
+
+def pending(case: Case) -> Row:
+    """The row of a case until it has a result, so that the JSON of an unfinished run names what is missing."""
+    return Row(case, problem="the run ended before it was measured")
 
 
 @dataclass
@@ -88,25 +93,32 @@ class Benchmark:
     def collect(self, section: Section, worker: Worker, seconds: float) -> None:
         """Read the results of a worker until it ends or its time is over, and write each of them."""
         start = time.monotonic()
-        found: dict[str, Any] = {"limit_seconds": round(seconds, 1), "rows": []}
+        rows = {case: pending(case) for case in section.cases}
+        found: dict[str, Any] = {"limit_seconds": round(seconds, 1)}
         self.results["sections"][section.name] = found
-        missing = list(section.cases)
+
+        def update() -> None:
+            found["rows"] = [row.to_dict() for row in rows.values()]
+            self.write()
+
+        update()
         with worker:
             for result in worker.results():
                 if "row" in result:
                     row = Row.from_dict(result["row"])
-                    found["rows"].append(result["row"])
-                    missing = [case for case in missing if case != row.case]
+                    rows[row.case] = row
                     self.report(f"  {render.line(row)}")
                 else:
                     self.results["environment"] |= result["facts"]
-                self.write()
-        found["rows"] += [Row(case, problem=worker.reason).to_dict() for case in missing]
+                update()
+        for case, row in rows.items():
+            if row == pending(case):
+                rows[case] = Row(case, problem=worker.reason)
         found["seconds"] = round(time.monotonic() - start, 1)
         if worker.problem:
             found["problem"] = worker.problem
             self.report(f"  {section.name}: {worker.problem}")
-        self.write()
+        update()
 
 
 class Worker:
@@ -250,6 +262,8 @@ def run(
     """
     start = time.time()
 
+    planned = [section for section in plan or sections(smoke=smoke) if not only or section.name in only]
+
     def report(activity: str) -> None:
         print(f"{time.time() - start:6.0f} s  {activity}", flush=True)
 
@@ -263,10 +277,11 @@ def run(
         "network": benchmark.network,
         "minutes": minutes,
         "environment": {**environment, "gpu": describe_gpu()},
-        "sections": {},
+        "sections": {
+            section.name: {"rows": [pending(case).to_dict() for case in section.cases]} for section in planned
+        },
     }
     benchmark.write()
-    planned = [section for section in plan or sections(smoke=smoke) if not only or section.name in only]
     try:
         _measure(benchmark, planned)
     finally:
