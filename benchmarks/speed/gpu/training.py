@@ -7,7 +7,6 @@ of the contenders, from the weights that a training run starts with.
 from __future__ import annotations
 
 import functools
-import gc
 import math
 import multiprocessing
 import os
@@ -68,8 +67,7 @@ def _measure(job: Job, case: Case) -> Row:
     if job.smoke:
         windows = windows[:, :SMOKE_SAMPLES]
     batch = training_step.Batch(windows, np.arange(case.batch) % 2)
-    step = (training_step.load_ours if case.contender == OURS else training_step.load_eager)(task)
-    gc.collect()
+    step = training_step.load_ours(task) if case.contender == OURS else _load_eager(task)
     start = time.perf_counter()
     loss = step(batch).loss
     first_seconds = time.perf_counter() - start
@@ -83,6 +81,14 @@ def _measure(job: Job, case: Case) -> Row:
         step(batch)
         seconds.append(time.perf_counter() - start)
     return Row(case, seconds, compile_seconds=first_seconds, peak_bytes=_peak_bytes(job, case), score=loss)
+
+
+def _load_eager(task: training_step.Task) -> training_step.Step:
+    from benchmarks.speed.gpu.peers import use_tf32
+
+    # By default PyTorch computes convolutions in TF32.
+    use_tf32(False)
+    return training_step.load_eager(task)
 
 
 def _peak_bytes(job: Job, case: Case) -> int | None:
