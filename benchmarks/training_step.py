@@ -88,11 +88,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Task:
-    """What a contender trains, and how."""
+    """What a contender trains, and how.
+
+    Attributes:
+      remat: compute the encoder's layers again in the backward pass instead of storing their activations.
+    """
 
     network: Network
     precision: str
     groups: list[Group]
+    remat: bool = False
 
 
 Step = Callable[[Batch], Report]
@@ -109,7 +114,12 @@ def load_ours(task: Task) -> Step:
     from spectra_jax.training.sharding import Layout
 
     training = TrainingConfig(
-        precision=task.precision, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM, dropout=0.0, ema_decay=0.0
+        precision=task.precision,
+        weight_decay=WEIGHT_DECAY,
+        clip_norm=CLIP_NORM,
+        dropout=0.0,
+        ema_decay=0.0,
+        remat=task.remat,
     )
     config = RunConfig(task.network.config, training)
     network = training_step.Network(config.model, task.precision, training)
@@ -135,7 +145,8 @@ def load_ours(task: Task) -> Step:
 
 def load_eager(task: Task) -> Step:
     """PyTorch with the network in its fast form, see `benchmarks/speed/oracle.py`, and the fused AdamW."""
-    return _train_torch(task, TRAINING_ROWS, lambda function: function)
+    rows_at_a_time = None if task.network.device == "gpu" else TRAINING_ROWS
+    return _train_torch(task, rows_at_a_time, lambda function: function)
 
 
 def load_compiled(task: Task) -> Step:
@@ -150,7 +161,10 @@ def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], A
     from torch.nn import functional
 
     torch.set_num_threads(cores())
-    model = load_trainable(task.network, rows_at_a_time)
+    device = "cuda" if task.network.device == "gpu" else "cpu"
+    model = load_trainable(task.network, rows_at_a_time).to(device)
+    if task.remat:
+        model.ssl_encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(
         [
@@ -167,7 +181,7 @@ def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], A
     )
 
     def loss_of(windows: Any, labels: Any) -> Any:
-        with torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=task.precision == "bfloat16"):
             hidden = model.ssl_encoder(windows)
         return functional.cross_entropy(model.aasist(model.bridge(hidden.float())), labels)
 
@@ -175,7 +189,7 @@ def _train_torch(task: Task, rows_at_a_time: int | None, form: Callable[[Any], A
 
     def step(batch: Batch) -> Report:
         optimizer.zero_grad(set_to_none=True)
-        loss = compiled(torch.from_numpy(batch.windows), torch.from_numpy(batch.labels))
+        loss = compiled(*(torch.from_numpy(array).to(device) for array in (batch.windows, batch.labels)))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP_NORM)
         optimizer.step()

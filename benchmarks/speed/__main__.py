@@ -2,6 +2,8 @@
 
     python -m benchmarks.speed quick                    # ratios and shares of the machine's peak: under 5 minutes
     python -m benchmarks.speed full                     # everything: half an hour or more
+    python -m benchmarks.speed gpu --minutes 8          # everything on one GPU, the most important first
+    python -m benchmarks.speed gpu --smoke              # the same with the tiny network on the CPU: two minutes
     python -m benchmarks.speed render results.json      # report (.md) and picture (.svg) beside the JSON
 
 Run from the root of a checkout with the extra `bench` installed: `make bench-quick`, `make bench`. The network and its
@@ -23,9 +25,15 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.speed import render, sections
+from benchmarks.speed.gpu import plan as gpu_plan
+from benchmarks.speed.gpu import render as gpu_render
+from benchmarks.speed.gpu import run as gpu_run
 from benchmarks.speed.machine import lacks_bfloat16
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network
+
+WORK = ROOT / "build" / "benchmarks"
+
 
 # A pipe has no width, and eighty columns are too few for the widest table.
 console = Console(width=None if sys.stdout.isatty() else 140)
@@ -79,9 +87,33 @@ def measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def measure_gpu(arguments: argparse.Namespace) -> int:
+    known = [section.name for section in gpu_plan.sections(smoke=arguments.smoke)]
+    if unknown := set(arguments.only or ()) - set(known):
+        print(f"unknown section {', '.join(sorted(unknown))}; the sections are {', '.join(known)}")
+        return 2
+    output: Path = arguments.output or arguments.work / ("gpu-smoke.json" if arguments.smoke else "gpu.json")
+    results = gpu_run.run(
+        output=output,
+        work=arguments.work,
+        minutes=arguments.minutes,
+        smoke=arguments.smoke,
+        only=arguments.only,
+        commit=arguments.commit,
+    )
+    print()
+    print(gpu_render.summary(results))
+    print(f"results in {output}, report in {output.with_suffix('.md')}")
+    return 0
+
+
 def write(path: Path) -> None:
     """The report and the picture beside the JSON."""
     results = json.loads(path.read_text())
+    if results.get("mode") == "gpu":
+        path.with_suffix(".md").write_text(gpu_render.report(results))
+        print(f"report in {path.with_suffix('.md')}")
+        return
     report, picture = path.with_suffix(".md"), path.with_suffix(".svg")
     report.write_text(render.report(results))
     drawn = render.picture(results, picture)
@@ -96,14 +128,19 @@ def main() -> int:
     for command in ("quick", "full"):
         options = commands.add_parser(command)
         options.add_argument("--config", choices=NAMES, default="full", help="which network; tiny for a dry run")
-        options.add_argument(
-            "--work", type=Path, default=ROOT / "build" / "benchmarks", help="directory of the network's files"
-        )
+        options.add_argument("--work", type=Path, default=WORK, help="directory of the network's files")
         options.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
         options.add_argument("--only", nargs="+", metavar="SECTION", help=f"of {', '.join(sections.FULL)}")
         options.add_argument("--peers", nargs="+", choices=sections.FULL_PEERS, metavar="PEER", help="these alone")
         options.add_argument("--rounds", type=int, help="at most so many rounds a comparison")
         options.add_argument("--seconds", type=float, help="no further round of a comparison after this time")
+    gpu = commands.add_parser("gpu")
+    gpu.add_argument("--minutes", type=float, default=8, help="until the last measurement is ended")
+    gpu.add_argument("--smoke", action="store_true", help="every section with the tiny network on the CPU")
+    gpu.add_argument("--work", type=Path, default=WORK, help="directory of the network's files (2.6 GB)")
+    gpu.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
+    gpu.add_argument("--only", nargs="+", metavar="SECTION", help="these alone")
+    gpu.add_argument("--commit", help="that is measured, for a copy of the tree without git")
     commands.add_parser("render").add_argument("results", type=Path)
     arguments = parser.parse_args()
     # Ended from outside like interrupted at the terminal: the workers are ended on the way out.
@@ -112,9 +149,9 @@ def main() -> int:
         if arguments.command == "render":
             write(arguments.results)
             return 0
-        return measure(arguments)
+        return measure_gpu(arguments) if arguments.command == "gpu" else measure(arguments)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; the workers are ended, and completed sections are in the JSON")
+        print("\ninterrupted; the workers are ended, and completed sections are in the JSON")
         return 130
 
 

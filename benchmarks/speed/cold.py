@@ -12,8 +12,6 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import soundfile
-
 from benchmarks.speed.measure import ROOT, clean_environment
 from benchmarks.speed.network import Network
 
@@ -23,6 +21,8 @@ TIMEOUT = 600
 
 def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
     """Rows of contender, seconds of each start, and the score that it printed."""
+    import soundfile
+
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "one.wav"
         samples, rate = soundfile.read(CLIP, dtype="int16")
@@ -40,11 +40,12 @@ def cold_starts(network: Network, rounds: int) -> list[dict[str, Any]]:
                 ("spectra-jax, empty compilation cache", ours, cache),
                 ("spectra-jax, second start", ours, cache),
             ):
-                rows.setdefault(label, []).append(_row(label, command, environment))
+                rows.setdefault(label, []).append(time_to_score(label, command, environment))
         return [_merged(same) for same in rows.values()]
 
 
-def _row(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+def time_to_score(label: str, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """Start a command and wait for its end: when it printed the first score, or why it printed none."""
     with tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,12 +58,28 @@ def peak(network: Network, rounds: int = 30) -> dict[str, float]:
     return rates
 
 
-# A module, how to call it, and its inputs.
-Stage = tuple[Any, Callable[..., Any], tuple["jax.Array", ...]]
-
-
 def stages(network: Network, precision: str, batch: int, rounds: int) -> list[dict[str, Any]]:
     """Each stage compiled alone and timed on its true input, in turn with the others."""
+    import jax
+
+    inputs = windows(batch, network.config.num_samples)
+    runs = compile_stages(network, precision, inputs)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - start)
+    flops = stage_flops(network.config, network.config.num_samples)
+    flops["whole network"] = sum(flops.values())
+    return [{"stage": name, "seconds": seconds[name], "flops": batch * flops[name]} for name in runs]
+
+
+def compile_stages(network: Network, precision: str, inputs: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """A function for each stage, and for the whole network, that runs it on its true input; called once each.
+
+    The stages are traced one after the other and compiled at the same time.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -70,64 +87,85 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
     from spectra_jax.model.fold import fold_for_inference
 
     model = fold_for_inference(spectra_jax.load(network.native, precision))
-    samples = network.config.num_samples
-    inputs = jnp.asarray(windows(batch, samples))
+    on_device = jnp.asarray(inputs)
+    with ThreadPoolExecutor() as pool:
+        taps, params = _lower_taps(model, on_device)
+        compiling_taps = pool.submit(taps.compile)
+        # The shapes of the stages' inputs are known before their values are.
+        shapes = jax.eval_shape(functools.partial(_stage_inputs, model), on_device, taps.out_info)
+        compiling = {}
+        for name, (module, function) in _stage_modules(model).items():
+            lowered, leaves = _lower(module, function, shapes[name])
+            compiling[name] = pool.submit(lowered.compile), leaves
+    values = compiling_taps.result()(params, on_device)
     runs: dict[str, Callable[[], Any]] = {}
-    for name, (module, function, arguments) in _stages_of(model, inputs, _intermediate_values(model, inputs)).items():
-        compiled, leaves = _compiled(module, function, arguments)
-        runs[name] = functools.partial(compiled, leaves, *arguments)
+    for name, arguments in _stage_inputs(model, on_device, values).items():
+        compiled, leaves = compiling[name]
+        runs[name] = functools.partial(compiled.result(), leaves, *arguments)
         jax.block_until_ready(runs[name]())
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
-    flops = stage_flops(network.config, samples)
-    flops["whole network"] = sum(flops.values())
-    return [{"stage": name, "seconds": seconds[name], "flops": batch * flops[name]} for name in runs]
+    return runs
 
 
-def _intermediate_values(model: SpectraAASIST3, inputs: jax.Array) -> dict[str, jax.Array]:
-    """What each tap of the network sees for these windows."""
+_TAPS = (
+    *("ssl.feature_extractor", "ssl.feature_projection", "ssl.pos_conv_embed", "ssl.last_hidden_state"),
+    *("bridge", "residual_encoder", "attention"),
+)
+"""The values between the stages."""
+
+
+def _lower_taps(model: SpectraAASIST3, inputs: jax.Array) -> tuple[Any, Any]:
+    """The program (parameters, windows) -> the value of each tap, and the parameters."""
     import jax
     from flax import nnx
 
-    seen: dict[str, jax.Array] = {}
-
-    def record(name: str, value: jax.Array) -> jax.Array:
-        seen[name] = value
-        return value
-
     graph, params = nnx.split(model)
 
-    @jax.jit
     def taps(params: Any, windows: jax.Array) -> dict[str, jax.Array]:
-        seen.clear()
+        seen: dict[str, jax.Array] = {}
+
+        def record(name: str, value: jax.Array) -> jax.Array:
+            seen[name] = value
+            return value
+
         nnx.merge(graph, params)(windows, hook=record)
-        return dict(seen)
+        return {name: seen[name] for name in _TAPS}
 
-    return taps(params, inputs)
+    return jax.jit(taps).lower(params, inputs), params
 
 
-def _stages_of(model: SpectraAASIST3, inputs: jax.Array, values: dict[str, jax.Array]) -> dict[str, Stage]:
-    """The stages of the network, and the network, by the names of `stage_flops`."""
+def _stage_modules(model: SpectraAASIST3) -> dict[str, tuple[Any, Callable[..., Any]]]:
+    """Module of each stage and how to call it, by the names of `stage_flops`, and the network."""
     from flax import nnx
 
     encoder, aasist = model.encoder, model.aasist
-    projected, bridged = values["ssl.feature_projection"], values["bridge"]
-    positioned = bridged + aasist.temporal_position[:, : bridged.shape[1]]
     layers = nnx.List([encoder.layers, encoder.norm])
     residual = nnx.List([aasist.residual_encoder, aasist.attention_map])
     return {
-        "feature extractor": (encoder.feature_extractor, _call, (inputs,)),
-        "feature projection": (encoder.feature_projection, _call, (values["ssl.feature_extractor"],)),
-        "positional convolution": (encoder.positional_convolution, _call, (projected,)),
-        "transformer layers": (layers, _call_transformer, (projected + values["ssl.pos_conv_embed"],)),
-        "bridge": (model.bridge, _call, (values["ssl.last_hidden_state"],)),
-        "residual encoder and attention map": (residual, _call_residual, (positioned,)),
-        "graph back-end": (aasist, _call_graphs, (bridged, values["residual_encoder"], values["attention"])),
-        "whole network": (model, _call, (inputs,)),
+        "feature extractor": (encoder.feature_extractor, _call),
+        "feature projection": (encoder.feature_projection, _call),
+        "positional convolution": (encoder.positional_convolution, _call),
+        "transformer layers": (layers, _call_transformer),
+        "bridge": (model.bridge, _call),
+        "residual encoder and attention map": (residual, _call_residual),
+        "graph back-end": (aasist, _call_graphs),
+        "whole network": (model, _call),
+    }
+
+
+def _stage_inputs(
+    model: SpectraAASIST3, inputs: jax.Array, values: dict[str, jax.Array]
+) -> dict[str, tuple[jax.Array, ...]]:
+    """What each stage is called with, from the values of the taps."""
+    projected, bridged = values["ssl.feature_projection"], values["bridge"]
+    return {
+        "feature extractor": (inputs,),
+        "feature projection": (values["ssl.feature_extractor"],),
+        "positional convolution": (projected,),
+        "transformer layers": (projected + values["ssl.pos_conv_embed"],),
+        "bridge": (values["ssl.last_hidden_state"],),
+        "residual encoder and attention map": (bridged + model.aasist.temporal_position[:, : bridged.shape[1]],),
+        "graph back-end": (bridged, values["residual_encoder"], values["attention"]),
+        "whole network": (inputs,),
     }
 
 
@@ -155,13 +193,14 @@ def _call_graphs(aasist: Any, x: jax.Array, residual_encoder: jax.Array, attenti
     return aasist(x)
 
 
-def _compiled(module: Any, function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
+def _lower(module: Any, function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The program (leaves, *inputs) -> output of a module, and its leaves."""
     import jax
     from flax import nnx
 
     graph, leaves = nnx.split(module)
     run = jax.jit(lambda leaves, *inputs: function(nnx.merge(graph, leaves), *inputs))
-    return run.lower(leaves, *inputs).compile(), leaves
+    return run.lower(leaves, *inputs), leaves
 
 
 def scorer(network: Network, precision: str, batch: int, rounds: int) -> dict[str, Any]:

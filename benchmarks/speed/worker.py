@@ -116,7 +116,7 @@ def peak_memory() -> int | None:
     return None
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Have the kernel end this process when the one that started it ends, however that happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -126,7 +126,7 @@ def _end_with(parent: int) -> None:
 
 def main() -> None:
     name, work, device, parent, *contender = sys.argv[1:]
-    _end_with(int(parent))
+    end_with(int(parent))
     # An interrupt at the terminal reaches the whole group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What libraries print goes to the log, not among the responses.

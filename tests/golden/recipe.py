@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import struct
 import zlib
@@ -89,8 +90,8 @@ def seeded_tensor(name: str, shape: Shape, seed: int, hidden_size: int) -> np.nd
 
 def seeded_checkpoint(shapes: Mapping[str, Shape], seed: int, hidden_size: int) -> dict[str, np.ndarray]:
     """All tensors named in `shapes`, in that order, for the checkpoint with this seed."""
-    # Two threads, because numpy draws without holding the interpreter's lock and the full size has 319 M draws.
-    with ThreadPoolExecutor(2) as pool:
+    # In threads, because numpy draws without holding the interpreter's lock and the full size has 319 M draws.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         tensors = pool.map(lambda name: seeded_tensor(name, shapes[name], seed, hidden_size), shapes)
         return dict(zip(shapes, tensors, strict=True))
 
