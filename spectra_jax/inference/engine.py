@@ -36,6 +36,7 @@ from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.functional import SplitModel, split
+from spectra_jax.model.platform import on_devices
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.model.spectra import SpectraAASIST3, split_with_rank_gaps
@@ -195,8 +196,8 @@ def build_engine(
     batch_size = total_batch_size(batch_size, model, precision, devices, num_clips)
     pool = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-compile")
     try:
-        # Both settings are the thread's own.
-        with _x64_mode(precision), jax.default_device(devices[0]):
+        # These settings are the thread's own.
+        with _x64_mode(precision), jax.default_device(devices[0]), on_devices(devices[0].platform):
             folded = fold_for_inference(model)
             program = _Program(folded, precision, batch_size, devices, rank_gaps)
             # A loaded network may be of a class of the caller's own, which the facts do not identify.

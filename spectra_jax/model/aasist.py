@@ -25,6 +25,7 @@ from spectra_jax.model.graph import GraphAttention, GraphPool, HeterogeneousGrap
 from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.parameters import initial_value
+from spectra_jax.model.platform import platform_dependent
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.symbolic import Size, is_outside, is_symbolic
 
@@ -230,9 +231,9 @@ class KANAASIST(nnx.Module):
 def _map_branches(
     branches: Sequence[Branch] | Branch, temporal: Array, spectral: Array, rngs: nnx.Rngs | None
 ) -> list[tuple[Array, Array, Array]]:
-    """The output of every branch, from one loop over their weights, which is compiled once instead of four times.
+    """The output of every branch, from a program that is compiled once instead of four times.
 
-    A hook cannot see the stages inside a compiled loop.
+    A hook cannot see the stages inside it.
     """
     graph, *states = _stacked(branches)
     keys = None if rngs is None else jnp.stack([rngs.dropout() for _ in range(NUM_BRANCHES)])
@@ -243,7 +244,9 @@ def _map_branches(
         output = branch(temporal, spectral, rngs=None if key is None else nnx.Rngs(dropout=key))
         return output, nnx.state(branch, nnx.BatchStat)
 
-    outputs, statistics = lax.map(run_branch, (*states, keys))
+    in_turn, at_once = functools.partial(lax.map, run_branch), jax.vmap(run_branch)
+    # Small products: one after the other they leave a GPU idle, and together they leave a CPU's cache.
+    outputs, statistics = platform_dependent((*states, keys), cpu=in_turn, default=at_once)
     # In training, the copies inside the loop have new batch statistics.
     if not isinstance(branches, Branch) and not branches[0].st1.norm.use_running_average:
         for branch, own_statistics in zip(branches, _unstack(statistics), strict=True):
