@@ -119,9 +119,9 @@ def _conv_by_toeplitz(x: Array, kernel: Array, *, groups: int, precision: Precis
     frames = x.shape[1] - size + 1
     per_block = -(-size // shifts) + 1  # blocks of `shifts` frames that a block of outputs depends on
     blocks = -(-frames // shifts)
-    length = (blocks + per_block - 1) * shifts
-    x = jnp.pad(x.astype(precision.operand_dtype), ((0, 0), (0, length - x.shape[1]), (0, 0)))
-    x = x.reshape(x.shape[0], -1, shifts, groups, width)
+    all_blocks = blocks + per_block - 1
+    x = jnp.pad(x.astype(precision.operand_dtype), ((0, 0), (0, all_blocks * shifts - x.shape[1]), (0, 0)))
+    x = x.reshape(x.shape[0], all_blocks, shifts, groups, width)
     x = jnp.stack([x[:, first : first + blocks] for first in range(per_block)], axis=2)
     x = x.reshape(x.shape[0], blocks, per_block * shifts, groups, width)
     kernel = kernel.astype(precision.operand_dtype).reshape(size, width, groups, out // groups)

@@ -257,7 +257,7 @@ def run(
       minutes: from now until the last worker is ended.
       smoke: the tiny network on the CPU, few cases.
       only: names of sections; all otherwise.
-      commit: that is measured, where git cannot tell.
+      commit: that is measured, where git cannot tell or is not that of the measured files.
       plan: other sections than those of `plan.sections`.
     """
     start = time.time()
@@ -270,7 +270,7 @@ def run(
     benchmark = Benchmark(output.resolve(), work.resolve(), smoke, start + 60 * minutes - RESERVED_SECONDS, report)
     output.resolve().parent.mkdir(parents=True, exist_ok=True)
     environment = describe_machine(PACKAGES)
-    environment["commit"] = environment["commit"] or commit
+    environment["commit"] = commit or environment["commit"]
     benchmark.results |= {
         "mode": "gpu",
         "smoke": smoke,
