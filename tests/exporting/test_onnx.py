@@ -98,7 +98,7 @@ def test_the_file_states_its_input_and_its_origin(tiny: Path, tiny_checkpoint: C
 
 
 @needs_converter
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fixed_batch_size_and_weights_in_a_second_file(tmp_path: Path) -> None:
     demo = load("demo")
     path = tmp_path / "demo.onnx"

@@ -97,7 +97,7 @@ def test_every_gradient_is_autograds(tmp_path: Path) -> None:
     _close(g / norm * (by_kernel - along * v / norm), theirs[WEIGHT_NORM[1]], WEIGHT_NORM[1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_step_is_pytorchs(tmp_path: Path) -> None:
     """AdamW with a rate for the encoder and one for the rest, and weight decay where it belongs."""
     config, samples = NETWORKS["odd sizes"]

@@ -69,6 +69,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(
     assert list(Run(manifest, tmp_path / "run", settings)) == []
 
 
+@pytest.mark.long
 def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path) -> None:
     """Its `run.json` and its saved states have the old name of `ema_decay`."""
     settings = config(ema_decay=0.5)
