@@ -67,6 +67,18 @@ def test_products_have_the_operands_of_the_precision(
     assert set(re.findall(r"custom_call @(\S+?)\(", text)) == set()
 
 
+@pytest.mark.parametrize(
+    ("precision", "platform", "axes"), [("bfloat16", "cpu", 1), ("float16", "cpu", 1), ("bfloat16", "cuda", 2)]
+)
+def test_attention_has_one_batch_axis_on_cpus_in_half_precisions(precision: str, platform: str, axes: int) -> None:
+    """XLA for CPUs computes products with two batch axes in float32."""
+    operand = {"bfloat16": "bf16", "float16": "f16"}[precision]
+    batched = r"dot_general %\S+, %\S+, batching_dims = \[(.*?)\] .*-> tensor<.*xf32>"
+    lines = [line for line in lowered(TINY, precision, platform).splitlines() if f"x{operand}>" in line]
+    found = [len(match[1].split(", ")) for line in lines if (match := re.search(batched, line))]
+    assert found == [axes] * 2, "one function, which all layers call, has the two products of attention"
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_cudnn_attention_is_used_in_half_precisions_only(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)

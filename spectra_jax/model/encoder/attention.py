@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
@@ -17,7 +18,7 @@ from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.encoder.augment import dropout
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.parameters import initial_value
-from spectra_jax.model.platform import target_platform
+from spectra_jax.model.platform import platform_dependent, target_platform
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.symbolic import Size
 
@@ -82,15 +83,32 @@ class SelfAttention(nnx.Module):
             attended = jax.nn.dot_product_attention(query, keys, value, scale=1.0, implementation="cudnn")
         else:
             query, keys, value = split_heads(query), split_heads(keys), split_heads(value)
-            logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
+            logits = self._multiply_by_head("bhqd,bhkd->bhqk", query, keys)
             if position_bias is not None and self.position_gate is not None:
                 logits = logits + self.position_gate(x.reshape(heads)) * position_bias
             if mask is not None:
                 # The lowest finite number rather than an infinite one: a clip without a valid frame gives no NaN.
                 logits = jnp.where(mask[:, None, None, :], logits, np.finfo(logits.dtype).min)
             weights = dropout(jax.nn.softmax(logits, axis=-1), self.dropout_rate, key)
-            attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
+            attended = self._multiply_by_head("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
         return self.out(attended.reshape(x.shape))
+
+    def _multiply_by_head(
+        self, subscripts: str, x: Float[Array, "batch heads rows inner"], y: Float[Array, "batch heads frames features"]
+    ) -> Float[Array, "batch heads rows columns"]:
+        """The products of each clip and head, as an einsum whose operands and result begin with the axes `bh`."""
+        two_axes = functools.partial(self.precision.einsum, subscripts)
+        if jnp.dtype(self.precision.operand_dtype).itemsize >= jnp.dtype(jnp.float32).itemsize:
+            return two_axes(x, y)
+
+        def one_axis(x: Array, y: Array) -> Array:
+            merged = (part.reshape(part.shape[0] * part.shape[1], *part.shape[2:]) for part in (x, y))
+            product = self.precision.einsum(subscripts.replace("bh", "b"), *merged)
+            return product.reshape(*x.shape[:2], *product.shape[1:])
+
+        # XLA for CPUs computes products with two batch axes in float32, whatever their operands.
+        product: Array = platform_dependent(x, y, cpu=one_axis, default=two_axes)
+        return product
 
     def _uses_cudnn(self, key: Array | None) -> bool:
         half = self.precision.operand_dtype in (jnp.bfloat16, jnp.float16)
