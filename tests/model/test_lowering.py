@@ -53,6 +53,7 @@ def products(text: str) -> Iterator[tuple[str, str]]:
         ("tf32", {("f32", "HIGH"), ("f32", "HIGHEST")}),
         ("bfloat16", {("bf16", "DEFAULT"), ("f32", "HIGHEST")}),
         ("float16", {("f16", "DEFAULT"), ("f32", "HIGHEST")}),
+        ("int8", {("i8", "DEFAULT"), ("bf16", "DEFAULT"), ("f32", "HIGHEST")}),
         ("float64", {("f64", "HIGHEST")}),
     ],
 )
@@ -65,6 +66,18 @@ def test_products_have_the_operands_of_the_precision(
     assert set(products(text)) == asked
     # No custom call, which needs a particular library.
     assert set(re.findall(r"custom_call @(\S+?)\(", text)) == set()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_in_int8_the_six_products_of_a_layer_have_8_bit_operands_and_32_bit_sums(platform: str) -> None:
+    """The weights are (out, in), as NVIDIA's and CPUs' products of 8-bit integers take them: none is transposed."""
+    text = lowered(TINY, "int8", platform)
+    width, inner = TINY.encoder.hidden_size, TINY.encoder.intermediate_size
+    product = r"contracting_dims = \[2\] x \[1\].*: \(tensor<\S+xi8>, tensor<(\d+)x(\d+)xi8>\) -> tensor<\S+xi32>"
+    found = [tuple(map(int, shape)) for shape in re.findall(product, text)]
+    # In the one function that all layers call.
+    assert found == [(width, width)] * 4 + [(inner, width), (width, inner)]
+    assert not re.search(r"transpose .*xi8>", text)
 
 
 @pytest.mark.parametrize(

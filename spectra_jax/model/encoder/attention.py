@@ -20,6 +20,7 @@ from spectra_jax.model.linear import Linear
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.platform import platform_dependent, target_platform
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.quantized import QuantizedLinear
 from spectra_jax.model.symbolic import Size
 
 # Outputs of the linear layer that gates the relative position bias: the sums of two halves are the two gates.
@@ -38,12 +39,23 @@ def transformer_linear(in_features: int, out_features: int, *, precision: Precis
     )
 
 
+def layer_linear(
+    in_features: int, out_features: int, *, precision: Precision, rngs: nnx.Rngs | None
+) -> Linear | QuantizedLinear:
+    """One of the six linear layers of a transformer layer, which are quantized in the precision `int8`."""
+    if not precision.quantizes:
+        return transformer_linear(in_features, out_features, precision=precision, rngs=rngs)
+    return QuantizedLinear(
+        in_features, out_features, kernel_init=initializers.normal(0.02), bias_init=initializers.zeros, rngs=rngs
+    )
+
+
 class SelfAttention(nnx.Module):
     """Multi-head self-attention over the frames of a clip."""
 
     def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
-        def project() -> Linear:
-            return transformer_linear(config.hidden_size, config.hidden_size, precision=precision, rngs=rngs)
+        def project() -> Linear | QuantizedLinear:
+            return layer_linear(config.hidden_size, config.hidden_size, precision=precision, rngs=rngs)
 
         self.query, self.key, self.value, self.out = project(), project(), project(), project()
         self.position_gate = (
