@@ -104,3 +104,15 @@ def test_scores_of_the_demo_are_near_those_of_float32() -> None:
     )
     assert 0 < np.abs(found - exact).mean() < 0.03
     assert spearmanr(found, exact).statistic > 0.99
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_and_tiny_weights_give_no_warning() -> None:
+    weight, scale = quantize_kernel(np.array([[np.nan, 1, 1e-40], [np.inf, 2, 0]], np.float32))
+    assert not np.isfinite(scale[0]) and np.isfinite(scale[1:]).all()
+    np.testing.assert_array_equal(weight[1], [64, 127])
+
+
+def test_int8_cannot_be_certified() -> None:
+    with pytest.raises(ValueError, match="certify takes float32, not int8: in a coarser type nearly every trial has"):
+        spectra_jax.Scorer("demo", precision="int8", certify=True)
