@@ -29,7 +29,7 @@ class SpectraAASIST3(_Base):  # type: ignore[misc,unused-ignore]
     | attribute | variable | meaning |
     | --- | --- | --- |
     | model | SPECTRA_JAX_MODEL | what `spectra_jax.load` takes |
-    | precision | SPECTRA_JAX_PRECISION | float32, tf32, bfloat16, float16 or float64 |
+    | precision | SPECTRA_JAX_PRECISION | float32, tf32, bfloat16, float16, int8 or float64 |
     | batch_size | SPECTRA_JAX_BATCH_SIZE | clips of one batch |
     | certify | SPECTRA_JAX_CERTIFY | 1: near ties are scored again in float64 |
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from spectra_jax.checkpoints.checkpoint import (
@@ -19,6 +21,7 @@ from spectra_jax.devices import local_devices
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.quantized import quantize_kernel
 from spectra_jax.model.spectra import SpectraAASIST3
 
 # A network whose arithmetic has a precision.
@@ -28,8 +31,9 @@ Network = TypeVar("Network", SpectraAASIST3, SpeechEncoder)
 def load_model(checkpoint: Checkpoint, precision: Precision | str = "float32") -> SpectraAASIST3:
     """The network of a checkpoint, with its weights on the default device.
 
-    With `bfloat16` and `float16`, the weights of the encoder's products have this dtype. `float64` needs x64 here as
-    well: `with jax.enable_x64(True):`.
+    With `bfloat16` and `float16`, the weights of the encoder's products have this dtype. With `int8`, those of the
+    transformer are quantized here (`spectra_jax.model.quantized`) and the others are bfloat16. `float64` needs x64 here
+    as well: `with jax.enable_x64(True):`.
 
     Raises:
       CheckpointError: the weights are damaged.
@@ -43,8 +47,7 @@ def abstract_inference_model(config: SpectraConfig, precision: Precision | str =
     """The network that `load_model` returns, with the shape and dtype of each weight in place of the weight.
 
     A program compiled for it fits the loaded network, so that compilation need not wait for the weights. It differs
-    from `spectra_jax.model.spectra.abstract_model`, which is for training, in the bfloat16 or float16 weights of the
-    encoder.
+    from `spectra_jax.model.spectra.abstract_model`, which is for training, in the narrower weights of the encoder.
     """
     precision = Precision.of(precision)
     graph, state = split_abstract_model(config, precision)
@@ -83,5 +86,15 @@ def with_weights(abstract_model: Network, checkpoint: StoredWeights) -> Network:
     graph, state = nnx.split(abstract_model)
     variables = variables_by_path(state)
     for path, array in checkpoint:
-        variables[path].set_value(jnp.asarray(array, variables[path].get_value().dtype))
+        if path in variables:
+            variables[path].set_value(jnp.asarray(array, variables[path].get_value().dtype))
+        else:
+            _set_quantized(variables, path.removesuffix(".kernel"), array)
     return nnx.merge(graph, state)
+
+
+def _set_quantized(variables: Mapping[str, Any], layer: str, kernel: np.ndarray) -> None:
+    """Set the weights of a `QuantizedLinear` by its path."""
+    weight, scale = quantize_kernel(kernel)
+    variables[f"{layer}.weight"].set_value(jnp.asarray(weight))
+    variables[f"{layer}.scale"].set_value(jnp.asarray(scale))

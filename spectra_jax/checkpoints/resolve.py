@@ -141,6 +141,6 @@ def load(model: str | Path = hub.PUBLISHED, precision: Precision | str = "float3
 
     Args:
       model: as `open_checkpoint` takes it; the published model otherwise.
-      precision: float32, tf32, bfloat16, float16, or float64 (inside `with jax.enable_x64(True):`).
+      precision: float32, tf32, bfloat16, float16, int8, or float64 (inside `with jax.enable_x64(True):`).
     """
     return load_model(open_checkpoint(model), precision)

@@ -52,6 +52,7 @@ class PrecisionOption(StrEnum):
     tf32 = "tf32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
     float64 = "float64"
 
 

@@ -15,7 +15,7 @@ from spectra_jax.checkpoints.encoder_alone import SAMPLE_RATE
 from spectra_jax.convert.encoder_file import write_encoder
 from spectra_jax.convert.transformers_config import transformers_config
 from spectra_jax.encoders.pretrained import PREPROCESSOR
-from spectra_jax.errors import CheckpointError
+from spectra_jax.errors import CheckpointError, InputError
 from spectra_jax.files.atomic import atomic_directory
 from spectra_jax.hub import CONFIG, WEIGHTS
 from spectra_jax.model.encoder import SpeechEncoder
@@ -30,12 +30,13 @@ def save_pretrained(encoder: SpeechEncoder, directory: str | Path) -> None:
     equal to within one float32 ulp.
 
     Args:
-      encoder: of any precision.
+      encoder: of any precision but `int8`.
       directory: must not exist yet, or be empty.
 
     Raises:
       CheckpointError: a weight is NaN or infinite; nothing was written.
       ConfigError: transformers lacks an option of the encoder's configuration; nothing was written.
+      InputError: the encoder is of the precision `int8`, whose weights are 8-bit integers; nothing was written.
       FileExistsError: the directory is not empty.
       TypeError: not a `SpeechEncoder`.
       OSError: the disk is full or not writable; nothing was written.
@@ -44,6 +45,8 @@ def save_pretrained(encoder: SpeechEncoder, directory: str | Path) -> None:
         raise TypeError(
             f"expected a SpeechEncoder, found a {type(encoder).__name__}; of a detector, pass its `encoder`"
         )
+    if encoder.precision.quantizes:
+        raise InputError("an encoder in int8 cannot be saved: its weights were rounded to 8 bits; load it in float32")
     config = transformers_config(encoder.config)
     with atomic_directory(directory) as partial:
         _write_json(partial / CONFIG, config)

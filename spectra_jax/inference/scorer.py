@@ -52,7 +52,7 @@ class Scorer:
 
     Args:
       model: what `spectra_jax.load` takes, or a loaded network.
-      precision: float32, tf32, bfloat16, float16 or float64; a loaded network keeps its own.
+      precision: float32, tf32, bfloat16, float16, int8 or float64; a loaded network keeps its own.
       batch_size: clips per call of the network, over all devices, at least 1; rounded up to a multiple of the number of
         devices. "auto" depends on the devices' memory: see `spectra_jax.inference.batch_size`.
       devices: of one kind, and of this process; all of `jax.local_devices()` otherwise.

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from spectra_jax.model.platform import platform_dependent
 
-PrecisionName = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
+PrecisionName = Literal["float32", "tf32", "bfloat16", "float16", "int8", "float64"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Precision:
     | tf32 | float32 | float32 | TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs; where neither exists, float32 |
     | bfloat16 | bfloat16 | float32 | also the encoder's weights and, except on CPUs, results of products |
     | float16 | float16 | float32 | as bfloat16, with smaller errors; operands beyond 65,504 become infinite |
+    | int8 | int8 | int32 | in the linear layers of the transformer, for inference; the rest as in bfloat16 |
     | float64 | float64 | float64 | needs x64: `jax.enable_x64(True)`, or the `Scorer`, which enables it |
     """
 
@@ -35,6 +36,8 @@ class Precision:
     dtype: Any = jnp.float32
     operand_dtype: Any = jnp.float32
     lax: lax.Precision = lax.Precision.HIGHEST
+    quantizes: bool = False
+    """Whether the six linear layers of each transformer layer are `spectra_jax.model.quantized.QuantizedLinear`."""
 
     @classmethod
     def of(cls, name: Precision | str) -> Precision:
@@ -140,5 +143,6 @@ PRECISIONS: dict[str, Precision] = {
     "tf32": Precision("tf32", lax=lax.Precision.HIGH),
     "bfloat16": Precision("bfloat16", operand_dtype=jnp.bfloat16, lax=lax.Precision.DEFAULT),
     "float16": Precision("float16", operand_dtype=jnp.float16, lax=lax.Precision.DEFAULT),
+    "int8": Precision("int8", operand_dtype=jnp.bfloat16, lax=lax.Precision.DEFAULT, quantizes=True),
     "float64": Precision("float64", dtype=jnp.float64, operand_dtype=jnp.float64),
 }

@@ -12,5 +12,5 @@ GAP_BOUND = 2e-5
 
 Gaps differ by up to 1.04e-5 between float32 and float64 (400 trials of a tiny network, ten pools each), so that a gap
 of twice that size cannot close. In bfloat16 they differ by up to 0.02, which is more than the smallest gap of nearly
-every trial: no bound can be given for bfloat16, nor for TF32.
+every trial: no bound can be given for bfloat16 and int8, nor for TF32.
 """

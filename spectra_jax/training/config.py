@@ -18,8 +18,8 @@ from spectra_jax.training.sharding import ShardingConfig, sharding_config
 
 LOSSES = ("cross_entropy", "focal", "oc_softmax")
 BALANCE_LEVELS = ("label", "dataset", "attack")
-# Gradients are too small for float16 unless the loss is scaled.
-_PRECISIONS = tuple(name for name in PRECISIONS if name != "float16")
+# Gradients are too small for float16 unless the loss is scaled, and weights of 8-bit integers have none.
+_PRECISIONS = tuple(name for name in PRECISIONS if name not in ("float16", "int8"))
 OLD_NAMES = {"average": "ema_decay"}
 """Fields by the names that they had before this release, which are accepted for one release with a warning."""
 

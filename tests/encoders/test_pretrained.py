@@ -17,6 +17,7 @@ import spectra_jax
 from spectra_jax.encoders import from_pretrained, open_encoder
 from spectra_jax.errors import CheckpointError, ConfigError, HubError
 from spectra_jax.model.encoder import SpeechEncoder
+from spectra_jax.model.quantized import QuantizedLinear
 from tests.conftest import GOLDEN
 from tests.encoders.saved_models import (
     CONFIG,
@@ -76,18 +77,20 @@ def test_the_first_layers_are_those_of_transformers(tmp_path: Path) -> None:
     np.testing.assert_allclose(complete.norm(states[2]), first(WAVEFORMS), atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16", "int8", "float64"])
 def test_precisions(precision: str, tmp_path: Path) -> None:
     saved(tmp_path, "wavlm")
     with jax.enable_x64(precision == "float64"):
         encoder = from_pretrained(tmp_path, precision)
         assert encoder.precision.name == precision
         wanted = SpeechEncoder(encoder.config, precision=precision, rngs=None)
-        kernel = encoder.layers[0].attention.query.kernel[...]
-        assert kernel.dtype == encoder.precision.operand_dtype
+        assert encoder.feature_projection.linear.kernel[...].dtype == encoder.precision.operand_dtype
+        query = encoder.layers[0].attention.query
+        weight = query.weight if isinstance(query, QuantizedLinear) else query.kernel
+        assert weight[...].dtype == (np.int8 if precision == "int8" else encoder.precision.operand_dtype)
         assert encoder.positional_convolution.conv.kernel[...].dtype == encoder.precision.dtype
         assert nnx.graphdef(encoder) == nnx.graphdef(wanted)
-        tolerance = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02, "float64": 1e-5}[precision]
+        tolerance = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02, "int8": 0.1, "float64": 1e-5}[precision]
         np.testing.assert_allclose(encoder(WAVEFORMS), last_state(model("wavlm")), atol=tolerance)
 
 

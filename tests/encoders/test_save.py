@@ -16,7 +16,7 @@ from safetensors import safe_open
 from spectra_jax.checkpoints.checkpoint import variables_by_path
 from spectra_jax.checkpoints.resolve import load
 from spectra_jax.encoders import from_pretrained, save_pretrained
-from spectra_jax.errors import CheckpointError
+from spectra_jax.errors import CheckpointError, InputError
 from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.encoder import SpeechEncoder
 from tests.encoders.saved_models import PRE_NORM, saved, torch
@@ -76,6 +76,13 @@ def test_reading_and_writing_keeps_the_weights(model_type: str, precision: str, 
         if path != _KERNEL:
             assert array.tobytes() == after[path].tobytes(), path
     assert np.all(np.abs(after[_KERNEL] - before[_KERNEL]) <= np.spacing(np.abs(before[_KERNEL])))
+
+
+def test_an_encoder_in_int8_is_refused(tmp_path: Path) -> None:
+    encoder = from_pretrained(saved(tmp_path / "source"), "int8")
+    with pytest.raises(InputError, match="an encoder in int8 cannot be saved: its weights were rounded to 8 bits"):
+        save_pretrained(encoder, tmp_path / "written")
+    assert not (tmp_path / "written").exists()
 
 
 def test_the_files(tmp_path: Path) -> None:

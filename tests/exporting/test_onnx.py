@@ -131,8 +131,9 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "used.onnx").touch()
     with pytest.raises(FileExistsError, match=r"used\.onnx exists already"):
         write_onnx(load("demo"), tmp_path / "used.onnx")
-    with pytest.raises(InputError, match="a network in bfloat16 cannot be written as ONNX; load it in float32"):
-        write_onnx(load("demo", "bfloat16"), tmp_path / "demo.onnx")
+    for precision in ("bfloat16", "int8"):
+        with pytest.raises(InputError, match=f"a network in {precision} cannot be written as ONNX; load it in float32"):
+            write_onnx(load("demo", precision), tmp_path / "demo.onnx")
     with pytest.raises(ValueError, match=r"model: the onnx format is one file; choose a name that ends in \.onnx"):
         convert("demo", tmp_path / "model", "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["used.onnx"]

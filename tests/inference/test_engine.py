@@ -54,7 +54,7 @@ def test_any_number_of_clips_in_one_compiled_shape(scorer: Scorer) -> None:
         scorer.logits(np.zeros((2, 100), np.float32))
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16", "int8", "float64"])
 def test_the_loaded_weights_are_those_that_are_compiled_for(precision: str, tiny_checkpoint: Checkpoint) -> None:
     """Shape, dtype and structure, since the network is compiled before its weights are read."""
     with jax.enable_x64(precision == "float64"):

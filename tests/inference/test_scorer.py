@@ -134,7 +134,7 @@ def test_invalid_arguments() -> None:
         Scorer("demo", batch_size="most")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="devices is empty"):
         Scorer("demo", devices=[])
-    with pytest.raises(ValueError, match="'float8' is not one of float32, tf32, bfloat16, float16, float64"):
+    with pytest.raises(ValueError, match="'float8' is not one of float32, tf32, bfloat16, float16, int8, float64"):
         Scorer("demo", precision="float8")
 
 

@@ -89,7 +89,7 @@ def test_folding_in_float64_needs_x64(tiny_checkpoint: Checkpoint) -> None:
 
 def test_an_abstract_network_folds_to_the_shapes_of_the_folded_weights(tiny_checkpoint: Checkpoint) -> None:
     """A program is compiled for the abstract network while the weights are read."""
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", "bfloat16", "int8"):
         shapes, weights = (
             nnx.split(fold_for_inference(network))
             for network in (

@@ -43,11 +43,13 @@ def abstract_network(config: SpectraConfig, precision: str) -> SpectraAASIST3:
         return abstract_inference_model(config, precision)
 
 
-def lower(model: nnx.Module, precision: str, platform: str, batch_size: int = 2) -> str:
+def lower(
+    model: nnx.Module, precision: str, platform: str, batch_size: int = 2, num_samples: int = TINY.num_samples
+) -> str:
     """The StableHLO of a network, or of its encoder, for a platform."""
     with jax.enable_x64(precision == "float64"):
         forward, params, rest = split(model)
-        windows = jax.ShapeDtypeStruct((batch_size, TINY.num_samples), np.float32)
+        windows = jax.ShapeDtypeStruct((batch_size, num_samples), np.float32)
         # JAX does not promise a stable cuDNN call, which an exported program would need.
         allowed = [export.DisabledSafetyCheck.custom_call("__cudnn$fmhaSoftmax")]
         exported = export.export(jax.jit(forward), platforms=[platform], disabled_checks=allowed)
@@ -229,6 +231,30 @@ def test_which_devices_have_cudnn_attention(
     assert attention.has_cudnn_attention() is attends
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_in_int8_the_six_products_of_a_layer_have_8_bit_operands_and_32_bit_sums(platform: str) -> None:
+    """The weights are (out, in), as NVIDIA's and CPUs' products of 8-bit integers take them: none is transposed."""
+    text = lowered(TINY, "int8", platform)
+    width, inner = TINY.encoder.hidden_size, TINY.encoder.intermediate_size
+    product = r"contracting_dims = \[2\] x \[1\].*: \(tensor<\S+xi8>, tensor<(\d+)x(\d+)xi8>\) -> tensor<\S+xi32>"
+    found = [tuple(map(int, shape)) for shape in re.findall(product, text)]
+    # In the one function that all layers call.
+    assert found == [(width, width)] * 4 + [(inner, width), (width, inner)]
+    assert not re.search(r"transpose .*xi8>", text)
+
+
+@pytest.mark.parametrize(
+    ("precision", "platform", "axes"), [("bfloat16", "cpu", 1), ("float16", "cpu", 1), ("bfloat16", "cuda", 2)]
+)
+def test_attention_has_one_batch_axis_on_cpus_in_half_precisions(precision: str, platform: str, axes: int) -> None:
+    """XLA for CPUs computes products with two batch axes in float32."""
+    operand = {"bfloat16": "bf16", "float16": "f16"}[precision]
+    batched = r"dot_general %\S+, %\S+, batching_dims = \[(.*?)\] .*-> tensor<.*xf32>"
+    lines = [line for line in lowered(TINY, precision, platform).splitlines() if f"x{operand}>" in line]
+    found = [len(match[1].split(", ")) for line in lines if (match := re.search(batched, line))]
+    assert found == [axes] * 2, "one function, which all layers call, has the two products of attention"
+
+
 @pytest.mark.parametrize(
     ("platform", "rows", "branches"),
     [
@@ -240,7 +266,7 @@ def test_which_devices_have_cudnn_attention(
 def test_bases_are_in_memory_a_chunk_at_a_time(platform: str, rows: int, branches: int) -> None:
     """For the published network with batches of 64, all bases of a pairwise layer would take 750 MB."""
     config = SpectraConfig()
-    text = lower(abstract_network(config, "float32"), "float32", platform, batch_size=64)
+    text = lower(abstract_network(config, "float32"), "float32", platform, 64, config.num_samples)
     features = config.gat_dims[0]
     widths = {(features, config.kan.num_bases), (features * config.kan.num_bases,)}
     shapes = {tuple(map(int, shape.split("x"))) for shape in re.findall(r"tensor<(\d+(?:x\d+)*)x[bfi]\w+>", text)}

@@ -28,6 +28,7 @@ from tests.training.runs import config
         ({"freeze_layers": 3}, "training.freeze_layers = 3"),
         ({"class_weights": [1, 0]}, "training.class_weights"),
         ({"precision": "float16"}, "training.precision"),
+        ({"precision": "int8"}, 'training.precision = "int8", but it must be one of float32, tf32, bfloat16, float64'),
         ({"loss": "arcface"}, 'training.loss = "arcface", but it must be one of cross_entropy, focal, oc_softmax'),
         ({"focal_gamma": -1}, "training.focal_gamma = -1"),
         ({"oc_softmax_alpha": 0}, "training.oc_softmax_alpha = 0"),

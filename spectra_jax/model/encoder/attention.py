@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.encoder.augment import dropout
 from spectra_jax.model.linear import Linear
 from spectra_jax.model.parameters import initial_value
-from spectra_jax.model.platform import target_platform
+from spectra_jax.model.platform import platform_dependent, target_platform
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.quantized import QuantizedLinear
 from spectra_jax.model.symbolic import Size
 
 # Outputs of the linear layer that gates the relative position bias: the sums of two halves are the two gates.
@@ -39,12 +41,23 @@ def transformer_linear(in_features: int, out_features: int, *, precision: Precis
     )
 
 
+def layer_linear(
+    in_features: int, out_features: int, *, precision: Precision, rngs: nnx.Rngs | None
+) -> Linear | QuantizedLinear:
+    """One of the six linear layers of a transformer layer, which are quantized in the precision `int8`."""
+    if not precision.quantizes:
+        return transformer_linear(in_features, out_features, precision=precision, rngs=rngs)
+    return QuantizedLinear(
+        in_features, out_features, kernel_init=initializers.normal(0.02), bias_init=initializers.zeros, rngs=rngs
+    )
+
+
 class SelfAttention(nnx.Module):
     """Multi-head self-attention over the frames of a clip."""
 
     def __init__(self, config: EncoderConfig, *, precision: Precision, rngs: nnx.Rngs | None):
-        def project() -> Linear:
-            return transformer_linear(config.hidden_size, config.hidden_size, precision=precision, rngs=rngs)
+        def project() -> Linear | QuantizedLinear:
+            return layer_linear(config.hidden_size, config.hidden_size, precision=precision, rngs=rngs)
 
         self.query, self.key, self.value, self.out = project(), project(), project(), project()
         self.position_gate = (
@@ -94,7 +107,7 @@ class SelfAttention(nnx.Module):
 
         scaled = query * self._head_size(query) ** -0.5
         query, keys, value = split_heads(scaled), split_heads(keys), split_heads(value)
-        logits = self.precision.einsum("bhqd,bhkd->bhqk", query, keys)
+        logits = self._multiply_by_head("bhqd,bhkd->bhqk", query, keys)
         if position_bias is not None and self.position_gate is not None:
             assert x is not None
             logits = logits + self.position_gate(x.reshape(self._heads_shape(x))) * position_bias
@@ -102,8 +115,25 @@ class SelfAttention(nnx.Module):
             # The lowest finite number rather than an infinite one: a clip without a valid frame gives no NaN.
             logits = jnp.where(mask[:, None, None, :], logits, np.finfo(logits.dtype).min)
         weights = dropout(jax.nn.softmax(logits, axis=-1), self.dropout_rate, key)
-        attended = self.precision.einsum("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
+        attended = self._multiply_by_head("bhqk,bhkd->bhqd", weights, value).swapaxes(1, 2)
         return attended.astype(self.precision.operand_dtype)
+
+    def _multiply_by_head(
+        self, subscripts: str, x: Float[Array, "batch heads rows inner"], y: Float[Array, "batch heads frames features"]
+    ) -> Float[Array, "batch heads rows columns"]:
+        """The products of each clip and head, as an einsum whose operands and result begin with the axes `bh`."""
+        two_axes = functools.partial(self.precision.einsum, subscripts)
+        if jnp.dtype(self.precision.operand_dtype).itemsize >= jnp.dtype(jnp.float32).itemsize:
+            return two_axes(x, y)
+
+        def one_axis(x: Array, y: Array) -> Array:
+            merged = (part.reshape(part.shape[0] * part.shape[1], *part.shape[2:]) for part in (x, y))
+            product = self.precision.einsum(subscripts.replace("bh", "b"), *merged)
+            return product.reshape(*x.shape[:2], *product.shape[1:])
+
+        # XLA for CPUs computes products with two batch axes in float32, whatever their operands.
+        product: Array = platform_dependent(x, y, cpu=one_axis, default=two_axes)
+        return product
 
     def _attend_by_cudnn(
         self,

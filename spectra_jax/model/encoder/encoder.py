@@ -27,6 +27,7 @@ from spectra_jax.model.hooks import StageHook, no_hook
 from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.parameters import initial_value
 from spectra_jax.model.precision import Precision
+from spectra_jax.model.quantized import QuantizedWeight
 from spectra_jax.model.symbolic import is_outside, num_frames
 
 
@@ -161,7 +162,7 @@ class SpeechEncoder(nnx.Module):
         return states
 
     def _runner(self, layer: TransformerLayer) -> Callable[..., Array]:
-        graph, weights, *others = nnx.split(layer, nnx.Param, ...)
+        graph, weights, *others = nnx.split(layer, (nnx.Param, QuantizedWeight), ...)
         # A layer of a class of the user's own may hold and change other state, which `run_layer` would lose.
         run = layer if jax.tree.leaves(others) else functools.partial(run_layer, graph, weights)
         return jax.checkpoint(run) if self.remat else run

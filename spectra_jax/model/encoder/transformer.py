@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 from spectra_jax.model.activations import gelu
 from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.conv import Conv
-from spectra_jax.model.encoder.attention import SelfAttention, transformer_linear
+from spectra_jax.model.encoder.attention import SelfAttention, layer_linear, transformer_linear
 from spectra_jax.model.encoder.augment import dropout, split_key
 from spectra_jax.model.norms import LayerNorm
 from spectra_jax.model.precision import Precision
@@ -69,8 +69,8 @@ class TransformerLayer(nnx.Module):
         self.attention_norm = LayerNorm(width, config.layer_norm_eps, precision=precision, rngs=rngs)
         self.attention = SelfAttention(config, precision=precision, rngs=rngs)
         self.feed_forward_norm = LayerNorm(width, config.layer_norm_eps, precision=precision, rngs=rngs)
-        self.feed_forward_in = transformer_linear(width, inner, precision=precision, rngs=rngs)
-        self.feed_forward_out = transformer_linear(inner, width, precision=precision, rngs=rngs)
+        self.feed_forward_in = layer_linear(width, inner, precision=precision, rngs=rngs)
+        self.feed_forward_out = layer_linear(inner, width, precision=precision, rngs=rngs)
         self.adapter = (
             Adapter(width, config.adapter_attn_dim, precision=precision, rngs=rngs)
             if has_adapters(config) and config.adapter_attn_dim is not None
