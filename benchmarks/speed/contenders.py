@@ -113,6 +113,10 @@ class OursBFloat16(Ours):
     name, label, precision = "ours-bfloat16", "spectra-jax bfloat16", "bfloat16"
 
 
+class OursInt8(Ours):
+    name, label, precision = "ours-int8", "spectra-jax int8", "int8"
+
+
 class OursEncoder(Ours):
     name, label, precision = "ours-encoder", "spectra-jax encoder, float32", "float32"
     encoder_only = True
@@ -355,6 +359,7 @@ CONTENDERS: dict[str, type[Contender]] = {
         OursFloat32,
         OursTF32,
         OursBFloat16,
+        OursInt8,
         TorchFloat32,
         TorchAsWritten,
         TorchTF32,

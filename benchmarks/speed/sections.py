@@ -44,7 +44,7 @@ class Plan:
     @property
     def ours(self) -> tuple[str, ...]:
         tf32 = ("ours-tf32",) if self.network.device == "gpu" else ()
-        return ("ours-float32", *tf32, *(("ours-bfloat16",) if self.bfloat16 else ()))
+        return ("ours-float32", *tf32, *(("ours-bfloat16", "ours-int8") if self.bfloat16 else ()))
 
     @property
     def samples(self) -> int:
