@@ -33,7 +33,8 @@ def activation_bytes(config: SpectraConfig, precision: Precision) -> int:
     """Approximate memory of one clip on a device while the network runs; everything after the feature extractor is
     small.
 
-    In bfloat16 as much as in float32, since norms and activations are float32 in both. It takes less where they are fused.
+    In bfloat16 as much as in float32, since norms and activations are float32 in both. A compiler that fuses them
+    needs less.
     """
     encoder = config.encoder
     largest = max(map(operator.mul, encoder.layer_frames(config.num_samples), encoder.conv_dim))
