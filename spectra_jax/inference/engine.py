@@ -108,8 +108,8 @@ class CompiledEngine:
         # Padded with the last clip, which is known to be finite. No row of the batch sees another.
         padded = np.concatenate([windows, np.repeat(windows[-1:], missing, axis=0)]) if missing else windows
         with _x64_mode(self.model.precision):
-            on_devices = jax.device_put(padded.astype(np.float32, copy=False), self.windows_sharding)
-            return self.executable(self.params, on_devices)
+            placed = jax.device_put(padded.astype(np.float32, copy=False), self.windows_sharding)
+            return self.executable(self.params, placed)
 
     def collect(self, windows: Float[np.ndarray, "windows samples"], in_flight: jax.Array) -> BatchScores:
         return BatchScores(np.asarray(in_flight)[: len(windows)], np.zeros(len(windows), bool))

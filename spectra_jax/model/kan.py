@@ -28,7 +28,8 @@ from spectra_jax.model.symbolic import is_symbolic
 # Rows of which the spline bases are in memory at the same time. 1,024 rows of 64 features by 20 bases are 5 MiB in
 # float32: less than the last-level cache of a CPU.
 CHUNK_ROWS = 1024
-# On a GPU or a TPU, where each chunk costs the start of several programs: 335 MB.
+# On a GPU or a TPU, where each chunk costs the start of several programs: 335 MB, and four times as much where the four
+# branches run together.
 DEVICE_CHUNK_ROWS = 65536
 # The same where the number of rows is symbolic. The last chunk is padded, so that a larger one costs more for one clip.
 SYMBOLIC_CHUNK_ROWS = 256

@@ -87,8 +87,8 @@ class Precision:
         """`x @ weight + bias`.
 
         GPUs and TPUs are bound by memory as often as by arithmetic. There the result of a product of 16-bit operands
-        is written in 16 bits, after the accumulator and the bias have been added in 32, and its gradient is a product
-        of 16-bit operands again. On CPUs XLA computes products with 32-bit results in half of the time.
+        is written in 16 bits, and its gradient is a product of 16-bit operands again. The bias is added in 32 bits. On
+        CPUs XLA computes products with 32-bit results in half of the time.
         """
 
         def wide(x: Array, weight: Array, bias: Array) -> Array:
@@ -102,8 +102,8 @@ class Precision:
                 precision=self.lax,
                 preferred_element_type=self.operand_dtype,
             )
-            # In one type, so that the library that computes the product adds the bias to the accumulator.
-            return (product + bias.astype(self.operand_dtype)).astype(self.dtype)
+            # In 16 bits, the bias would be rounded and its gradient a sum of 16-bit numbers over all rows.
+            return product.astype(self.dtype) + bias
 
         if not self.is_half:
             return wide(x, weight, bias)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import spectra_jax
-from spectra_jax.model.encoder import has_cudnn_attention
-from spectra_jax.model.platform import TargetPlatform, for_platform, platform_dependent, target_platform
+from spectra_jax.model import kan
+from spectra_jax.model.aasist import KANAASIST
+from spectra_jax.model.config import KANConfig, SpectraConfig
+from spectra_jax.model.encoder import SpeechEncoder, has_cudnn_attention
+from spectra_jax.model.functional import split
+from spectra_jax.model.kan import KANLinear
+from spectra_jax.model.platform import TargetPlatform, for_platform, on_devices, platform_dependent, target_platform
+from spectra_jax.model.precision import Precision
 from tests.conftest import GOLDEN
+from tests.model.encoder.small import noise, small_config
 
 
 @jax.jit
@@ -46,3 +56,57 @@ def test_a_portable_program_has_no_cudnn_attention(monkeypatch: pytest.MonkeyPat
     assert has_cudnn_attention()
     with for_platform("cuda"):
         assert not has_cudnn_attention()
+
+
+def run_on_a_cpu(model: nnx.Module, x: np.ndarray, platform: str) -> Any:
+    """The output of the code for a platform's devices."""
+    forward, params, rest = split(model)
+    # A function of its own, whose traces are not cached. The options make compiling quick.
+    program = jax.jit(lambda x: forward(params, rest, x))
+    with on_devices(platform):
+        return program.lower(x).compile({"xla_backend_optimization_level": "0"})(x)
+
+
+@pytest.mark.parametrize(("size", "samples"), [(6, 30), (7, 300), (95, 99)])
+def test_convolutions_for_gpus_compute_the_same(size: int, samples: int) -> None:
+    """From one frame on, and with fewer frames than the positional convolution's kernel has taps."""
+    config = small_config(num_hidden_layers=1, conv_kernel=(6, 7), num_conv_pos_embeddings=size)
+    with jax.enable_x64(True):
+        encoder = SpeechEncoder(config, precision="float64", rngs=nnx.Rngs(0))
+        found, expected = (run_on_a_cpu(encoder, noise(2, samples), platform) for platform in ("gpu", "cpu"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert not np.array_equal(found, expected), "both ran the same code"
+
+
+@pytest.mark.parametrize("rows", [60, 64, 200])
+def test_chunks_for_gpus_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kan, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(kan, "DEVICE_CHUNK_ROWS", 64)
+    with jax.enable_x64(True):
+        layer = KANLinear(5, 4, KANConfig(), precision=Precision.of("float64"), rngs=nnx.Rngs(0))
+        x = noise(rows, 5).astype(np.float64)
+        found, expected = (run_on_a_cpu(layer, x, platform) for platform in ("gpu", "cpu"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_branches_for_gpus_compute_the_same() -> None:
+    config = SpectraConfig.from_dict(
+        {"back_end": "aasist", "bridge_dim": 12, "residual_channels": [[1, 4], [4, 4]], "gat_dims": [6, 4]}
+    )
+    with jax.enable_x64(True):
+        back_end = KANAASIST(config, precision="float64", rngs=nnx.Rngs(params=0))
+        x = noise(2, 60 * 12).reshape(2, 60, 12).astype(np.float64)
+        found, expected = (run_on_a_cpu(back_end, x, platform) for platform in ("gpu", "cpu"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_bias_is_not_rounded_for_gpus(precision: str) -> None:
+    policy = Precision.of(precision)
+    bias = jnp.array([1 + 2**-12, 1e-9], jnp.float32)
+    x, weight = jnp.zeros((4, 3), jnp.float32), jnp.ones((3, 2), jnp.float32)
+    with on_devices("gpu"):
+        np.testing.assert_array_equal(policy.linear(x, weight, bias), np.broadcast_to(bias, (4, 2)))
+        gradient = jax.grad(lambda bias: policy.linear(x, weight, bias).sum() * jnp.float32(1 + 2**-12))(bias)
+    np.testing.assert_allclose(gradient, 4 * (1 + 2**-12), rtol=1e-6)
