@@ -48,7 +48,8 @@ class Scorer:
     One shape is compiled, `(batch_size, num_samples)`, while the weights are read; a batch with fewer clips is padded,
     which changes no score beyond rounding. Each device holds all weights and scores an equal share of every batch. With
     `precision="float64"` the scorer runs in JAX's x64 mode and leaves the process's own mode as it is. For a CPU the
-    network is compiled at LLVM's level 2, unless `XLA_FLAGS` has an `--xla_backend_optimization_level`.
+    network is compiled at LLVM's level 2 in float32, tf32 and float64, unless `XLA_FLAGS` has an
+    `--xla_backend_optimization_level`.
 
     Args:
       model: what `spectra_jax.load` takes, or a loaded network.
