@@ -73,7 +73,7 @@ def test_a_scorer_on_the_cpu_of_this_process(precision: str, cpu: jax.Device) ->
     reference = np.array([row["logits_float64"] for row in WAVEFORM_ROWS[:2]])
     # In bfloat16, as measured, 0.14: a pool ranks other nodes.
     np.testing.assert_allclose(scorer.logits(windows), reference, atol=1e-4 if precision == "float32" else 0.5)
-    assert scorer.model.encoder.layers[0].attention.out.kernel[...].devices() == {cpu}
+    assert scorer.model.encoder.layers[0].attention.out.bias[...].devices() == {cpu}
 
 
 @contextmanager
