@@ -52,7 +52,7 @@ def test_a_contender_that_takes_other_steps_is_not_timed(tiny: Network) -> None:
     task = training_step.Task(tiny, "float32", training_step.optimizer_groups(tiny))
     reports = training_step.first_steps(task, batch)
     losses = [report.loss for report in reports]
-    assert losses[-1] < losses[0]
+    assert len(set(losses)) == len(losses), "each step changes the weights"
     other = [training_step.Report(1.01 * report.loss, report.gradient_norm) for report in reports]
     with pytest.raises(ValueError, match=r"PyTorch, eager, tiny in float32: the first 3 losses differ"):
         training_step.measure(task, batch, other, [training_step.REFERENCE], rounds=1, limit=3600)
