@@ -46,8 +46,14 @@ def test_a_committed_notebook_is_executed_small_and_without_machine_paths(name: 
     assert not [text for text in shown if re.search(r"/(home|root|tmp|usr|work|Users)/|site-packages|Warning", text)]
 
 
+# They train, for a minute or two.
+_LONG = ("fine-tune", "own-loop")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in _LONG else []) for name in NAMES]
+)
 def test_a_notebook_prints_what_is_committed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     assert outputs(execute(name)) == outputs(read(name))

@@ -105,7 +105,7 @@ def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     assert second < first
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_are_those_of_nnx() -> None:
     model = with_own_layer()
     forward, params, rest = spectra_jax.split(model)
