@@ -51,8 +51,14 @@ def unoptimised() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+# It trains, for a minute.
+_LONG = ("guides/train.md",)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.long] if page in _LONG else []) for page in RUN]
+)
 def test_examples_print_what_the_page_shows(page: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     wrong: list[str] = []

@@ -259,6 +259,7 @@ def test_attention_has_one_batch_axis_on_cpus_in_half_precisions(
     assert found == axes, "one function, which all layers call, has the two products of attention"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "rows", "branches"),
     [
