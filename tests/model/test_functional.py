@@ -184,7 +184,7 @@ def sharded() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("how", ["set_mesh", "arrays", "encoder"])
 @pytest.mark.parametrize("kind", ["Explicit", "Auto"])

@@ -27,7 +27,7 @@ def complete_step() -> tuple[TrainingState, TrainingState, StepReport]:
     return take_step(config(dropout=0.0), *HALVES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_micro_batches_and_recomputed_layers_give_the_same_step(complete_step: Any) -> None:
     _, complete, report = complete_step
     _, split, split_report = take_step(config(dropout=0.0, accumulation=2, remat=True), *HALVES)
