@@ -196,7 +196,7 @@ def test_windows_are_sharded_over_a_mesh(kind: str, how: str, devices: int, shar
         assert (found["spec"], found["clips on"]) == (["clips"], [8 // devices])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["Explicit", "Auto"])
 def test_gradients_do_not_depend_on_the_mesh(kind: str, sharded: dict[str, Any]) -> None:
     np.testing.assert_allclose(sharded[f"{kind} 4 gradient"], sharded["Explicit 1 gradient"], rtol=1e-4)
