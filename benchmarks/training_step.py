@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "training-step"
 SAMPLE_RATE = 16_000
 
 # A hundredth of the usual ones, which take no other time. Adam moves a weight by about the learning rate even where its
-# gradient is rounding alone: with the usual ones, the third loss of the tiny network with clips of 2.5 s differed by 0.6 %.
+# gradient is rounding alone: with those, the third loss of the tiny network with clips of 2.5 s differed by 0.6 %.
 LEARNING_RATE, ENCODER_LEARNING_RATE = 1e-6, 1e-7
 WEIGHT_DECAY, CLIP_NORM = 1e-4, 1.0
 
