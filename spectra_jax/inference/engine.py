@@ -20,7 +20,6 @@ from threading import Lock
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -324,8 +323,7 @@ def _compiler_options(platform: str, precision: Precision) -> dict[str, str | bo
     `XLA_FLAGS` is kept.
     """
     level = "xla_backend_optimization_level"
-    is_narrow = jnp.dtype(precision.operand_dtype).itemsize < jnp.dtype(jnp.float32).itemsize
-    return {level: "2"} if platform == "cpu" and not is_narrow and level not in xla_flags() else {}
+    return {level: "2"} if platform == "cpu" and not precision.is_half and level not in xla_flags() else {}
 
 
 def _return_freed_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -71,15 +72,22 @@ class Precision:
         if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
             raise ValueError("float64 needs JAX's x64 mode: load and run inside `with jax.enable_x64(True):`")
 
-    def dot(self, x: Float[Array, "*rows k"], weight: Float[Array, "k n"]) -> Float[Array, "*rows n"]:
-        """The matrix product: the last axis of `x` contracted with the first axis of `weight`."""
-        return lax.dot_general(
+    def dot(
+        self, x: Float[Array, "*rows k"], weight: Float[Array, "k n"], *, narrow: bool = False
+    ) -> Float[Array, "*rows n"]:
+        """The matrix product: the last axis of `x` contracted with the first axis of `weight`.
+
+        Args:
+          narrow: write the result of the product in the operands' type, and widen it then.
+        """
+        y = lax.dot_general(
             x.astype(self.operand_dtype),
             weight.astype(self.operand_dtype),
             (((x.ndim - 1,), (0,)), ((), ())),
             precision=self.lax,
-            preferred_element_type=self.dtype,
+            preferred_element_type=self.operand_dtype if narrow else self.dtype,
         )
+        return y.astype(self.dtype)
 
     def linear(
         self, x: Float[Array, "*rows k"], weight: Float[Array, "k n"], bias: Float[Array, " n"]
@@ -87,27 +95,14 @@ class Precision:
         """`x @ weight + bias`.
 
         GPUs and TPUs are bound by memory as often as by arithmetic. There the result of a product of 16-bit operands
-        is written in 16 bits, and its gradient is a product of 16-bit operands again. The bias is added in 32 bits. On
-        CPUs XLA computes products with 32-bit results in half of the time.
+        is written in 16 bits, and its gradient is a product of 16-bit operands again. The bias is added in 32 bits: in
+        16, it would be rounded and its gradient a sum of 16-bit numbers over all rows. On CPUs XLA computes products
+        with 32-bit results in half of the time.
         """
-
-        def wide(x: Array, weight: Array, bias: Array) -> Array:
-            return self.dot(x, weight) + bias
-
-        def narrow(x: Array, weight: Array, bias: Array) -> Array:
-            product = lax.dot_general(
-                x.astype(self.operand_dtype),
-                weight.astype(self.operand_dtype),
-                (((x.ndim - 1,), (0,)), ((), ())),
-                precision=self.lax,
-                preferred_element_type=self.operand_dtype,
-            )
-            # In 16 bits, the bias would be rounded and its gradient a sum of 16-bit numbers over all rows.
-            return product.astype(self.dtype) + bias
-
         if not self.is_half:
-            return wide(x, weight, bias)
-        return platform_dependent(x, weight, bias, cpu=wide, default=narrow)
+            return self.dot(x, weight) + bias
+        narrow = functools.partial(self.dot, narrow=True)
+        return platform_dependent(x, weight, cpu=self.dot, default=narrow) + bias
 
     def einsum(self, subscripts: str, *operands: Float[Array, ...]) -> Float[Array, ...]:
         """`jnp.einsum` under this policy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import tempfile
 import wave
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.speed.cold import time_to_score
 from benchmarks.speed.gpu.plan import OURS, Case, Job, Row
-from benchmarks.speed.gpu.worker import guarded, network_of, out_of_time
+from benchmarks.speed.gpu.worker import each_case, network_of
 from tests.golden import recipe
 
 
@@ -24,10 +23,7 @@ def cold_starts(job: Job) -> Iterator[Row]:
             file.setsampwidth(2)
             file.setframerate(recipe.SAMPLE_RATE)
             file.writeframes(recipe.waveform(100, recipe.WINDOW_SAMPLES).astype("<i2").tobytes())
-        for case in job.cases:
-            if out_of_time(job):
-                return
-            yield guarded(case, functools.partial(_start, job, case, clip, Path(folder) / "caches"))
+        yield from each_case(job, lambda case: _start(job, case, clip, Path(folder) / "caches"))
 
 
 def _start(job: Job, case: Case, clip: Path, caches: Path) -> Row:

@@ -22,6 +22,7 @@ from benchmarks.speed.gpu.worker import (
     Facts,
     batch_of_windows,
     difference,
+    each_case,
     guarded,
     network_of,
     out_of_time,
@@ -63,11 +64,7 @@ def peaks(job: Job) -> Iterator[Row | Facts]:
         "devices": {"platform": jax.default_backend(), "kind": device.device_kind, "count": jax.local_device_count()},
         "jax_platform": str(device.client.platform_version),
     }
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        measure = _copy if case.precision == "copy" else _product
-        yield guarded(case, functools.partial(measure, job, case))
+    yield from each_case(job, lambda case: (_copy if case.precision == "copy" else _product)(job, case))
 
 
 def _device(job: Job) -> jax.Device:
@@ -141,14 +138,14 @@ def _build(model: Any, case: Case, device: jax.Device) -> tuple[Any, float]:
 def _forward(job: Job, case: Case, built: Future[tuple[Any, float]]) -> Row:
     engine, compile_seconds = built.result()
     device = engine.windows_sharding.mesh.devices.flat[0]
-    before = _peak_bytes(device)
+    before = peak_bytes(device)
     windows = jax.device_put(batch_of_windows(job, case.batch), engine.windows_sharding)
     call = functools.partial(engine.executable, engine.params, windows)
     logits = np.asarray(call())
     if case.precision == "float32" and case.batch == REFERENCE_BATCH:
         np.save(reference_file(job), logits)
     steady = time_runs(call, jax.block_until_ready, smoke=job.smoke)
-    after = _peak_bytes(device)
+    after = peak_bytes(device)
     config = engine.model.config
     return Row(
         case,
@@ -162,7 +159,7 @@ def _forward(job: Job, case: Case, built: Future[tuple[Any, float]]) -> Row:
     )
 
 
-def _peak_bytes(device: jax.Device) -> int | None:
+def peak_bytes(device: jax.Device) -> int | None:
     """The most memory in use since the process started, autotuning included; None where it is not reported."""
     return (device.memory_stats() or {}).get("peak_bytes_in_use")
 
@@ -210,16 +207,16 @@ def scorers(job: Job) -> Iterator[Row]:
     import spectra_jax
 
     device = _device(job)
-    measured: dict[str, Any] = {}
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        if case.precision not in measured:
-            measured[case.precision] = spectra_jax.Scorer(
+    loaded: dict[str, Any] = {}
+
+    def measure(case: Case) -> Row:
+        if case.precision not in loaded:
+            loaded[case.precision] = spectra_jax.Scorer(
                 network_of(job).native, precision=case.precision, batch_size=case.batch, devices=[device]
             )
-        measure = _score_trials if case.variant == "score_trials" else _logits
-        yield guarded(case, functools.partial(measure, job, case, measured[case.precision]))
+        return (_score_trials if case.variant == "score_trials" else _logits)(job, case, loaded[case.precision])
+
+    yield from each_case(job, measure)
 
 
 def _logits(job: Job, case: Case, scorer: Any) -> Row:

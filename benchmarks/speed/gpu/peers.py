@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from benchmarks.speed.contenders import cores
 from benchmarks.speed.flops import clip_flops
 from benchmarks.speed.gpu.plan import BFLOAT16_WEIGHTS, Case, Job, Row
 from benchmarks.speed.gpu.timing import time_runs
-from benchmarks.speed.gpu.worker import Facts, batch_of_windows, difference, guarded, network_of, out_of_time
+from benchmarks.speed.gpu.worker import Facts, batch_of_windows, difference, each_case, network_of
 
 _DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,11 +49,7 @@ def peaks(job: Job) -> Iterator[Row | Facts]:
     """Large matrix products and a copy."""
     device = device_of(job)
     yield {"torch_cuda": torch.version.cuda, "torch_cudnn": torch.backends.cudnn.version()}
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        measure = _copy if case.precision == "copy" else _product
-        yield guarded(case, functools.partial(measure, job, case, device))
+    yield from each_case(job, lambda case: (_copy if case.precision == "copy" else _product)(job, case, device))
 
 
 def _product(job: Job, case: Case, device: str) -> Row:
@@ -76,26 +71,18 @@ def _copy(job: Job, case: Case, device: str) -> Row:
 def eager(job: Job) -> Iterator[Row]:
     """The fast form of `benchmarks/speed/oracle.py`."""
     device, model = device_of(job), _load(job)
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        yield guarded(case, functools.partial(_eager, job, case, device, model))
+    for row in each_case(job, lambda case: _forward(job, case, device, _program(model, case, device))):
+        yield row
         _free(device)
 
 
 def compiled(job: Job) -> Iterator[Row]:
     """The same with `torch.compile` for one shape; the variant of a case is the mode."""
     device, model = device_of(job), _load(job)
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        yield guarded(case, functools.partial(_compiled, job, case, device, model))
+    for row in each_case(job, lambda case: _compiled(job, case, device, model)):
+        yield row
         torch.compiler.reset()
         _free(device)
-
-
-def _eager(job: Job, case: Case, device: str, model: Any) -> Row:
-    return _forward(job, case, device, _program(model, case, device))
 
 
 def _compiled(job: Job, case: Case, device: str, model: Any) -> Row:

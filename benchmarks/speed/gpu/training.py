@@ -6,7 +6,6 @@ of the contenders, from the weights that a training run starts with.
 
 from __future__ import annotations
 
-import functools
 import math
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from benchmarks import training_step
 from benchmarks.speed.gpu.plan import COMPUTED_AGAIN, OURS, Case, Job, Row
-from benchmarks.speed.gpu.worker import batch_of_windows, explain, guarded, network_of, out_of_time
+from benchmarks.speed.gpu.worker import batch_of_windows, each_case, explain, network_of
 
 STEPS = 5
 SMOKE_SAMPLES = 8_000
@@ -26,10 +25,7 @@ SMOKE_SAMPLES = 8_000
 def steps(job: Job) -> Iterator[Row]:
     """Each case in a process of its own, since JAX keeps the memory that it has taken."""
     context = multiprocessing.get_context("spawn")
-    for case in job.cases:
-        if out_of_time(job):
-            return
-        yield guarded(case, functools.partial(_in_process, context, job, case))
+    yield from each_case(job, lambda case: _in_process(context, job, case))
 
 
 def _in_process(context: Any, job: Job, case: Case) -> Row:
@@ -95,7 +91,9 @@ def _peak_bytes(job: Job, case: Case) -> int | None:
     if case.contender == OURS:
         import jax
 
-        return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        from benchmarks.speed.gpu.ours import peak_bytes
+
+        return peak_bytes(jax.local_devices()[0])
     if job.device == "cpu":
         return None
     import torch

@@ -8,6 +8,7 @@ machine), or `failure` (why the section could not continue).
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -67,6 +68,14 @@ def guarded(case: Case, measure: Callable[[], Row]) -> Row:
     except Exception as error:
         traceback.print_exc()
         return Row(case, problem=explain(error))
+
+
+def each_case(job: Job, measure: Callable[[Case], Row]) -> Iterator[Row]:
+    """The row of each case, until the section's time is over."""
+    for case in job.cases:
+        if out_of_time(job):
+            return
+        yield guarded(case, functools.partial(measure, case))
 
 
 def explain(error: Exception) -> str:

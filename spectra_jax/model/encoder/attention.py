@@ -123,7 +123,7 @@ class SelfAttention(nnx.Module):
     ) -> Float[Array, "batch heads rows columns"]:
         """The products of each clip and head, as an einsum whose operands and result begin with the axes `bh`."""
         two_axes = functools.partial(self.precision.einsum, subscripts)
-        if jnp.dtype(self.precision.operand_dtype).itemsize >= jnp.dtype(jnp.float32).itemsize:
+        if not self.precision.is_half:
             return two_axes(x, y)
 
         def one_axis(x: Array, y: Array) -> Array:
@@ -161,11 +161,10 @@ class SelfAttention(nnx.Module):
 
     def _may_use_cudnn(self, x: Array, key: Array | None) -> bool:
         """Whether a program for an NVIDIA GPU uses cuDNN's kernel, if the layer has neither a mask nor a bias."""
-        half = self.precision.operand_dtype in (jnp.bfloat16, jnp.float16)
         drops = key is not None and self.dropout_rate > 0
         # The sizes of heads that the kernel takes on every GPU that has it.
         takes_heads = self._head_size(x) % 8 == 0 and self._head_size(x) <= 128
-        return half and not drops and takes_heads and has_cudnn_attention()
+        return self.precision.is_half and not drops and takes_heads and has_cudnn_attention()
 
 
 @jax.custom_vjp
