@@ -5,6 +5,7 @@
 # make newest      those on the newest Python here, with the newest release of everything in an environment of its own
 # make lowest      those on Python 3.11, with the lowest versions that pyproject.toml admits
 # make bench       speed beside PyTorch, ONNX Runtime and OpenVINO: an hour or more, on an idle machine
+# make bench SECTIONS="comparisons stages"  these sections alone, merged into the results of the others
 # make bench-quick the ratios alone: under 5 minutes once the full-size network and its ONNX export are made
 # make bench-scale  what the pipeline around the network costs: 1,000 to 100,000 trials, processes, Ray
 # make check       before a commit: style, types and the fast tests
@@ -35,7 +36,7 @@ newest lowest:
 	.ci/versions $@
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python -m benchmarks.speed full
+	$(BIN)/python -m benchmarks.speed full $(if $(SECTIONS),--only $(SECTIONS))
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.speed quick

@@ -1,13 +1,17 @@
 """Measure the network's speed, beside PyTorch, ONNX Runtime and OpenVINO.
 
-    python -m benchmarks.speed quick                    # ratios and shares of the machine's peak: under 5 minutes
-    python -m benchmarks.speed full                     # everything: half an hour or more
-    python -m benchmarks.speed gpu --minutes 8          # everything on one GPU, the most important first
-    python -m benchmarks.speed gpu --smoke              # the same with the tiny network on the CPU: two minutes
-    python -m benchmarks.speed render results.json      # report (.md) and picture (.svg) beside the JSON
+    python -m benchmarks.speed quick                      # ratios and shares of the machine's peak: under 5 minutes
+    python -m benchmarks.speed full                       # everything: half an hour or more
+    python -m benchmarks.speed full --only stages cold    # these sections, merged into the results of the others
+    python -m benchmarks.speed gpu --minutes 8            # everything on one GPU, the most important first
+    python -m benchmarks.speed gpu --smoke                # the same with the tiny network on the CPU: two minutes
+    python -m benchmarks.speed render results.json        # report (.md) and picture (.svg) beside the JSON
+    python -m benchmarks.speed pages                      # the documentation's pages, from all results files
 
 Run from the root of a checkout with the extra `bench` installed: `make bench-quick`, `make bench`. The network and its
 ONNX export are written once (2.6 GB and as much again; minutes) under --work. Leave the machine otherwise idle.
+
+`full` with the full network writes `benchmarks/results/CPU-CORES-cores-jax-VERSION.json` and the documentation's pages.
 """
 
 from __future__ import annotations
@@ -20,23 +24,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks.speed import render, sections
+from benchmarks.speed import pages, render, sections
 from benchmarks.speed.gpu import plan as gpu_plan
 from benchmarks.speed.gpu import render as gpu_render
 from benchmarks.speed.gpu import run as gpu_run
-from benchmarks.speed.machine import lacks_bfloat16
+from benchmarks.speed.machine import describe_machine, lacks_bfloat16
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network
+from benchmarks.speed.results import Machine, MergeError, Results, Run, file_name
 
 WORK = ROOT / "build" / "benchmarks"
 
-
-# A pipe has no width, and eighty columns are too few for the widest table.
-console = Console(width=None if sys.stdout.isatty() else 140)
+console = Console()
 
 
 def measure(arguments: argparse.Namespace) -> int:
@@ -45,16 +47,30 @@ def measure(arguments: argparse.Namespace) -> int:
     if unknown := set(arguments.only or ()) - set(wanted):
         console.print(f"unknown section {', '.join(sorted(unknown))}; the sections are {', '.join(wanted)}")
         return 2
-    output: Path = arguments.output or arguments.work / f"{arguments.command}-{arguments.config}.json"
-    network = Network(arguments.config, arguments.work.resolve())
-    network = replace(network, device=sections.device(network))
     start = time.monotonic()
 
     def report(activity: str) -> None:
         console.print(f"[dim]{time.monotonic() - start:6.0f} s[/]  {activity}", highlight=False)
 
+    network = Network(arguments.config, arguments.work.resolve())
     report(f"the {network.name} network, in {network.folder}")
     network.write()
+    facts = describe_machine() | {"devices": sections.devices_of(network)}
+    network = replace(network, device=facts["devices"]["platform"])
+    run = Run.from_dict(facts)
+    results = Results(network.name, Machine.from_dict(facts), sections.flops(network), runs=(run,))
+    output: Path = arguments.output or default_output(arguments, results)
+    if output.exists():
+        earlier = Results.read(output)
+        try:
+            earlier.check_same(results, output)
+        except MergeError as error:
+            console.print(str(error), highlight=False)
+            return 2
+        report(f"merging into {output}")
+        results = replace(earlier, flops=results.flops)
+    else:
+        results = replace(results, runs=())
     plan = sections.Plan(
         network=network,
         peers=tuple(arguments.peers or (sections.QUICK_PEERS if quick else sections.FULL_PEERS)),
@@ -65,26 +81,36 @@ def measure(arguments: argparse.Namespace) -> int:
     )
     if not plan.bfloat16:
         report("ours in bfloat16 is left out: this CPU has no instructions for it")
-    results: dict[str, Any] = {"mode": arguments.command, "network": network.name}
     for name, section in wanted.items():
-        if arguments.only and name not in {*arguments.only, "environment", "flops", "peak"}:
+        # Shares need a peak, so the first run measures it in any case.
+        if arguments.only and name not in arguments.only and (name != "peak" or name in results.sections):
             continue
         report(f"{name} ...")
         try:
-            results[name] = section(plan)
+            value = section(plan)
         except WorkerError as error:
-            results[name] = {"error": str(error)}
+            value = {"error": str(error)}
+        results = results.with_section(name, value, run)
         # After every section, so that an interrupted run keeps what it has.
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(results, indent=1) + "\n")
+        results.write(output)
     report(f"results in {output}")
-    if busy := render.load_warning(results["environment"]):
-        console.print(f"[bold]{busy}[/]", highlight=False)
+    for warning in render.load_warnings(results):
+        console.print(f"[bold]{warning}[/]", highlight=False)
     for table in render.tables(results):
         console.print(table.rich())
-    if not quick:
+    if output.parent == pages.RESULTS:
+        pages.write()
+    elif not quick:
         write(output)
     return 0
+
+
+def default_output(arguments: argparse.Namespace, results: Results) -> Path:
+    """Where the complete benchmark of the full network is committed; in the work directory for other results."""
+    name = f"{file_name(results.machine, results.jax)}.json"
+    if (arguments.command, results.network) == ("full", "full"):
+        return pages.RESULTS / name
+    return arguments.work.resolve() / f"{arguments.command}-{results.network}-{name}"
 
 
 def measure_gpu(arguments: argparse.Namespace) -> int:
@@ -109,12 +135,13 @@ def measure_gpu(arguments: argparse.Namespace) -> int:
 
 def write(path: Path) -> None:
     """The report and the picture beside the JSON."""
-    results = json.loads(path.read_text())
-    if results.get("mode") == "gpu":
-        path.with_suffix(".md").write_text(gpu_render.report(results))
-        print(f"report in {path.with_suffix('.md')}")
-        return
     report, picture = path.with_suffix(".md"), path.with_suffix(".svg")
+    values = json.loads(path.read_text())
+    if values.get("mode") == "gpu":
+        report.write_text(gpu_render.report(values))
+        console.print(f"report in {report}")
+        return
+    results = Results.read(path)
     report.write_text(render.report(results))
     drawn = render.picture(results, picture)
     console.print(f"report in {report}" + (f", picture in {picture}" if drawn else "; nothing to draw"))
@@ -129,9 +156,20 @@ def main() -> int:
         options = commands.add_parser(command)
         options.add_argument("--config", choices=NAMES, default="full", help="which network; tiny for a dry run")
         options.add_argument("--work", type=Path, default=WORK, help="directory of the network's files")
-        options.add_argument("--output", type=Path, help="the JSON to write; otherwise in the work directory")
-        options.add_argument("--only", nargs="+", metavar="SECTION", help=f"of {', '.join(sections.FULL)}")
-        options.add_argument("--peers", nargs="+", choices=sections.FULL_PEERS, metavar="PEER", help="these alone")
+        options.add_argument("--output", type=Path, help="the JSON to write, or to merge into")
+        options.add_argument(
+            "--only",
+            nargs="+",
+            metavar="SECTION",
+            help=f"of {', '.join(sections.FULL)}; the others keep theirs",
+        )
+        options.add_argument(
+            "--peers",
+            nargs="+",
+            choices=sections.FULL_PEERS,
+            metavar="PEER",
+            help=f"of {', '.join(sections.FULL_PEERS)}; the others keep their rows",
+        )
         options.add_argument("--rounds", type=int, help="at most so many rounds a comparison")
         options.add_argument("--seconds", type=float, help="no further round of a comparison after this time")
     gpu = commands.add_parser("gpu")
@@ -142,12 +180,16 @@ def main() -> int:
     gpu.add_argument("--only", nargs="+", metavar="SECTION", help="these alone")
     gpu.add_argument("--commit", help="that is measured, for a copy of the tree without git")
     commands.add_parser("render").add_argument("results", type=Path)
+    commands.add_parser("pages")
     arguments = parser.parse_args()
     # Ended from outside like interrupted at the terminal: the workers are ended on the way out.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if arguments.command == "render":
             write(arguments.results)
+            return 0
+        if arguments.command == "pages":
+            pages.write()
             return 0
         return measure_gpu(arguments) if arguments.command == "gpu" else measure(arguments)
     except KeyboardInterrupt:

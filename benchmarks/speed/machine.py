@@ -40,7 +40,10 @@ def describe_machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # Results and reports change while their own sections are measured.
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--untracked-files=no", ":!docs", ":!benchmarks/results")
+        ),
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
         "cpu_family_model": [cpu.get("cpu family"), cpu.get("model")],
         "cpu_flags": _flags(cpu),

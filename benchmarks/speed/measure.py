@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -190,9 +189,3 @@ def alone(network: Network, contender: str, batches: Sequence[int], rounds: int)
     except WorkerError as error:
         found["error"] = str(error)
     return found
-
-
-def ratios(times: Mapping[str, Sequence[float]], a: str, b: str) -> tuple[float, float]:
-    """How many times as long as `a` contender `b` takes: by medians, and the median over rounds of the ratio."""
-    by_medians = statistics.median(times[b]) / statistics.median(times[a])
-    return by_medians, statistics.median(y / x for x, y in zip(times[a], times[b], strict=False))

@@ -1,4 +1,4 @@
-"""Measurements of spectra-jax alone, each in a worker of its own: the machine's peak, stages, devices, scores."""
+"""Measurements of spectra-jax alone, each in a worker of its own: stages, devices, scores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.speed.flops import stage_flops
 from benchmarks.speed.network import Network, windows
+from benchmarks.speed.peak import peak
 
 if TYPE_CHECKING:
     import jax
@@ -30,32 +31,6 @@ def _seconds(function: Callable[[], object], rounds: int) -> list[float]:
         jax.block_until_ready(function())
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def peak(network: Network, rounds: int = 30) -> dict[str, float]:
-    """Operations a second of one large matrix product, of which all other rates are given as a share.
-
-    The fastest of its runs counts: with a median that another program slowed down, every share would be too high.
-    """
-    del network
-    import jax
-    import jax.numpy as jnp
-
-    gpu = jax.default_backend() == "gpu"
-    size = 8192 if gpu else 2048
-    operations = 2 * size**3
-    random = np.random.default_rng(0).standard_normal((size, size), np.float32)
-    rates = {}
-    if not gpu:
-        rates["numpy float32"] = operations / min(_seconds(lambda: random @ random, rounds))
-    kinds = {"float32": (jnp.float32, "highest"), "bfloat16": (jnp.bfloat16, "default")}
-    if gpu:
-        kinds["tf32"] = (jnp.float32, "high")
-    for name, (dtype, precision) in kinds.items():
-        x = jnp.asarray(random, dtype)
-        product = jax.jit(functools.partial(jnp.matmul, precision=precision, preferred_element_type=jnp.float32))
-        rates[name] = operations / min(_seconds(functools.partial(product, x, x), rounds))
-    return rates
 
 
 def stages(network: Network, precision: str, batch: int, rounds: int) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.speed.cold import cold_starts
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.flops import clip_flops
-from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import ROOT, Remote, WorkerError, alone, in_turn, loaded
 from benchmarks.speed.network import Network
+from benchmarks.speed.peak import LIBRARIES
 from tests.golden.recipe import GOLDEN
 
 REFERENCE = "torch-float32"
@@ -51,10 +51,10 @@ class Plan:
         return self.network.config.num_samples
 
 
-def device(network: Network) -> str:
-    """`cpu` or `gpu`: what JAX computes on here, by a process that ends again."""
+def devices_of(network: Network) -> dict[str, Any]:
+    """What JAX computes on here, by a process that ends again."""
     with Remote(network) as worker:
-        return worker.request("probe", probe="devices")["result"]["platform"]
+        return worker.request("probe", probe="devices")["result"]
 
 
 def probe(plan: Plan, name: str, env: dict[str, str] | None = None, **arguments: Any) -> Any:
@@ -62,17 +62,23 @@ def probe(plan: Plan, name: str, env: dict[str, str] | None = None, **arguments:
         return worker.request("probe", probe=name, **arguments)["result"]
 
 
-def environment(plan: Plan) -> dict[str, Any]:
-    return describe_machine() | {"devices": probe(plan, "devices")}
-
-
-def flops(plan: Plan) -> dict[str, int]:
-    config, samples = plan.network.config, plan.samples
+def flops(network: Network) -> dict[str, int]:
+    config, samples = network.config, network.config.num_samples
     return {"clip": clip_flops(config, samples), "encoder": clip_flops(config, samples, encoder_only=True)}
 
 
-def peak(plan: Plan) -> dict[str, float]:
-    return probe(plan, "peak")
+def peak(plan: Plan) -> dict[str, dict[str, float]]:
+    """Operations a second of the fastest large product, by number format and library; of the libraries at hand."""
+    rates: dict[str, dict[str, float]] = {}
+    for library in LIBRARIES if plan.network.device == "cpu" else ("XLA",):
+        try:
+            found = probe(plan, "peak", library=library)
+        except WorkerError as error:
+            plan.report(f"no products by {library}: {error}")
+            continue
+        for kind, rate in found.items():
+            rates.setdefault(kind, {})[library] = rate
+    return rates
 
 
 def comparisons(plan: Plan) -> list[dict[str, Any]]:
@@ -240,8 +246,6 @@ def _load(plan: Plan, names: Iterable[str], stack: ExitStack) -> tuple[list[Remo
 
 
 QUICK: dict[str, Callable[[Plan], Any]] = {
-    "environment": environment,
-    "flops": flops,
     "peak": peak,
     "comparisons": comparisons,
 }
@@ -256,8 +260,16 @@ FULL: dict[str, Callable[[Plan], Any]] = {
     "devices": devices,
     "accuracy": accuracy,
 }
-QUICK_PEERS = (ORACLE, "onnxruntime-float32", "openvino-float32", "openvino-bfloat16")
 FULL_PEERS = (
-    *("torch-as-written", "torch-float32", "torch-tf32", "torch-bfloat16", "torch-compile"),
-    *("onnxruntime-float32", "onnxruntime-int8", "openvino-float32", "openvino-bfloat16"),
+    ORACLE,  # the first, since the others' logits are compared with its
+    *(
+        name
+        for name, contender in CONTENDERS.items()
+        if name != ORACLE and not name.startswith("ours-") and not contender.encoder_only
+    ),
+)
+QUICK_PEERS = tuple(
+    name
+    for name in FULL_PEERS
+    if name in (ORACLE, "onnxruntime-int8", "openvino-float32", "openvino-bfloat16", "openvino-int8")
 )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.speed import flops, render
 from benchmarks.speed.contenders import CONTENDERS, Contender
 from benchmarks.speed.measure import Remote, WorkerError, in_turn, loaded
 from benchmarks.speed.network import Network
+from benchmarks.speed.results import Machine, Results, Run
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import abstract_model
@@ -121,20 +123,10 @@ def test_no_worker_outlives_a_killed_benchmark(tiny: Network) -> None:
     assert ended, "the worker still runs"
 
 
-def results() -> dict[str, Any]:
+def results(**sections: Any) -> Results:
     """A run in which PyTorch took twice as long as ours, and OpenVINO was missing."""
-    where = {
-        "date": "2026-01-01",
-        "commit": "0" * 40,
-        "uncommitted_changes": False,
-        "cpu": "a CPU",
-        "cores": 2,
-        "memory_bytes": None,
-        "cpu_flags": [],
-        "python": "3.11",
-        "packages": {"jax": "0.10.2", "torch": None},
-        "devices": {"platform": "cpu", "count": 1, "kind": "cpu"},
-    }
+    machine = Machine("a CPU", (None, None), (), 2, None, {"platform": "cpu", "count": 1, "kind": "cpu"})
+    run = Run("2026-01-01", "0" * 40, False, None, "Linux", "3.11", {"jax": "0.10.2", "torch": None})
     compared = [
         {
             "peer": "torch-float32",
@@ -146,38 +138,47 @@ def results() -> dict[str, Any]:
         },
         {"peer": "openvino-float32", "batch": None, "seconds": {}, "errors": {"openvino-float32": "not installed"}},
     ]
-    return {
-        "mode": "quick",
-        "network": "full",
-        "environment": where,
-        "comparisons": compared,
-        "flops": {"clip": 50e9, "encoder": 40e9},
-        "peak": {"float32": 200e9},
-    }
+    found = Results("full", machine, {"clip": 50 * 10**9, "encoder": 40 * 10**9})
+    for name, value in {"comparisons": compared, "peak": {"float32": {"XLA": 200e9}}, **sections}.items():
+        found = found.with_section(name, value, run)
+    return found
 
 
 def test_the_report_gives_ratios_shares_and_reasons() -> None:
     report = render.report(results())
-    assert "| PyTorch eager float32 | 8 | 1.000 | 0.500 | 2.00 (2.00) | 3 |" in report
     # 50 GFLOP in half a second are 100 GFLOP/s, half of the peak.
-    assert "| spectra-jax float32 | 8 | 0.500 | 100 GFLOP/s | 50% |" in report
-    assert "| OpenVINO float32 | any | not installed |" in report
+    assert "| spectra-jax float32 | 0.500 | 50% |  |" in report
+    assert "| PyTorch eager float32 | 1.000 | 25% | 2.00 |" in report
+    assert "| comparisons | OpenVINO float32 | not installed |" in report
     assert "2.0e-05" in report
     assert "torch missing" in report
-    # The peak is that of numpy where it is higher than XLA's.
-    report = render.report({**results(), "peak": {"numpy float32": 400e9, "float32": 200e9}})
-    assert "| spectra-jax float32 | 8 | 0.500 | 100 GFLOP/s | 25% |" in report
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak", "share"),
+    [
+        ("float32", {"float32": {"XLA": 200e9, "OpenVINO": 400e9}}, 0.25),
+        ("bfloat16", {"float32": {"XLA": 200e9}, "bfloat16": {"XLA": 50e9}}, 0.5),
+        ("bfloat16", {"float32": {"XLA": 200e9}, "bfloat16": {"XLA": 800e9}}, 0.125),
+        ("int8", {"float32": {"XLA": 200e9}}, None),
+    ],
+)
+def test_the_peak_is_of_the_fastest_library_and_at_least_that_of_float32(
+    kind: str, peak: dict[str, dict[str, float]], share: float | None
+) -> None:
+    assert render.share_of_peak(100e9, kind, results(peak=peak)) == share
 
 
 @pytest.mark.parametrize(("load", "warned"), [(0.9, False), (1.1, True)])
 def test_a_busy_machine_is_reported(load: float, warned: bool) -> None:
-    found = render.load_warning({"cores": 2, "load_average_at_start": [load, 0.0, 0.0]})
-    assert (found is not None) == warned
+    found = results()
+    busy = replace(found, runs=(replace(found.runs[0], load_average_at_start=(load, 0.0, 0.0)),))
+    assert bool(render.load_warnings(busy)) == warned
 
 
-def test_a_section_that_failed_is_a_table_with_its_reason() -> None:
-    report = render.report({**results(), "stages": {"error": "the worker ended"}})
-    assert "| the worker ended |" in report
+def test_a_section_that_failed_is_a_row_with_its_reason() -> None:
+    report = render.report(results(stages={"error": "the worker ended"}))
+    assert "| stages | all | the worker ended |" in report
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra `bench`: matplotlib")
@@ -188,7 +189,7 @@ def test_the_picture_names_every_contender_measured(tmp_path: Path) -> None:
     assert "spectra-jax float32" in text
     assert "PyTorch eager float32" in text
     assert "OpenVINO" not in text
-    assert not render.picture({**results(), "comparisons": {"error": "nothing"}}, path)
+    assert not render.picture(results(comparisons={"error": "nothing"}), path)
 
 
 def test_the_tiny_network_is_the_golden_one(tiny: Network) -> None:
