@@ -299,14 +299,21 @@ def _stages(results: Results, measured: Sequence[Row]) -> Iterator[Table]:
             sums = {"everything after the encoder": _AFTER, "sum of the stages": tuple(stages)}
             stages |= {name: _add(stages[part] for part in parts) for name, parts in sums.items()}
             for name, (seconds, flops) in {**stages, "complete network": total}.items():
-                # Everything after the encoder keeps float32.
-                kind = "float32" if name in (*_AFTER, "everything after the encoder") else precision
+                kind = _format_of_stage(name, precision)
                 cells = f"{seconds * 1e3:.1f}", f"{seconds / total[0]:.1%}", _share(flops / seconds, kind, results)
                 rows.setdefault(name, []).append(cells)
         head = (f"batch {' / '.join(str(run['batch']) for run in runs)}", "ms", "of the time", "of the peak")
         body = [(name, *(" / ".join(cells) for cells in zip(*values, strict=True))) for name, values in rows.items()]
         note = "Each stage compiled alone, on its true input; shares of time are of the complete network's."
         yield Table(f"Where the time goes: {precision}", head, body, note)
+
+
+def _format_of_stage(name: str, precision: str) -> str:
+    """The number format of a stage's products: everything after the encoder keeps float32."""
+    if name in (*_AFTER, "everything after the encoder"):
+        return "float32"
+    convolutions = ("feature extractor", "feature projection", "positional convolution")
+    return "bfloat16" if precision == "int8" and name in convolutions else precision
 
 
 def _add(stages: Iterable[tuple[float, int]]) -> tuple[float, int]:

@@ -127,8 +127,10 @@ class Results:
             }
             for results in (self, other)
         )
-        if different := [f"{name} {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]:
-            raise MergeError(f"{path} has results of {'; '.join(different)}: name another file with --output")
+        different = [name for name in mine if mine[name] != others[name]]
+        if different:
+            reason = ", ".join(f"{name} {mine[name]} instead of {others[name]}" for name in different)
+            raise MergeError(f"{path} has results with {reason}: name another file with --output")
 
     def with_section(self, name: str, value: Any, run: Run) -> Results:
         """These results with a section, or its rows of some contenders, replaced by what `run` measured."""

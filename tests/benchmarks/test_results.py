@@ -82,16 +82,16 @@ def test_what_is_written_is_read_again(results: Results, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"network": "tiny"}, "network full, not tiny"),
-        ({"machine": replace(MACHINE, cores=4)}, "cores 2, not 4"),
-        ({"machine": replace(MACHINE, cpu="Intel")}, "cpu AMD EPYC, not Intel"),
-        ({"runs": (replace(FIRST, packages={"jax": "0.12", "jaxlib": "0.10.2"}),)}, "jax 0.10.2, not 0.12"),
+        ({"network": "tiny"}, "network full instead of tiny"),
+        ({"machine": replace(MACHINE, cores=4)}, "cores 2 instead of 4"),
+        ({"machine": replace(MACHINE, cpu="Intel")}, "cpu AMD EPYC instead of Intel"),
+        ({"runs": (replace(FIRST, packages={"jax": "0.12", "jaxlib": "0.10.2"}),)}, "jax 0.10.2 instead of 0.12"),
     ],
 )
 def test_results_of_other_machines_and_versions_of_jax_are_refused(
     results: Results, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(MergeError, match=f"a.json has results of {message}: name another file"):
+    with pytest.raises(MergeError, match=f"a.json has results with {message}: name another file"):
         results.check_same(replace(results, **changed), Path("a.json"))
 
 
