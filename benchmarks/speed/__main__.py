@@ -17,10 +17,12 @@ ONNX export are written once (2.6 GB and as much again; minutes) under --work. L
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -56,31 +58,16 @@ def measure(arguments: argparse.Namespace) -> int:
     report(f"the {network.name} network, in {network.folder}")
     network.write()
     facts = describe_machine() | {"devices": sections.devices_of(network)}
-    network = replace(network, device=facts["devices"]["platform"])
-    run = Run.from_dict(facts)
+    network, run = replace(network, device=facts["devices"]["platform"]), Run.from_dict(facts)
     results = Results(network.name, Machine.from_dict(facts), sections.flops(network), runs=(run,))
     output: Path = arguments.output or default_output(arguments, results)
-    if output.exists():
-        earlier = Results.read(output)
-        try:
-            earlier.check_same(results, output)
-        except MergeError as error:
-            console.print(str(error), highlight=False)
-            return 2
-        report(f"merging into {output}")
-        results = replace(earlier, flops=results.flops)
-    else:
-        results = replace(results, runs=())
-    plan = sections.Plan(
-        network=network,
-        peers=tuple(arguments.peers or (sections.QUICK_PEERS if quick else sections.FULL_PEERS)),
-        rounds=arguments.rounds or (5 if quick else 15),
-        seconds=arguments.seconds or (12 if quick else 120),
-        report=report,
-        bfloat16=not (quick and network.device == "cpu" and lacks_bfloat16()),
-    )
-    if not plan.bfloat16:
-        report("ours in bfloat16 is left out: this CPU has no instructions for it")
+    try:
+        results = results.at(output)
+    except MergeError as error:
+        console.print(str(error), highlight=False)
+        return 2
+    report(f"results will be in {output}" + (", merged with the earlier ones" if results.sections else ""))
+    plan = make_plan(arguments, network, report)
     for name, section in wanted.items():
         # Shares need a peak, so the first run measures it in any case.
         if arguments.only and name not in arguments.only and (name != "peak" or name in results.sections):
@@ -94,15 +81,28 @@ def measure(arguments: argparse.Namespace) -> int:
         # After every section, so that an interrupted run keeps what it has.
         results.write(output)
     report(f"results in {output}")
+    if not quick:
+        write(output)
     for warning in render.load_warnings(results):
         console.print(f"[bold]{warning}[/]", highlight=False)
     for table in render.tables(results):
         console.print(table.rich())
-    if output.parent == pages.RESULTS:
-        pages.write()
-    elif not quick:
-        write(output)
     return 0
+
+
+def make_plan(arguments: argparse.Namespace, network: Network, report: Callable[[str], None]) -> sections.Plan:
+    quick = arguments.command == "quick"
+    plan = sections.Plan(
+        network=network,
+        peers=tuple(arguments.peers or (sections.QUICK_PEERS if quick else sections.FULL_PEERS)),
+        rounds=arguments.rounds or (5 if quick else 15),
+        seconds=arguments.seconds or (12 if quick else 120),
+        report=report,
+        bfloat16=not (quick and network.device == "cpu" and lacks_bfloat16()),
+    )
+    if not plan.bfloat16:
+        report("ours in bfloat16 is left out: this CPU has no instructions for it")
+    return plan
 
 
 def default_output(arguments: argparse.Namespace, results: Results) -> Path:
@@ -134,7 +134,7 @@ def measure_gpu(arguments: argparse.Namespace) -> int:
 
 
 def write(path: Path) -> None:
-    """The report and the picture beside the JSON."""
+    """The report and the picture: beside the JSON, or in the documentation for a file that is committed."""
     report, picture = path.with_suffix(".md"), path.with_suffix(".svg")
     values = json.loads(path.read_text())
     if values.get("mode") == "gpu":
@@ -142,9 +142,13 @@ def write(path: Path) -> None:
         console.print(f"report in {report}")
         return
     results = Results.read(path)
-    report.write_text(render.report(results))
-    drawn = render.picture(results, picture)
-    console.print(f"report in {report}" + (f", picture in {picture}" if drawn else "; nothing to draw"))
+    if importlib.util.find_spec("matplotlib") and render.picture(results, picture):
+        console.print(f"picture in {picture}")
+    if path.parent == pages.RESULTS:
+        pages.write()
+    else:
+        report.write_text(render.report(results))
+        console.print(f"report in {report}")
 
 
 def main() -> int:

@@ -55,16 +55,18 @@ def write() -> None:
 def generate() -> dict[Path, str]:
     """The text of each page that comes from the results files."""
     files = {path.stem: Results.read(path) for path in sorted(RESULTS.glob(f"{PATTERN}.json"), reverse=True)}
-    pages = {
-        REPORTS / f"{name}.md": f"<!-- Generated from benchmarks/results/{name}.json by "
-        f"`python -m benchmarks.speed pages`. -->\n\n{render.report(results)}"
-        for name, results in files.items()
-    }
+    pages = {REPORTS / f"{name}.md": _page(name, results) for name, results in files.items()}
     page = REPORTS / "speed.md"
     text = page.read_text(encoding="utf-8")
     for name, table in {"aims": _aims, "contenders": _contenders, "starts": _starts}.items():
         text = insert(text, name, table(files))
     return {**pages, page: text}
+
+
+def _page(name: str, results: Results) -> str:
+    source = f"<!-- Generated from benchmarks/results/{name}.json by `python -m benchmarks.speed pages`. -->"
+    picture = f"\n![Median seconds a clip of every contender](../../benchmarks/results/{name}.svg)\n"
+    return f"{source}\n\n{render.report(results)}{picture if (RESULTS / f'{name}.svg').exists() else ''}"
 
 
 def insert(text: str, name: str, generated: str) -> str:

@@ -113,24 +113,28 @@ class Results:
         """The version of JAX, the same in every run."""
         return self.runs[-1].packages["jax"] or "missing"
 
-    def check_same(self, other: Results, path: Path) -> None:
-        """Raise unless `other` is of the same machine, network, JAX and jaxlib as this file at `path`.
+    def at(self, path: Path) -> Results:
+        """Read what the file at `path` has, to add to; nothing measured where there is none.
 
         Raises:
-          MergeError: with what differs.
+          MergeError: the file is of another machine, network, JAX or jaxlib.
         """
+        if not path.exists():
+            return dataclasses.replace(self, runs=())
+        earlier = Results.read(path)
         mine, others = (
             {
                 "network": results.network,
                 **dataclasses.asdict(dataclasses.replace(results.machine, memory_bytes=None)),
                 **{name: results.runs[-1].packages[name] for name in ("jax", "jaxlib")},
             }
-            for results in (self, other)
+            for results in (earlier, self)
         )
         different = [name for name in mine if mine[name] != others[name]]
         if different:
             reason = ", ".join(f"{name} {mine[name]} instead of {others[name]}" for name in different)
             raise MergeError(f"{path} has results with {reason}: name another file with --output")
+        return dataclasses.replace(earlier, flops=self.flops)
 
     def with_section(self, name: str, value: Any, run: Run) -> Results:
         """These results with a section, or its rows of some contenders, replaced by what `run` measured."""
