@@ -151,7 +151,7 @@ def write(path: Path) -> None:
         console.print(f"report in {report}")
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -185,7 +185,11 @@ def main() -> int:
     gpu.add_argument("--commit", help="that is measured, for a copy of the tree without git")
     commands.add_parser("render").add_argument("results", type=Path)
     commands.add_parser("pages")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
     # Ended from outside like interrupted at the terminal: the workers are ended on the way out.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

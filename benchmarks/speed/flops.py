@@ -38,7 +38,7 @@ ENCODER_STAGES = ("feature extractor", "feature projection", "positional convolu
 
 
 def clip_flops(config: SpectraConfig, samples: int, *, encoder_only: bool = False) -> int:
-    """Operations of the whole network, or of its encoder, for one window."""
+    """Operations of the complete network, or of its encoder, for one window."""
     stages = stage_flops(config, samples)
     return sum(count for name, count in stages.items() if name in ENCODER_STAGES or not encoder_only)
 

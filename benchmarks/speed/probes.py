@@ -51,7 +51,7 @@ def stages(network: Network, precision: str, batch: int, rounds: int) -> list[di
 
 
 def compile_stages(network: Network, precision: str, inputs: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """A function for each stage, and for the whole network, that runs it on its true input; called once each.
+    """A function for each stage, and for the complete network, that runs it on its true input; called once each.
 
     The stages are traced one after the other and compiled at the same time.
     """
