@@ -260,4 +260,5 @@ QUICK_PEERS = (ORACLE, "onnxruntime-float32", "openvino-float32", "openvino-bflo
 FULL_PEERS = (
     *("torch-as-written", "torch-float32", "torch-tf32", "torch-bfloat16", "torch-compile"),
     *("onnxruntime-float32", "onnxruntime-int8", "openvino-float32", "openvino-bfloat16"),
+    "openvino-int8",
 )
