@@ -7,8 +7,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEW_OBJECTS = 200_000
-"""Objects between two collections of the youngest generation, instead of a thousand or two."""
+_NEW_OBJECTS = 500_000
+"""Objects between two collections of the youngest generation, instead of a thousand or two: more than are created until
+the first score with a cached network."""
 
 
 @contextmanager
