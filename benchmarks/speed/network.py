@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,4 +77,13 @@ class Network:
 
 def windows(batch: int, samples: int) -> np.ndarray:
     """The first `batch` of a fixed series of speech-like windows, (batch, samples) float32."""
-    return np.stack([recipe.preprocess(recipe.waveform(100 + index, samples), samples) for index in range(batch)])
+    return _windows(range(100, 100 + batch), samples)
+
+
+def calibration_windows(samples: int) -> np.ndarray:
+    """Six windows (6, samples) float32 for calibrating 8-bit networks. None of them is timed or compared."""
+    return _windows(range(10_000, 10_006), samples)
+
+
+def _windows(seeds: Iterable[int], samples: int) -> np.ndarray:
+    return np.stack([recipe.preprocess(recipe.waveform(seed, samples), samples) for seed in seeds])

@@ -7,8 +7,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEW_OBJECTS = 50_000
-"""Objects between two collections of the youngest generation, instead of a thousand or two."""
+_NEW_OBJECTS = 500_000
+"""Objects between two collections of the youngest generation, instead of a thousand or two: more than are created until
+the first score with a cached network."""
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def fewer_collections() -> Iterator[None]:
     """Collect garbage less often, and not once more when Python ends.
 
     Importing and tracing create a million objects that stay. To look through them again and again takes a quarter more
-    CPU time of a whole `score` with a cached network: 2.7 s instead of 2.1 s (two cores of an AMD EPYC, Zen 5).
+    CPU time of a `score` with a cached network: 2.7 s instead of 2.1 s (two cores of an AMD EPYC, Zen 5).
     """
     before = gc.get_threshold()
     # A collector that is off stays off.

@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import re
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -111,18 +112,18 @@ class TensorFile:
     def read(self, name: str) -> np.ndarray:
         """One tensor, a read-only view of the mapped file, whose pages are read from the disk when they are used.
 
-        The view is valid while nobody writes into the file; replacing the file by another one is safe.
+        They are released with the view, which is valid while nobody writes into the file; replacing the file by another
+        one is safe.
         """
-        spec = self.specs[name]
         # Touching a page behind the end of a truncated file would kill the process.
         if self._mapped.size() != len(self._mapped):
             raise TensorFileError(f"{self.path}: tensor {name} cannot be read; the file changed since it was opened")
-        # Release the pages of tensors that were read before, which are read again when they are touched: a loop over
-        # the tensors then has one of them in memory.
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._mapped.madvise(mmap.MADV_DONTNEED)
-        offset = self._data_start + self._offsets[name]
-        return np.ndarray(spec.shape, _DTYPES[spec.dtype], self._mapped, offset)
+        start, spec = self._data_start + self._offsets[name], self.specs[name]
+        array = np.ndarray(spec.shape, _DTYPES[spec.dtype], self._mapped, start)
+        # A loop that copies the tensors then has one or two of them in memory at a time. A device that uses the mapped
+        # file without a copy keeps the view, and with it the pages.
+        weakref.finalize(array, _release_pages, self._mapped, start, array.nbytes).atexit = False
+        return array
 
     def sha256(self) -> str:
         """The digest of the complete file, as the Hub publishes it."""
@@ -218,6 +219,13 @@ def read_index(path: str | Path) -> dict[str, str]:
     if len(shards := set(shard_of.values())) > _MOST_SHARDS:
         raise TensorFileError(f"{path}: {len(shards):,} files; at most {_MOST_SHARDS:,} are allowed")
     return shard_of
+
+
+def _release_pages(mapped: mmap.mmap, start: int, length: int) -> None:
+    """Unmap the pages of a part of a mapped file. They are mapped again when they are touched."""
+    if length and hasattr(mmap, "MADV_DONTNEED"):
+        first = start - start % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, first, start + length - first)
 
 
 def _diagnose(file: BinaryIO) -> str:

@@ -21,8 +21,10 @@ WITHOUT_MEMORY_STATS = 4
 # more padding in the last batch of a run.
 MAX_CLIPS_PER_DEVICE = 64
 # Arrays of the largest size that are alive at once: a layer's input, the convolution's result, and what the layer norm
-# and the GELU compute from it. XLA for CPUs, which fuses much of that, plans for 1.5 in float32 and 2.8 in bfloat16;
-# for an NVIDIA H200 and 64 clips of the published network for 3 in float32 and 0.8 in bfloat16.
+# and the GELU compute from it. XLA plans for 3 in float32 and 0.8 in bfloat16 for an NVIDIA H200 and 64 clips of the
+# published network; for a CPU, on which the feature extractor runs a few frames at a time, for 0.3 in either. This is
+# an estimate because the batch size is needed before the program is compiled whose `memory_analysis` would state it;
+# programs for small batches, to extrapolate from, would take as long to compile.
 _LIVE_COPIES = 4
 # The share of the free memory that the estimate may use. The rest is for what it does not count: the workspace of
 # convolutions, the windows and logits of a second batch in flight, and gaps in the heap.

@@ -174,7 +174,7 @@ def build_engine(
     num_clips: int | None = None,
     cache: CompilationCache | None = None,
 ) -> CompiledEngine:
-    """Compile a network for its devices while its weights are read, and place them there.
+    """Compile a network for its devices while its weights are read, and put them there.
 
     Args:
       source: what `spectra_jax.load` takes, or a loaded network.
@@ -198,15 +198,14 @@ def build_engine(
     try:
         # These settings are the thread's own.
         with _x64_mode(precision), jax.default_device(devices[0]), on_devices(devices[0].platform):
-            folded = fold_for_inference(model)
-            program = _Program(folded, precision, batch_size, devices, rank_gaps)
+            program = _Program(model, precision, batch_size, devices, rank_gaps)
             # A loaded network may be of a class of the caller's own, which the facts do not identify.
             compiler = _Compiler(program, None if checkpoint is None else cache)
             # Tracing holds Python's lock, and reading beside it would take many times as long. Compiling does not.
             compiling = pool.submit(compiler.load_cached() or compiler.trace())
             if checkpoint is not None:
                 model = with_weights(model, checkpoint)
-                folded = fold_for_inference(model)
+            folded = program.folded if checkpoint is None else fold_for_inference(model)
             params = jax.device_put(jax.tree.leaves(split(folded)[1:]), program.sharding(_REPLICATED))
             try:
                 executable = compiling.result()
@@ -229,7 +228,7 @@ class _Program:
     """A network's forward pass for batches of one size on some devices, not yet compiled.
 
     Attributes:
-      network: folded for inference; shapes are enough.
+      network: not folded yet; shapes are enough.
       precision: of the network.
       batch_size: over all devices.
       devices: of one kind.
@@ -250,11 +249,16 @@ class _Program:
         return NamedSharding(self._mesh, spec)
 
     @cached_property
-    def _split(self) -> SplitModel:
-        return (split_with_rank_gaps if self.rank_gaps else split)(self.network)
+    def folded(self) -> SpectraAASIST3:
+        """The network folded for inference. Tracing needs it; loading a cached executable does not."""
+        return fold_for_inference(self.network)
 
     @cached_property
-    def arguments(self) -> tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+    def _split(self) -> SplitModel:
+        return (split_with_rank_gaps if self.rank_gaps else split)(self.folded)
+
+    @cached_property
+    def _arguments(self) -> tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
         """Shapes of what the program takes: the leaves of the parameters, and windows."""
         windows = (self.batch_size, self.network.config.num_samples)
         replicated = self.sharding(_REPLICATED)
@@ -280,7 +284,7 @@ class _Program:
         # what the values vary over would therefore find nothing, and takes a fifth of the tracing.
         specs = (_REPLICATED, _BY_CLIP)
         sharded = jax.shard_map(spectra, mesh=self._mesh, in_specs=specs, out_specs=_BY_CLIP, check_vma=False)
-        return jax.jit(sharded).lower(*self.arguments)
+        return jax.jit(sharded).lower(*self._arguments)
 
     def facts(self) -> str:
         """Everything that the executable depends on, besides code, versions, settings and the host."""
@@ -305,7 +309,7 @@ class _Compiler:
         """What loads the cached executable or raises CompilationCacheError; None where there is none."""
         if self._cache is None:
             return None
-        return self._cache.find(self._key, self._program.devices, self._program.arguments)
+        return self._cache.find(self._key, self._program.devices)
 
     def trace(self) -> Callable[[], jax.stages.Compiled]:
         """Trace the program; what compiles it, and stores the executable where there is a cache."""

@@ -31,9 +31,29 @@ Any number of processes can share a run. Each scores its own parts, and they do 
 | `ray` | a stage for Ray Data, and a cluster that scores the parts of a run |
 """
 
-from spectra_jax.errors import SkipLimitError
-from spectra_jax.jobs.parts import SCHEMA, read_part
-from spectra_jax.jobs.run import BulkRun, Part
-from spectra_jax.jobs.store import Store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spectra_jax.errors import SkipLimitError
+    from spectra_jax.jobs.parts import SCHEMA, read_part
+    from spectra_jax.jobs.run import BulkRun, Part
+    from spectra_jax.jobs.store import Store
 
 __all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part"]
+
+_MODULES = {
+    "SCHEMA": "spectra_jax.jobs.parts",
+    "BulkRun": "spectra_jax.jobs.run",
+    "Part": "spectra_jax.jobs.run",
+    "SkipLimitError": "spectra_jax.errors",
+    "Store": "spectra_jax.jobs.store",
+    "read_part": "spectra_jax.jobs.parts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # A run's files need pyarrow, which takes a tenth of a second to import. Scoring a few clips does not.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spectra_jax.data.trial import Trial
-from spectra_jax.evaluation.metrics import Calibration
 from spectra_jax.inference import results
 from spectra_jax.inference.results import CERTIFIED, Result
 from spectra_jax.inference.scorer import ScoringProgress
 from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy
-from spectra_jax.jobs.run import BulkRun, Part, TrialScorer
+
+if TYPE_CHECKING:
+    from spectra_jax.evaluation.metrics import Calibration
+    from spectra_jax.jobs.run import BulkRun, Part, TrialScorer
 
 
 @dataclass

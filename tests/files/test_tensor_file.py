@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import sys
 import zipfile
 from itertools import permutations
 from pathlib import Path
@@ -137,6 +138,26 @@ def test_a_tensor_read_is_the_mapped_file(tmp_path: Path) -> None:
 
 
 ONE = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which reports the memory of a mapped file")
+def test_pages_of_a_tensor_are_released_with_its_view(tmp_path: Path) -> None:
+    contents = {name: np.ones(2**18, np.float32) for name in "abcd"}
+    path = write(tmp_path / "four-of-a-megabyte.safetensors", contents)
+
+    def resident_kib() -> int:
+        mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+        return sum(int(re.findall(r"^Rss: +(\d+) kB", text, re.MULTILINE)[0]) for text in mappings if str(path) in text)
+
+    file = TensorFile(path)
+    kept = file.read("b")[1:]
+    assert kept.sum() == 2**18 - 1
+    for name in "acd":
+        assert file.read(name).sum() == 2**18
+    # Linux maps a few pages around one that is touched, and tensors share the pages at their ends.
+    assert 1000 <= resident_kib() <= 1300
+    del kept
+    assert resident_kib() <= 256
 
 
 @pytest.mark.parametrize(

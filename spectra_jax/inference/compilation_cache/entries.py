@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.monitoring
@@ -42,15 +42,12 @@ class CompilationCache:
         """What a network is found by: see `spectra_jax.inference.compilation_cache.key.cache_key`."""
         return cache_key(facts)
 
-    def find(
-        self, key: str, devices: Sequence[jax.Device], arguments: tuple[Any, ...]
-    ) -> Callable[[], jax.stages.Compiled] | None:
+    def find(self, key: str, devices: Sequence[jax.Device]) -> Callable[[], jax.stages.Compiled] | None:
         """Read the entry of this key.
 
         Args:
           key: from `key`.
           devices: to run it.
-          arguments: trees of the form that it takes; it returns one array.
 
         Returns:
           A function that loads the executable or raises CompilationCacheError; None where there is no readable entry.
@@ -59,11 +56,11 @@ class CompilationCache:
         content = self._read(file)
         if content is None:
             return None
-        takes, returns = jax.tree.structure((arguments, {})), jax.tree.structure(0)
 
         def load() -> jax.stages.Compiled:
             try:
-                return serialize_executable.deserialize_and_load(content, takes, returns, devices[0].client, devices)
+                executable, takes, returns = pickle.loads(content)
+                return serialize_executable.deserialize_and_load(executable, takes, returns, devices[0].client, devices)
             except Exception as error:
                 self._discard(file, error)
                 raise CompilationCacheError from error
@@ -106,7 +103,8 @@ class CompilationCache:
 
     def _store(self, key: str, compiled: jax.stages.Compiled) -> None:
         try:
-            content, _, _ = serialize_executable.serialize(compiled)
+            # The executable, and the structures of the trees that it takes and returns.
+            content = pickle.dumps(serialize_executable.serialize(compiled))
             packed = zlib.compress(content, level=1)
             if len(packed) > MAX_ENTRY_BYTES - SIGNATURE_BYTES or len(content) > MAX_EXECUTABLE_BYTES:
                 raise ValueError(f"an executable of {len(content):,} bytes is larger than a cached one may be")

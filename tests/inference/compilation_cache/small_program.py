@@ -47,7 +47,7 @@ def doubled_from_cache(cache: CompilationCache, facts: str) -> bool:
     """Double numbers by a program with these facts, compiled if the cache lacks it. Whether the cache had it."""
     x = jax.ShapeDtypeStruct((3,), np.float32)
     key = cache.key(facts)
-    load = cache.find(key, jax.local_devices()[:1], ([x],))
+    load = cache.find(key, jax.local_devices()[:1])
     lowered = jax.jit(lambda given: given[0] * 2).lower([x])
     program = cache.compile(key, lowered, {}) if load is None else load()
     np.testing.assert_array_equal(program([np.arange(3, dtype=np.float32)]), [0, 2, 4])
