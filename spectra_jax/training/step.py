@@ -78,6 +78,8 @@ class Network:
                 axis_name=layout.clip_axes or None if layout else None,
             )
             model.encoder.remat = training.remat
+            # Without a backward pass it is computed as in inference, which takes less time and memory.
+            model.encoder.feature_extractor.deterministic = is_frozen("encoder.feature_extractor", training)
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
                     module.rate *= training.dropout
