@@ -180,6 +180,7 @@ def _train_ours(task: Task, keep_gradients: bool) -> Callable[[Batch], tuple[Any
     import optax
 
     from spectra_jax.checkpoints.resolve import open_checkpoint
+    from spectra_jax.inference.engine import return_freed_memory
     from spectra_jax.training import RunConfig, TrainingConfig
     from spectra_jax.training import step as training_step
     from spectra_jax.training.initial_weights import Start, initial_weights
@@ -209,13 +210,17 @@ def _train_ours(task: Task, keep_gradients: bool) -> Callable[[Batch], tuple[Any
     rates = training_step.LearningRates(dtype(ENCODER_LEARNING_RATE), dtype(LEARNING_RATE))
     rates, key = jax.device_put((rates, jax.random.key(0, impl="rbg")), layout.replicated)
     take_step = training_step.make_step(config.model, training, optimizer, layout)
+    is_first = True
 
     def step(batch: Batch) -> tuple[Any, Any]:
-        nonlocal state
+        nonlocal state, is_first
         weights = np.ones((1, len(batch.labels)), dtype)
         windows, labels = batch.windows[None].astype(dtype), batch.labels[None].astype(np.int32)
         state, report = take_step(state, frozen, training_step.Examples(windows, labels, weights), rates, key)
         jax.block_until_ready(state)
+        if is_first:  # as `spectra-jax train` does
+            return_freed_memory()
+            is_first = False
         return report, state.optimizer
 
     return step
