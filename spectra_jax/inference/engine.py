@@ -214,7 +214,7 @@ def build_engine(
     finally:
         # Without waiting, so that damaged weights and Ctrl-C are reported at once.
         pool.shutdown(wait=False)
-    _return_freed_memory()
+    return_freed_memory()
     return CompiledEngine(model, batch_size, params, executable, program.sharding(_BY_CLIP))
 
 
@@ -330,7 +330,7 @@ def _compiler_options(platform: str, precision: Precision) -> dict[str, str | bo
     return {level: "2"} if platform == "cpu" and not precision.is_half and level not in xla_flags() else {}
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Return memory that the compiler freed to the system. glibc keeps it: 280 MB for the published network."""
     # Other C libraries have no such function.
     with suppress(AttributeError, OSError, TypeError):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 from jax.nn import initializers
 from jaxtyping import Float
 
@@ -65,10 +68,12 @@ class Conv(nnx.Module):
         # On a CPU, XLA has a fast convolution for float32 only: float64 takes a plain loop, 50 times slower than a
         # matrix product, and bfloat16 gains nothing. Narrow groups gain nothing from bfloat16 matrix products either,
         # so they stay in float32.
+        if self.groups > 1 and self.precision.dtype == jnp.float32:
+            if kernel.ndim == 3 and self.strides == (1,):
+                return _grouped_conv(x, kernel, self.groups, self.precision.full)
+            return self._conv_by_xla(self.precision.full, x, kernel)
         if self.precision.operand_dtype == jnp.float32:
             return self._conv_by_xla(self.precision, x, kernel)
-        if self.groups > 1 and self.precision.dtype == jnp.float32:
-            return self._conv_by_xla(self.precision.full, x, kernel)
         return _conv_by_matmul(x, kernel, strides=self.strides, groups=self.groups, precision=self.precision)
 
     def _on_device(self, x: Array, kernel: Array) -> Array:
@@ -101,6 +106,50 @@ class Conv(nnx.Module):
 
 # A convolution over so few inputs per output (the waveform, the one-channel image) is faster as a matrix product.
 _FEW_INPUTS = 32
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _grouped_conv(x: Array, kernel: Array, groups: int, precision: Precision) -> Array:
+    """A grouped convolution over one axis with stride 1 and no padding: (b, time, in) -> (b, time', out)."""
+    return precision.conv(x, kernel, window_strides=(1,), padding="VALID", feature_group_count=groups)
+
+
+@functools.partial(_grouped_conv.defjvp, symbolic_zeros=True)
+def _grouped_conv_jvp(
+    groups: int, precision: Precision, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Array, Array]:
+    """The usual derivative, with a kernel gradient that is a grouped convolution too.
+
+    JAX computes that gradient as a convolution with `batch_group_count`, for which XLA on CPUs has a plain loop: in the
+    published network with 2 clips of 4 s it took 0.84 s, and this takes 0.09 s.
+    """
+    (x, kernel), (x_tangent, kernel_tangent) = primals, tangents
+    y = _grouped_conv(x, kernel, groups, precision)
+    parts = []
+    if not isinstance(x_tangent, SymbolicZero):
+        parts.append(_grouped_conv(x_tangent, kernel, groups, precision))
+    if not isinstance(kernel_tangent, SymbolicZero):
+        parts.append(_slide_over_kernel(x, kernel_tangent, groups, precision))
+    return y, sum(parts[1:], start=parts[0]) if parts else jnp.zeros_like(y)
+
+
+def _slide_over_kernel(x: Array, kernel: Array, groups: int, precision: Precision) -> Array:
+    """`_grouped_conv` with the operands in each other's role: `x` slides over the kernel.
+
+    The outputs of the kernel become the batch, and the clips become the outputs, in reverse order of time.
+    """
+    (batch, samples, _), (size, width, out) = x.shape, kernel.shape
+    frames = samples - size + 1
+    image = kernel.reshape(size, width, groups, out // groups).transpose(3, 0, 2, 1)
+    window = x.reshape(batch, samples, groups, width).transpose(1, 3, 2, 0)
+    y = precision.conv(
+        image.reshape(out // groups, size, groups * width),
+        window.reshape(samples, width, groups * batch),
+        window_strides=(1,),
+        padding=((frames - 1, frames - 1),),
+        feature_group_count=groups,
+    )
+    return y.reshape(out // groups, frames, groups, batch)[:, ::-1].transpose(3, 1, 2, 0).reshape(batch, frames, out)
 
 
 # Frames of the output that one product of `_conv_by_toeplitz` computes. More of them take larger matrices, which are

@@ -29,6 +29,7 @@ import numpy as np
 from spectra_jax.devices import local_devices
 from spectra_jax.errors import InputError, TrainingError
 from spectra_jax.files.atomic import atomic_file, require_free, sweep
+from spectra_jax.inference.engine import return_freed_memory
 from spectra_jax.inference.identity import encode_record, require_same
 from spectra_jax.messages import count
 from spectra_jax.model.precision import Precision
@@ -162,6 +163,8 @@ class Run:
                 rates = learning_rates(training, number - 1)
                 state, report = step(state, frozen, *self._put_on_devices(batch, rates), key)
                 loss, norm = float(report.loss), float(report.gradient_norm)
+                if number == steps_done + 1:
+                    return_freed_memory()  # of the compiler: more than a small network's step takes
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     raise self._not_finite(number, f"non-finite loss ({loss}) or gradient norm ({norm})", batch)
                 now = time.monotonic()

@@ -78,6 +78,8 @@ class Network:
                 axis_name=layout.clip_axes or None if layout else None,
             )
             model.encoder.remat = training.remat
+            # Without a backward pass it is computed as in inference, which takes less time and memory.
+            model.encoder.feature_extractor.deterministic = is_frozen("encoder.feature_extractor", training)
             for _, module in nnx.iter_modules(model):
                 if isinstance(module, nnx.Dropout):
                     module.rate *= training.dropout
@@ -129,10 +131,20 @@ def decays(path: str) -> bool:
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
     """AdamW on {path: weight} with clipping by the global norm. An update is to be multiplied by minus the rate."""
     return optax.chain(
-        optax.identity() if training.clip_norm is None else optax.clip_by_global_norm(training.clip_norm),
+        optax.identity() if training.clip_norm is None else _clip_by_global_norm(training.clip_norm),
         optax.scale_by_adam(),
         optax.add_decayed_weights(training.weight_decay, mask=lambda tree: {path: decays(path) for path in tree}),
     )
+
+
+def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` without a division of arrays, whose results XLA would write to memory."""
+
+    def clip(gradients: Leaves, state: optax.EmptyState, _: Leaves | None = None) -> tuple[Leaves, optax.EmptyState]:
+        factor = jnp.minimum(1, max_norm / optax.tree.norm(gradients))
+        return jax.tree.map(lambda gradient: gradient * factor, gradients), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), clip)
 
 
 class LearningRates(NamedTuple):
@@ -216,7 +228,9 @@ def make_step(
     ) -> tuple[TrainingState, StepReport]:
         statistics, loss, gradients = gradients_of(state, frozen, examples, jax.random.fold_in(key, state.step))
         total_weight = jnp.sum(examples.weights)
-        gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
+        # A factor rather than a divisor: XLA writes quotients to memory, and computes products where they are used.
+        scale = 1 / total_weight
+        gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
         # Optax promotes the type of its step counter, which strict promotion would make an error.
         with jax.numpy_dtype_promotion("standard"):
             updates, moments = optimizer.update(gradients, state.optimizer, state.trained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import training_step
@@ -12,6 +13,7 @@ from benchmarks.speed.network import Network
 from tests.benchmarks import contenders
 
 CONTENDERS = [training_step.REFERENCE, "spectra-jax"]
+FROZEN: tuple[training_step.Frozen, ...] = ("nothing", "feature_extractor")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,26 @@ def test_a_contender_that_takes_other_steps_is_not_timed(tiny: Network) -> None:
         training_step.measure(task, batch, other, [training_step.REFERENCE], rounds=1, limit=3600)
 
 
+@pytest.mark.parity
+@pytest.mark.long
+def test_gradients_agree_in_float64(tiny: Network) -> None:
+    pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
+    batch = training_step.make_batch(2, 16_000)
+    groups = training_step.optimizer_groups(tiny)
+    for frozen in FROZEN:
+        agreement = training_step.compare_gradients(training_step.Task(tiny, "float64", groups, freeze=frozen), batch)
+        assert agreement.frozen == frozen
+        # Some rounding, or the two sides are not two computations.
+        assert 0 < agreement.gradient_difference <= training_step.FLOAT64_TOLERANCE
+
+
+def test_a_summary_depends_on_the_order_of_the_elements() -> None:
+    gradient = np.arange(6.0).reshape(2, 3)
+    norm, product = training_step._summary(gradient)
+    other_norm, other_product = training_step._summary(gradient[:, ::-1])
+    assert norm == pytest.approx(other_norm) and abs(product - other_product) > 0.1
+
+
 @pytest.mark.slow
 def test_a_contender_that_fails_has_a_row_with_the_reason(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     task = training_step.Task(tiny, "float32", [])
@@ -65,8 +87,11 @@ def test_a_contender_that_fails_has_a_row_with_the_reason(tiny: Network, monkeyp
     (row,) = training_step.measure(task, training_step.make_batch(1, 16_000), [], ["fails"], rounds=1, limit=60)
     assert row.seconds is None and row.problem == "fails: RuntimeError: no such device"
     machine = {"cores": 2, "cpu": "a CPU", "packages": dict.fromkeys(("torch", "transformers", "jax"), "1")}
-    results = {"machine": machine, "clip_seconds": 1.0, "compared_steps": 3, "tolerances": {}, "rows": [vars(row)]}
-    assert "| tiny | float32 | 1 | fails | fails: RuntimeError: no such device |" in training_step.render(results)
+    results = {"machine": machine, "compared_steps": 3, "tolerances": {}, "rows": [vars(row)]}
+    assert (
+        "| tiny | nothing | float32 | 1 x 1.00 s | fails | fails: RuntimeError: no such device |"
+        in training_step.render(results)
+    )
 
 
 @pytest.mark.slow
