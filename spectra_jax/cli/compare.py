@@ -30,7 +30,7 @@ def compare(
     subset: Subset = None,
     match: MatchOption = "exact",
     tolerance: Tolerance = 1e-4,
-    gap_bound: GapBound = 2e-5,
+    gap_bound: GapBound = None,
     common: Common = False,
     worst: Annotated[int, typer.Option(metavar="N", min=0, max=10, help="How many trials to list.")] = 10,
     cluster: Annotated[

@@ -44,7 +44,7 @@ def verify(
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips at a time.")] = 8,
     tolerance: Tolerance = 1e-4,
-    gap_bound: GapBound = 2e-5,
+    gap_bound: GapBound = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     run_reference_code: Annotated[
