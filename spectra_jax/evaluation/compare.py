@@ -219,10 +219,7 @@ class Comparison(DifferenceStatistics):
         different = f"Different: {self.n_unexplained:,} of {trials} differ by more than {tolerance}"
         tests = self.near_tie_tests
         if tests is not None and tests.refusals:
-            return (
-                f"{different}. {tests.num_jumps:,} of them have {near}, which does not explain them: "
-                f"{'; '.join(tests.refusals)}."
-            )
+            return f"{different}, with {near} at {tests.num_jumps:,}. That explains none: {'; '.join(tests.refusals)}."
         if not self.n_with_gap:
             return (
                 f"{different}. Neither file has rank gaps, without which near ties and bugs look alike: score with "
@@ -231,8 +228,8 @@ class Comparison(DifferenceStatistics):
         more = f"; near ties explain {self.n_explained:,} more" if self.n_explained else ""
         if tests is not None and tests.num_wrong_size:
             return (
-                f"{different}{more}. {tests.num_wrong_size:,} of them have {near}, but B's score is not A's with the "
-                "tied nodes swapped."
+                f"{different}, with {near} at {tests.num_wrong_size:,}, where B's score is not A's with the tied nodes "
+                f"swapped{more}."
             )
         return f"{different} without {near}{more}."
 

@@ -105,12 +105,10 @@ class NearTieTests:
             tests.append(f"shift of the others (p = {self.p_shift:.2g})")
         if self.num_wrong_size is not None:
             tests.append(f"size, {self.num_wrong_size:,} unlike the network's scores with tied nodes swapped")
-        without_size = (
-            ""
-            if self.num_wrong_size is not None
-            else (" Not tested: the size of the differences, which needs the network (spectra-jax verify).")
-        )
-        return f"Tests of the trials with a near tie: {'; '.join(tests)}.{without_size}"
+        summary = f"Tests of the trials with a near tie: {'; '.join(tests)}."
+        if self.num_wrong_size is None:
+            summary += " Not tested: the size of the differences; verify tests it, unless these tests refuse."
+        return summary
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

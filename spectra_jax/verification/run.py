@@ -207,7 +207,7 @@ def verify_scores(
 
 @dataclass(frozen=True)
 class _Explainer:
-    """Compares scores, and tests with our network whether near ties explain their differences.
+    """Compares scores, and tests with our network whether near ties explain the differences.
 
     Attributes:
       scorer: our network.
@@ -242,16 +242,15 @@ class _Explainer:
         return pair(labels, gap_bound=gap_bound, swapped_scores=swapped, resamples=resamples)
 
     def _measure_gap_bound(self, found: Comparison) -> GapBound:
-        """The bound of our network in the coarser precision of both, from two batch sizes."""
+        """The bound of our network: from float32 and float64, or from two batch sizes if both sides are float64."""
         agree = np.abs(found.differences) <= found.tolerance
         windows = _decode(self.scorer, self.trials, found.utterance_ids[agree][:_CLIPS_FOR_BOUND])
         if not windows:
             return measure_gap_bound(np.empty(0), np.empty(0), np.empty(0, bool))
-        precision = "float32" if "float32" in (self.precision, self.scorer.precision.name) else "float64"
-        same = precision == self.scorer.precision.name
         other = Scorer(
-            self.scorer.model if same else self.scorer.source,
-            precision=precision,
+            self.scorer.source,
+            precision=self.precision if self.scorer.precision.name == "float64" else "float64",
+            # Another program, also in the same precision.
             batch_size=2 if self.scorer.batch_size == 1 else 1,
             diagnostics=True,
         )
