@@ -62,7 +62,8 @@ def verify(
 ) -> None:
     """Compare our network with a reference, on the same windows.
 
-    Where they differ, the first stage that differs is named. Exit status: 0 the same, near ties apart; 1 different; 2
+    Where they differ, the first stage that differs is named. A difference at a near tie is explained only if the
+    reference's score is ours with the tied nodes swapped. Exit status: 0 the same, near ties apart; 1 different; 2
     wrong usage, or nothing could be compared.
     """
     if reported == (against is not None):
