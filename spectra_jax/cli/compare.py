@@ -30,7 +30,7 @@ def compare(
     subset: Subset = None,
     match: MatchOption = "exact",
     tolerance: Tolerance = 1e-4,
-    gap_bound: GapBound = 2e-5,
+    gap_bound: GapBound = None,
     common: Common = False,
     worst: Annotated[int, typer.Option(metavar="N", min=0, max=10, help="How many trials to list.")] = 10,
     cluster: Annotated[
@@ -47,8 +47,9 @@ def compare(
 ) -> None:
     """Compare two systems' scores, trial by trial, with a verdict.
 
-    Differences are explained where two nodes of the network's graph nearly tie, so that rounding decides the score.
-    With labels, EERs are compared too.
+    Differences are explained where two nodes of the network's graph nearly tie, so that rounding decides the score,
+    and where such differences are as rare as rounding makes them and have no common sign. With labels, EERs are
+    compared too.
 
     Exit status: 0 the same, near ties apart; 1 different; 2 wrong usage.
     """

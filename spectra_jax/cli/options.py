@@ -101,10 +101,12 @@ Seed = Annotated[
 ]
 Tolerance = Annotated[float, typer.Option(metavar="T", help="The largest |difference| that counts as rounding.")]
 GapBound = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="G",
-        help="A rank gap below this is a near tie, where rounding decides the score: 2e-5 for float32.",
+        help="A rank gap below this is a near tie, where rounding decides the score. Measured where that is possible, "
+        "otherwise 2e-5, for float32.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON, for programs.")]

@@ -47,7 +47,7 @@ def report(
         Path | None, typer.Option(metavar="M", help="A model's folder or weight file, whose sha256 the page states.")
     ] = None,
     tolerance: Tolerance = 1e-4,
-    gap_bound: GapBound = 2e-5,
+    gap_bound: GapBound = None,
     common: Common = False,
     resamples: Resamples = 1000,
     seed: Seed = 0,

@@ -3,6 +3,7 @@
 metrics/       pure functions of scores: error rates, costs, bootstrap intervals, calibrations
 matching.py    the rows of two files that have the same utterance id
 evaluate.py    one system's scores and labels -> an `Evaluation`
+near_ties.py   whether near ties can explain the differences of two systems
 compare.py     two systems' scores -> a `Comparison`
 calibrate.py   a development set's scores and labels -> a calibration
 """

@@ -4,8 +4,9 @@
     comparison.agrees, comparison.verdict
 
 The network ranks graph nodes. Two nodes that nearly tie can change their order under rounding, and the score then
-jumps, in a correct implementation as in a faulty one. So a difference beyond the tolerance is explained where the
-trial's smallest rank gap is below the bound, and otherwise is unexplained.
+jumps, in a correct implementation as in a faulty one. A difference beyond the tolerance is explained where the trial's
+smallest rank gap is below the bound and `spectra_jax.evaluation.near_ties` allows that explanation; all others are
+unexplained.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from spectra_jax.evaluation.evaluate import (
 )
 from spectra_jax.evaluation.matching import check_same_trials, label_rows, matching_rows
 from spectra_jax.evaluation.metrics import Interval
+from spectra_jax.evaluation.near_ties import GapBound, NearTieTests, check_near_ties, measure_gap_bound
 from spectra_jax.messages import count
 from spectra_jax.model.rank_gap import GAP_BOUND
 
@@ -123,7 +125,7 @@ class TrialDifference:
       difference: a - b.
       smallest_rank_gap: the smaller of both files' rank gaps; None where neither has one.
       rank_gap_pool: the graph pool of that gap; None without the column.
-      unexplained: whether the difference is beyond the tolerance without a near tie.
+      unexplained: whether the difference is beyond the tolerance, and no near tie explains it.
     """
 
     utterance_id: str
@@ -145,9 +147,12 @@ class Comparison(DifferenceStatistics):
       scores_a, scores_b: (n,) float64.
       differences: (n,) float64, a - b.
       rank_gaps: (n,) the smaller of the trial's rank gaps in both files, NaN where neither has one.
-      explained: (n,) bool: differs by more than the tolerance, and its rank gap is below the bound.
+      explained: (n,) bool: differs by more than the tolerance, and a near tie explains it.
       unexplained: (n,) bool: differs by more than the tolerance, and no near tie explains it.
-      tolerance, gap_bound: as given.
+      tolerance: as given.
+      gap_bound: a rank gap below it is a near tie.
+      num_gap_bound_trials: on how many trials the bound was measured; None for a bound that was stated.
+      near_tie_tests: whether near ties can explain differences; None where no trial with a near tie differs.
       n_only_a, n_only_b: trials of one file that the other does not have.
       error_rates: None without labels.
       worst: the largest differences, unexplained ones first.
@@ -164,6 +169,8 @@ class Comparison(DifferenceStatistics):
     unexplained: np.ndarray
     tolerance: float
     gap_bound: float
+    num_gap_bound_trials: int | None
+    near_tie_tests: NearTieTests | None
     n_only_a: int
     n_only_b: int
     error_rates: PairedErrorRates | None
@@ -202,20 +209,42 @@ class Comparison(DifferenceStatistics):
         trials, tolerance = count(len(self.utterance_ids), "trial"), f"{self.tolerance:g}"
         if not self.n_beyond_tolerance:
             return f"The same: {trials}, none differs by more than {tolerance}."
-        near = f"a near tie (rank gap below {self.gap_bound:g})"
+        near = f"a near tie (rank gap below {self.gap_bound:.2g})"
         if self.agrees:
+            differ = f"{self.n_beyond_tolerance:,} {'differs' if self.n_beyond_tolerance == 1 else 'differ'}"
             return (
-                f"The same but for near ties: of {trials}, {self.n_beyond_tolerance:,} differ by more than "
-                f"{tolerance}, each with {near}, where rounding decides the score."
+                f"The same but for near ties: of {trials}, {differ} by more than {tolerance}, each with {near}, where "
+                "rounding decides the score."
             )
         different = f"Different: {self.n_unexplained:,} of {trials} differ by more than {tolerance}"
+        tests = self.near_tie_tests
+        if tests is not None and tests.refusals:
+            return f"{different}, with {near} at {tests.num_jumps:,}. That explains none: {'; '.join(tests.refusals)}."
         if not self.n_with_gap:
             return (
                 f"{different}. Neither file has rank gaps, without which near ties and bugs look alike: score with "
                 "--diagnostics."
             )
-        more = f"; {self.n_explained:,} more have one" if self.n_explained else ""
+        more = f"; near ties explain {self.n_explained:,} more" if self.n_explained else ""
+        if tests is not None and tests.num_wrong_size:
+            return (
+                f"{different}, with {near} at {tests.num_wrong_size:,}, where B's score is not A's with the tied nodes "
+                f"swapped{more}."
+            )
         return f"{different} without {near}{more}."
+
+    @property
+    def near_tie_notes(self) -> Sequence[str]:
+        """The tests of near ties, and the origin of their bound; empty where no trial with a near tie differs."""
+        if self.near_tie_tests is None:
+            return []
+        if self.num_gap_bound_trials is not None:
+            bound = f"measured: four times the largest change of a rank gap in {self.num_gap_bound_trials:,} trials."
+        elif self.gap_bound == GAP_BOUND:
+            bound = "that of a tiny network. Where both sides have the rank gaps of 20 trials or more, it is measured."
+        else:
+            bound = "as given."
+        return [self.near_tie_tests.summary, f"The bound of near ties, {self.gap_bound:.2g}, is {bound}"]
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -233,6 +262,7 @@ class Comparison(DifferenceStatistics):
             "n_only_b": self.n_only_b,
             "tolerance": self.tolerance,
             "gap_bound": self.gap_bound,
+            "num_gap_bound_trials": self.num_gap_bound_trials,
             "max_difference": self.max_difference,
             "mean_difference": self.mean_difference,
             "bias": self.bias,
@@ -245,6 +275,7 @@ class Comparison(DifferenceStatistics):
             "n_with_gap": self.n_with_gap,
             "n_near_ties": self.n_near_ties,
             "max_difference_without_near_ties": self.max_difference_without_near_ties,
+            "near_tie_tests": None if self.near_tie_tests is None else self.near_tie_tests.to_dict(),
             **({} if self.error_rates is None else self.error_rates.to_dict()),
             "worst": [asdict(trial) for trial in self.worst],
             "agrees": self.agrees,
@@ -260,7 +291,8 @@ def compare(
     labels: Labels | None = None,
     *,
     tolerance: float = 1e-4,
-    gap_bound: float = GAP_BOUND,
+    gap_bound: float | GapBound | None = None,
+    swapped_scores: Mapping[str, Sequence[float]] | None = None,
     common: bool = False,
     cluster: str | None = None,
     resamples: int = 1000,
@@ -273,7 +305,10 @@ def compare(
       labels: of the trials; None takes the labels of either file, where all of its trials have one.
       tolerance: the largest |difference| that is attributed to rounding. float32 scores without a near tie agree within
         1e-4; printing six decimals alone adds up to 1e-6.
-      gap_bound: a rank gap below it can close under rounding; see `spectra_jax.model.rank_gap`.
+      gap_bound: a rank gap below it can close under rounding. None measures it where both files have rank gaps, and
+        otherwise takes that of a tiny network: see `spectra_jax.evaluation.near_ties.measure_gap_bound`.
+      swapped_scores: by utterance id, the scores that the network has with tied nodes swapped, where they are known.
+        With them, a difference is explained only if b's score is one of these, up to the tolerance.
       common: compare the trials that both have; otherwise a trial of one file only is an error.
       cluster: a column of the labels, such as `speaker`, whose groups the intervals resample as a unit.
       resamples: of the bootstrap for intervals of the EERs and of their difference; 0 for none.
@@ -284,15 +319,23 @@ def compare(
         column, or one without labels.
       MetricError: labels of one class only.
     """
-    for name, value in (("tolerance", tolerance), ("gap bound", gap_bound)):
-        if not value >= 0:
-            raise InputError(f"a {name} of {value}; it must be 0 or more")
+    _require_not_negative("tolerance", tolerance)
     trials = _paired(a, b, common)
+    beyond = np.abs(trials.differences) > tolerance
+    if gap_bound is None:
+        gap_bound = measure_gap_bound(trials.gaps_a, trials.gaps_b, ~beyond)
+    bound = gap_bound if isinstance(gap_bound, GapBound) else GapBound(gap_bound)
+    _require_not_negative("gap bound", bound.value)
     labels = labels or _own_labels(a, b)
     if labels is None and cluster is not None:
         raise InputError(f"--cluster {cluster} needs labels, since the intervals are of EERs: give them with --labels")
-    near_tie, beyond = trials.rank_gaps < gap_bound, np.abs(trials.differences) > tolerance
-    unexplained = beyond & ~near_tie
+    near_tie = trials.rank_gaps < bound.value
+    wrong_size = None if swapped_scores is None else _wrong_size(trials, swapped_scores, tolerance)
+    tests = check_near_ties(trials.differences, near_tie, beyond, wrong_size)
+    explained = beyond & near_tie & (tests is not None and not tests.refusals)
+    if wrong_size is not None:
+        explained &= ~wrong_size
+    unexplained = beyond & ~explained
     return Comparison(
         **asdict(_statistics(trials, near_tie)),
         name_a=a.name,
@@ -302,15 +345,22 @@ def compare(
         scores_b=trials.scores_b,
         differences=trials.differences,
         rank_gaps=trials.rank_gaps,
-        explained=beyond & near_tie,
+        explained=explained,
         unexplained=unexplained,
         tolerance=tolerance,
-        gap_bound=gap_bound,
+        gap_bound=bound.value,
+        num_gap_bound_trials=bound.num_trials,
+        near_tie_tests=tests,
         n_only_a=len(a) - len(trials.ids),
         n_only_b=len(b) - len(trials.ids),
         error_rates=None if labels is None else _error_rates(trials, labels, Resampling(resamples, seed, cluster)),
         worst=_worst(trials, unexplained),
     )
+
+
+def _require_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise InputError(f"a {name} of {value}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -356,6 +406,17 @@ def _paired(a: Scores, b: Scores, common: bool) -> _Trials:
         gaps_b=_rank_gaps(b)[rows_b],
         pools_a=None if pools_a is None else pools_a[rows_a],
         pools_b=None if pools_b is None else pools_b[rows_b],
+    )
+
+
+def _wrong_size(trials: _Trials, swapped_scores: Mapping[str, Sequence[float]], tolerance: float) -> np.ndarray:
+    """(n,) bool: the trials where b's score is none of the network's scores with tied nodes swapped."""
+    return np.array(
+        [
+            all(abs(score - swapped) > tolerance for swapped in swapped_scores.get(identity, ()))
+            for identity, score in zip(trials.ids, trials.scores_b.tolist(), strict=True)
+        ],
+        bool,
     )
 
 

@@ -8,9 +8,11 @@ is dropped.
 """
 
 GAP_BOUND = 2e-5
-"""Below this gap, a float32 ranking is not comparable.
+"""Below this gap, a float32 ranking is not comparable, where the network's own bound was not measured.
 
-Gaps differ by up to 1.04e-5 between float32 and float64 (400 trials of a tiny network, ten pools each), so that a gap
-of twice that size cannot close. In bfloat16 they differ by up to 0.02, which is more than the smallest gap of nearly
-every trial: no bound can be given for bfloat16 and int8, nor for TF32.
+Between float32 and float64 a trial's smallest gap changes by up to 7.4e-6, and that of a single pool by up to 1.4e-5
+(400 trials of a tiny network), or by less in other networks, such as 2.2e-7 in the demo:
+`spectra_jax.evaluation.near_ties.measure_gap_bound` measures a network's own bound. In bfloat16 gaps change by up to
+0.02, which is more than the smallest gap of nearly every trial: no bound can be given for bfloat16 and int8, nor for
+TF32.
 """

@@ -119,6 +119,11 @@ def count_parameters(config: SpectraConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
+def pool_ratios(config: SpectraConfig) -> dict[str, float]:
+    """The share of its nodes that each of `POOLS` keeps."""
+    return dict.fromkeys(POOLS, config.pool_ratios[2]) | dict(zip(POOLS[:2], config.pool_ratios[:2], strict=True))
+
+
 def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
     """Like `split`, with the smallest rank gap of each graph pool: see `spectra_jax.model.rank_gap`.
 
@@ -127,8 +132,7 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
       of each of `POOLS`; the parameters, and the rest. It compiles to another program than that of `split`, so that
       logits may differ by rounding. A network without graph pools (`pool+linear`) ranks nothing: all gaps are infinite.
     """
-    config = model.config
-    ratios = dict.fromkeys(POOLS, config.pool_ratios[2]) | dict(zip(POOLS[:2], config.pool_ratios[:2], strict=True))
+    ratios = pool_ratios(model.config)
 
     def logits_and_gaps(model: SpectraAASIST3, windows: Array) -> Array:
         gaps: dict[str, Array] = {}

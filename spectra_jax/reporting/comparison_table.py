@@ -37,7 +37,8 @@ def print_comparison(comparison: Comparison, console: Console, worst: int = WORS
     print_table(console, columns, rows, title=title, header=False)
     if trials := comparison.worst[:worst]:
         _print_trials(trials, console)
-    console.print(Text(printable(comparison.verdict)), highlight=False)
+    for line in (*comparison.near_tie_notes, comparison.verdict):
+        console.print(Text(printable(line)), highlight=False)
 
 
 def _difference_rows(comparison: Comparison) -> list[tuple[str, str]]:
@@ -52,10 +53,12 @@ def _difference_rows(comparison: Comparison) -> list[tuple[str, str]]:
     rows.append(("mean difference", f"{comparison.bias:+.3g}"))
     for name, correlation in (("Pearson", comparison.pearson), ("Spearman", comparison.spearman)):
         rows.append((name, "-" if correlation is None else f"{correlation:.6f}"))
+    if comparison.n_with_gap:
+        rows.append((f"near ties: rank gap below {comparison.gap_bound:.2g}", f"{comparison.n_near_ties:,}"))
     return [
         *rows,
         (f"beyond {comparison.tolerance:g}", f"{comparison.n_beyond_tolerance:,}"),
-        (f"  explained by a rank gap below {comparison.gap_bound:g}", f"{comparison.n_explained:,}"),
+        ("  explained by a near tie", f"{comparison.n_explained:,}"),
         ("  unexplained", f"{comparison.n_unexplained:,}"),
     ]
 

@@ -13,7 +13,6 @@ from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
 from spectra_jax.files.outputs import output_file, require_writable
-from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.reporting.clips import find_clips
 from spectra_jax.reporting.extra import require_report_extra
 from spectra_jax.reporting.review import trials_to_review
@@ -38,7 +37,7 @@ def write_report(
     command: Sequence[str] = (),
     common: bool = False,
     tolerance: float = 1e-4,
-    gap_bound: float = GAP_BOUND,
+    gap_bound: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, int]:
@@ -86,7 +85,7 @@ def _check_paths(output: Path, audio_root: Path | None) -> None:
 
 
 def _compare(
-    first: System, other: System, tolerance: float, gap_bound: float, common: bool, resamples: int, seed: int
+    first: System, other: System, tolerance: float, gap_bound: float | None, common: bool, resamples: int, seed: int
 ) -> Comparison:
     labels = None
     if first.evaluation and other.evaluation and first.bonafide is not None:

@@ -259,7 +259,8 @@ def near_ties_section(comparisons: Sequence[Comparison]) -> Section:
         return Section("parity", "Near ties", lead=lead)
     lead = (
         "The network ranks graph nodes. Where two nearly tie, rounding can swap them and the score jumps, in a correct "
-        "implementation as in a faulty one: such differences are explained, all others are the systems' own."
+        "implementation as in a faulty one: such differences are explained, if they are as rare as rounding makes them "
+        "and have no common sign. All others are the systems' own."
     )
     title = "Differences against rank gaps"
     titles = [title] if len(with_gaps) == 1 else [f"{title}: {one.name_b}" for one in with_gaps]

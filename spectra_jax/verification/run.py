@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
+from spectra_jax.evaluation.near_ties import LEVEL, GapBound, jump_probability, measure_gap_bound
 from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.fold import fold_for_inference
-from spectra_jax.model.rank_gap import GAP_BOUND
+from spectra_jax.model.precision import PrecisionName
 from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.verification.references import STAGES, Reference
+from spectra_jax.verification.swaps import swapped_scores
 
 # The largest rms difference of a stage that rounding explains, divided by the rms of the stage. Rounding leaves at most
 # 2.6e-5 in float32 on the golden networks, and about as much in the reference; the bound is four times that, likewise
@@ -31,6 +34,8 @@ from spectra_jax.verification.references import STAGES, Reference
 STAGE_BOUNDS = {"float32": 1e-4, "float64": 1e-9}
 # Clips on which the stages are compared if the scores differ.
 _CLIPS_FOR_STAGES = 2
+# Clips on which the bound of near ties is measured if scores differ.
+_CLIPS_FOR_BOUND = 32
 # JSON has no infinity, which is the error of stages of different shapes.
 _LARGEST_ERROR = 1e308
 
@@ -115,7 +120,7 @@ def verify(
     precision: str = "float32",
     batch_size: int = 8,
     tolerance: float = 1e-4,
-    gap_bound: float = GAP_BOUND,
+    gap_bound: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Verification:
@@ -128,7 +133,9 @@ def verify(
       only: ids of the trials to score; all otherwise.
       precision: float32 or float64, of our network.
       batch_size: clips at a time, in both.
-      tolerance, gap_bound, resamples, seed: see `spectra_jax.compare`.
+      tolerance, resamples, seed: see `spectra_jax.compare`.
+      gap_bound: a rank gap below it is a near tie. None measures it with our network, where a score differs. At a near
+        tie, a difference is explained only if the reference's score is ours with the tied nodes swapped.
 
     Raises:
       InputError: an unsupported precision, no trial that could be decoded, or logits that are not finite; and the
@@ -144,7 +151,9 @@ def verify(
     ours = Scores("spectra-jax", ids, outputs.ours[:, 1].astype(np.float64), _gap_columns(outputs.rank_gaps))
     theirs = Scores(reference.name, ids, outputs.theirs[:, 1].astype(np.float64))
     labels = _labels(outputs.trials)
-    comparison = compare(ours, theirs, labels, tolerance=tolerance, gap_bound=gap_bound, resamples=resamples, seed=seed)
+    comparison = _Explainer(scorer, trials, reference.precision).compare(
+        ours, theirs, labels, tolerance=tolerance, gap_bound=gap_bound, resamples=resamples, seed=seed
+    )
     divergence = None if comparison.agrees else _locate_divergence(scorer, reference, trials, comparison)
     return Verification(ours, theirs, comparison, divergence, outputs.skipped)
 
@@ -158,11 +167,13 @@ def verify_scores(
     precision: str = "float32",
     batch_size: int = 8,
     tolerance: float = 1e-4,
-    gap_bound: float = GAP_BOUND,
+    gap_bound: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Verification:
     """Score trials with our network and compare with published scores, which may be rounded to six decimals.
+
+    The arguments are those of `verify`.
 
     Raises:
       InputError: no trial has both a score of our network and a published one.
@@ -179,7 +190,7 @@ def verify_scores(
     }
     ours = Scores("spectra-jax", ids, np.array([result.score for result in scored], np.float64), columns)
     missing = set(ids) - set(published.utterance_ids)
-    comparison = compare(
+    comparison = _Explainer(scorer, trials, "float32").compare(
         ours,
         published,
         _labels([result.trial for result in scored if result.trial.utterance_id not in missing]),
@@ -192,6 +203,66 @@ def verify_scores(
     )
     skipped |= {str(name): f"no score in {published.name}" for name in missing}
     return Verification(ours, published, comparison, None, skipped)
+
+
+@dataclass(frozen=True)
+class _Explainer:
+    """Compares scores, and tests with our network whether near ties explain the differences.
+
+    Attributes:
+      scorer: our network.
+      trials: those that were scored, and possibly more.
+      precision: of the reference.
+    """
+
+    scorer: Scorer
+    trials: Iterable[Trial]
+    precision: PrecisionName
+
+    def compare(
+        self,
+        ours: Scores,
+        theirs: Scores,
+        labels: Labels | None,
+        *,
+        tolerance: float,
+        gap_bound: float | GapBound | None,
+        resamples: int,
+        seed: int,
+        common: bool = False,
+    ) -> Comparison:
+        pair = partial(compare, ours, theirs, tolerance=tolerance, common=common, seed=seed)
+        found = pair(gap_bound=gap_bound, resamples=0)
+        # Even if every trial had a near tie.
+        too_many = jump_probability(found.n_beyond_tolerance, len(found.utterance_ids)) < LEVEL
+        if gap_bound is None and found.n_beyond_tolerance and not too_many:
+            gap_bound = self._measure_gap_bound(found)
+            found = pair(gap_bound=gap_bound, resamples=0)
+        swapped = self._swapped_scores(found) if found.explained.any() else None
+        return pair(labels, gap_bound=gap_bound, swapped_scores=swapped, resamples=resamples)
+
+    def _measure_gap_bound(self, found: Comparison) -> GapBound:
+        """The bound of our network: from float32 and float64, or from two batch sizes if both sides are float64."""
+        agree = np.abs(found.differences) <= found.tolerance
+        windows = _decode(self.scorer, self.trials, found.utterance_ids[agree][:_CLIPS_FOR_BOUND])
+        if not windows:
+            return measure_gap_bound(np.empty(0), np.empty(0), np.empty(0, bool))
+        other = Scorer(
+            self.scorer.source,
+            precision=self.precision if self.scorer.precision.name == "float64" else "float64",
+            # Another program, also in the same precision.
+            batch_size=2 if self.scorer.batch_size == 1 else 1,
+            diagnostics=True,
+        )
+        a, b = (scorer.diagnosed(np.stack(list(windows.values()))) for scorer in (self.scorer, other))
+        close = np.abs(a[:, 1].astype(np.float64) - b[:, 1]) <= found.tolerance
+        return measure_gap_bound(a[:, 2:].min(axis=1).astype(np.float64), b[:, 2:].min(axis=1), close)
+
+    def _swapped_scores(self, found: Comparison) -> dict[str, list[float]]:
+        windows = _decode(self.scorer, self.trials, found.utterance_ids[found.explained])
+        with jax.enable_x64(self.scorer.precision.name == "float64"):
+            scores = swapped_scores(self.scorer.model, np.stack(list(windows.values())), found.gap_bound)
+        return dict(zip(windows, scores, strict=True))
 
 
 @dataclass(frozen=True)
@@ -246,6 +317,12 @@ def _select(trials: Iterable[Trial], only: set[str] | None) -> Iterator[Trial]:
             return
 
 
+def _decode(scorer: Scorer, trials: Iterable[Trial], ids: Iterable[str]) -> dict[str, np.ndarray]:
+    """The windows of trials by id, decoded once more, since those of all trials would not fit into memory."""
+    decoded = {trial.utterance_id: decode_trial(trial, scorer.model.config) for trial in _select(trials, set(ids))}
+    return {name: clip.window for name, clip in decoded.items() if clip.window is not None}
+
+
 def _batches(clips: Iterable[Any], size: int) -> Iterator[list[Any]]:
     remaining = iter(clips)
     return iter(lambda: list(islice(remaining, size)), [])
@@ -272,9 +349,8 @@ def _locate_divergence(
     differences = np.abs(comparison.differences) * comparison.unexplained
     worst = np.argsort(-differences)[:_CLIPS_FOR_STAGES]
     ids = set(comparison.utterance_ids[worst[comparison.unexplained[worst]]])
-    # Decoded a second time, since the windows of all trials would not fit into memory.
-    decoded = {trial.utterance_id: decode_trial(trial, scorer.model.config).window for trial in _select(trials, ids)}
-    windows = np.stack([window for window in decoded.values() if window is not None])
+    decoded = _decode(scorer, trials, ids)
+    windows = np.stack(list(decoded.values()))
     # The bound of the coarser precision.
     bound = max(STAGE_BOUNDS[scorer.precision.name], STAGE_BOUNDS[reference.precision])
     theirs = reference.stages(windows)

@@ -31,6 +31,8 @@ def systems(jumps: dict[int, float], gaps: dict[int, float] | None = None) -> tu
     columns = {}
     if gaps is not None:
         column = np.full(N, 1e-3)
+        # So many near ties that three jumps are not too many.
+        column[150:] = 1e-5
         column[list(gaps)] = list(gaps.values())
         columns = {"smallest_rank_gap": column, "rank_gap_pool": np.full(N, "branch2.pool_t", object)}
     return Scores("one", IDS, one, columns), Scores("other", IDS[::-1], other[::-1])
@@ -55,12 +57,49 @@ def test_a_near_tie_explains_and_a_bug_of_the_same_size_does_not() -> None:
     # The same jumps, one of them where nothing nearly ties.
     bug = compare(*systems(jumps, {3: 1e-6, 50: 1e-6}))
     assert not bug.agrees and list(IDS[bug.unexplained]) == ["t120"] and list(IDS[bug.explained]) == ["t3", "t50"]
+    assert "1 of 200 trials" in bug.verdict and "near ties explain 2 more" in bug.verdict
     worst = bug.worst[0]
     assert (worst.utterance_id, worst.unexplained) == ("t120", True), "before larger ones that are explained"
     assert bug.worst[1].rank_gap_pool == "branch2.pool_t"
     unknown = compare(*systems(jumps))
     assert not unknown.agrees and "--diagnostics" in unknown.verdict
     assert compare(*systems(jumps), tolerance=0.03).agrees
+
+
+def test_a_bias_at_near_ties_is_a_difference() -> None:
+    jumps = dict.fromkeys(range(80), 0.05)
+    found = compare(*systems(jumps, dict.fromkeys(jumps, 1e-6)))
+    assert not found.agrees and found.n_unexplained == 80 and found.n_explained == 0
+    assert "80 of 130 trials with a near tie differ, and rounding changes 1 in 80" in found.verdict
+    assert "80 of 80 differences have the same sign" in found.verdict
+    # A jump beside a bias within the tolerance.
+    small = dict.fromkeys(range(80), 5e-5) | {0: 0.05}
+    found = compare(*systems(small, dict.fromkeys(small, 1e-6)))
+    assert not found.agrees and found.n_unexplained == 1 and "are shifted by -3" in found.verdict
+
+
+def test_the_bound_is_measured_where_both_files_have_rank_gaps() -> None:
+    one, other = systems({3: 0.02, 4: 0.02}, {3: 5e-7, 4: 1.5e-5})
+    stated = compare(one, other)
+    assert stated.agrees and stated.gap_bound == 2e-5 and stated.num_gap_bound_trials is None
+    assert any("2e-05, is that of a tiny network" in note for note in stated.near_tie_notes)
+    moved = one.columns["smallest_rank_gap"][::-1] + np.linspace(-1e-6, 1e-6, N)
+    moved[[N - 1 - 3, N - 1 - 4]] = 1.0
+    other = Scores("other", other.utterance_ids, other.scores, {"smallest_rank_gap": moved})
+    found = compare(one, other)
+    assert found.gap_bound == pytest.approx(4e-6) and found.num_gap_bound_trials == N - 2, "without those that differ"
+    assert list(IDS[found.explained]) == ["t3"] and list(IDS[found.unexplained]) == ["t4"]
+    assert compare(one, other, gap_bound=2e-5).agrees, "a bound that is given is taken"
+
+
+def test_a_score_that_no_swap_gives_is_unexplained() -> None:
+    one, other = systems({3: 0.02, 50: 0.005}, {3: 1e-6, 50: 1e-6})
+    swapped = {f"t{index}": [float(one.scores[index]), float(one.scores[index]) + 0.02] for index in (3, 50)}
+    found = compare(one, other, swapped_scores=swapped)
+    assert list(IDS[found.explained]) == ["t3"] and list(IDS[found.unexplained]) == ["t50"]
+    assert "B's score is not A's with the tied nodes swapped" in found.verdict
+    assert found.near_tie_tests is not None and found.near_tie_tests.num_wrong_size == 1
+    assert "Not tested" in compare(one, other).near_tie_notes[0] and "Not tested" not in found.near_tie_notes[0]
 
 
 def test_the_smaller_gap_of_both_counts() -> None:
@@ -70,6 +109,8 @@ def test_the_smaller_gap_of_both_counts() -> None:
     other = Scores("other", other.utterance_ids, other.scores, {"smallest_rank_gap": gaps})
     assert compare(one, other).agrees
     assert not compare(one, other, gap_bound=1e-7).agrees
+    with pytest.raises(InputError, match="a gap bound of -1"):
+        compare(one, other, gap_bound=-1)
 
 
 def test_the_pool_is_that_of_the_smaller_gap() -> None:
@@ -181,6 +222,26 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "c.txt", "--json") == 1
     assert json.loads(capsys.readouterr().out)["n_unexplained"] == 1
     assert spectra(monkeypatch, "compare", tmp_path / "a.txt", tmp_path / "d.txt") == 2
+
+
+def test_the_command_refuses_a_bias_at_near_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = "utterance_id,score,smallest_rank_gap\n"
+    for name, bias in (("a", 0.0), ("one", 0.05), ("all", 0.05)):
+        biased = 1 if name == "one" else 10
+        rows = (f"t{i},{i + bias * (i < biased)},{1e-6 if i < 10 else 1e-3}\n" for i in range(30))
+        (tmp_path / f"{name}.csv").write_text(header + "".join(rows))
+    asked = ["compare", tmp_path / "a.csv"]
+    # The gaps of both files are the same, so that a bound is given.
+    assert spectra(monkeypatch, *asked, tmp_path / "one.csv", "--gap-bound", 2e-5) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 of 10 where rounding changes 1 in 80 (p = 0.12)" in shown and "1 differs by more" in shown
+    assert spectra(monkeypatch, *asked, tmp_path / "all.csv", "--gap-bound", 2e-5) == 1
+    assert "10 of 10 trials with a near tie differ" in " ".join(capsys.readouterr().out.split())
+    assert spectra(monkeypatch, *asked, tmp_path / "all.csv", "--gap-bound", 2e-5, "--json") == 1
+    tests = json.loads(capsys.readouterr().out)["near_tie_tests"]
+    assert (tests["num_jumps"], tests["num_near_ties"], len(tests["refusals"])) == (10, 10, 1)
 
 
 def test_a_column_of_rank_gaps_may_be_empty(

@@ -68,7 +68,7 @@ class Page(HTMLParser):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """first.csv, second.csv and labels.csv: attacks, rank gaps, and one trial with a hostile id.
 
-    The systems differ by 0.02 where the rank gap is below 1e-6, and by 0.5 at trial_0005, whose gap is not.
+    The systems differ by 0.02 at three trials with a near tie, and by 0.5 at trial_0005, which has none.
     """
     path = tmp_path_factory.mktemp("report")
     random = np.random.default_rng(0)
@@ -78,14 +78,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = random.normal(np.where(bonafide, 1.5, -1.5), 1.0)
     first[0] = -9.0
     gaps = 10 ** random.uniform(-8, -3, N)
-    second = first + np.where(gaps < 1e-6, 0.02, 1e-6)
-    second[5] += 0.5
     gaps[5] = 1e-3
+    second = first + 1e-6
+    second[np.argsort(gaps)[:3]] += (0.02, -0.02, 0.02)
+    second[5] += 0.5
+    gaps_of = {"first": gaps, "second": np.abs(gaps + random.uniform(-2e-7, 2e-7, N))}
     rows = zip(ids, bonafide, attack, strict=True)
     lines = [f"{identity},{'bonafide' if own else 'spoof'},{a}" for identity, own, a in rows]
     (path / "labels.csv").write_text("utterance_id,label,attack\n" + "\n".join(lines) + "\n")
     for name, scores in (("first", first), ("second", second)):
-        lines = [f"{i},{float(s)!r},{float(g)!r}" for i, s, g in zip(ids, scores, gaps, strict=True)]
+        lines = [f"{i},{float(s)!r},{float(g)!r}" for i, s, g in zip(ids, scores, gaps_of[name], strict=True)]
         (path / f"{name}.csv").write_text("utterance_id,score,smallest_rank_gap\n" + "\n".join(lines) + "\n")
     return path
 

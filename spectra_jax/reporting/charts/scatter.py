@@ -88,8 +88,8 @@ def gap_scatter(comparison: Comparison, title: str = "Differences against rank g
     return Chart(
         title=title,
         caption=(
-            f"Dashed: the bound {comparison.gap_bound:g}, below which a gap can close under rounding, and the "
-            f"tolerance {comparison.tolerance:g}. Differences at the upper left are explained; those at the "
+            f"Dashed: the bound {comparison.gap_bound:.2g}, below which a gap can close under rounding, and the "
+            f"tolerance {comparison.tolerance:g}. Near ties can explain differences at the upper left; those at the "
             "upper right are the systems' own."
         ),
         spec=layered(layers, 320),
