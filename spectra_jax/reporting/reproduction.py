@@ -29,8 +29,8 @@ _COLUMNS = (
     Column("reproduced", "word"),
 )
 _LEAD = (
-    "EER in percent. Recomputed is the EER of the published scores on the same trials; ours that of this run, with a "
-    "bootstrap interval. A dataset is reproduced if the interval has the reported EER, or for a sample the recomputed one."
+    "EER in percent. Recomputed is the EER of the published scores on the same trials, ours that of this run, with a "
+    "bootstrap interval. A dataset is reproduced if the reported EER is in the interval; of a sample, the recomputed one."
 )
 
 
