@@ -30,7 +30,8 @@ _COLUMNS = (
 )
 _LEAD = (
     "EER in percent. Recomputed is the EER of the published scores on the same trials, ours that of this run, with a "
-    "bootstrap interval. A dataset is reproduced if the reported EER is in the interval; of a sample, the recomputed one."
+    "bootstrap interval. A dataset is reproduced if its reported EER is in the interval, a sample if its recomputed EER "
+    "is."
 )
 
 

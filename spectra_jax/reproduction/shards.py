@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -9,6 +10,7 @@ from threading import Lock
 from spectra_jax import hub
 from spectra_jax.errors import InputError
 from spectra_jax.hub.cache import look_up, remove
+from spectra_jax.hub.client import cache_directory
 from spectra_jax.reproduction.record import DatasetRecord, Shard
 
 
@@ -88,6 +90,7 @@ class ShardCache:
 
     def _make_space(self, num_bytes: int) -> None:
         if self.limit is None:
+            _check_free_space(num_bytes)
             return
         for key, kept in list(self._kept.items()):
             if kept.read and self._num_bytes() + num_bytes > self.limit:
@@ -102,6 +105,21 @@ class ShardCache:
 
     def _num_bytes(self) -> int:
         return sum(kept.num_bytes for kept in self._kept.values())
+
+
+def _check_free_space(num_bytes: int) -> None:
+    """Check before a download that a shard fits on the disk.
+
+    Raises:
+      InputError: it does not.
+    """
+    folder = cache_directory()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if (free := shutil.disk_usage(existing).free) < num_bytes:
+        raise InputError(
+            f"the disk of {folder} has {gigabytes(free)} left, and a shard has {gigabytes(num_bytes)}. Free some "
+            "space, set HF_HOME to a folder on a larger disk, or have scored shards deleted with --disk-limit"
+        )
 
 
 def _key(record: DatasetRecord, shard: Shard) -> tuple[str, str]:
