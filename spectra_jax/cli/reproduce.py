@@ -207,10 +207,10 @@ def _print_plan(plan: Plan, *, on_stdout: bool) -> None:
 
     columns = [
         Column("dataset", "text"),
-        Column("revision", "word", optional=2),
-        Column("GB", "number", optional=1),
+        Column("revision", "word", optional=1),
+        Column("GB", "number", optional=3),
         Column("trials", "number"),
-        Column("scored", "number", optional=1),
+        Column("scored", "number", optional=2),
         Column("network", "number"),
     ]
     rows = [

@@ -18,20 +18,20 @@ from spectra_jax.reproduction.results import DatasetResult, Reproduction, System
 _COLUMNS = (
     Column("dataset", "text"),
     Column("reported", "number"),
-    Column("recomputed", "number", optional=2),
+    Column("recomputed", "number", optional=4),
     Column("ours", "number"),
     Column("difference", "number"),
     Column("95 % interval", "number"),
-    Column("trials", "number", optional=3),
-    Column("skipped", "number", optional=2),
-    Column("near ties", "number", optional=1),
-    Column("hours", "number", optional=3),
+    Column("trials", "number", optional=1),
+    Column("skipped", "number", optional=3),
+    Column("near ties", "number", optional=3),
+    Column("hours", "number", optional=2),
     Column("reproduced", "word"),
 )
 _LEAD = (
-    "EER in percent. Recomputed is the EER of the published scores on the same trials, ours that of this run, with a "
-    "bootstrap interval. A dataset is reproduced if its reported EER is in the interval, a sample if its recomputed EER "
-    "is."
+    "EER in percent. Recomputed is the EER of the published scores on the same trials; ours is that of this run, with a "
+    "bootstrap interval. A dataset is reproduced if the reported EER is in the interval; for a sample, the recomputed "
+    "EER has to be."
 )
 
 
@@ -58,6 +58,11 @@ def write_reproduction_page(reproduction: Reproduction, output: Path, command: S
     table = Table("EER in percent, reported and reproduced", head, _rows(reproduction))
     verdict = (_verdict(reproduction), reproduction.passed)
     sections = [Section("benchmark", "Benchmark", _LEAD, verdict, [table])]
+    compared = [[one.dataset, one.agreement] for one in reproduction.results if one.agreement is not None]
+    if compared:
+        lead = "Our scores and the published scores of the same trials."
+        table = Table("score by score", ["dataset", "verdict"], compared)
+        sections.append(Section("scores", "Score by score", lead, tables=[table]))
     if notes := _note_rows(reproduction):
         sections.append(Section("notes", "Notes", tables=[Table("notes", ["dataset", "note"], notes)]))
     facts = Table("provenance", ["", ""], _provenance(reproduction, command))

@@ -15,6 +15,7 @@ from spectra_jax.arena.reported import REPORTED, tolerance_of
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores, read_scores
 from spectra_jax.errors import InputError
+from spectra_jax.evaluation.compare import compare
 from spectra_jax.evaluation.evaluate import Resampling, bootstrap_intervals, evaluate
 from spectra_jax.evaluation.metrics import Interval
 from spectra_jax.inference.identity import RUN
@@ -65,6 +66,7 @@ class DatasetResult:
       expected: the EER that ours is compared with: the reported one, or for a sample the recomputed one.
       ours, mine: the network's figures, and those of the user's own system.
       near_ties: trials of ours with a rank gap below the bound, whose scores rounding may change.
+      agreement: the verdict of `spectra_jax.compare` on our scores and the published ones.
       hours: spent on scoring, in all sessions together.
       reproduced: whether the expected EER is in the interval of ours.
       problem: why there are no figures of ours.
@@ -79,6 +81,7 @@ class DatasetResult:
     ours: SystemFigures | None = None
     mine: SystemFigures | None = None
     near_ties: int | None = None
+    agreement: str | None = None
     hours: float | None = None
     reproduced: bool = False
     problem: str | None = None
@@ -189,6 +192,7 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
         ours=ours,
         mine=mine,
         near_ties=None if run is None or ours is None else _count_near_ties(run.scores),
+        agreement=None if ours is None or run is None else _agreement(run.scores, prepared.published),
         hours=prepared.record.seconds / 3600,
         reproduced=ours is not None and expected is not None and _is_within(expected, ours.interval, tolerance),
         problem=problem,
@@ -222,6 +226,16 @@ def _figures(scores: Scores, labels: Labels, expected: float | None, settings: S
         num_trials=num_trials,
         num_without_score=len(labels.utterance_ids) - num_trials,
     )
+
+
+def _agreement(ours: Scores, published: Scores | None) -> str | None:
+    """Whether our scores are the published ones, in a sentence; None where there are none of the same trials."""
+    if published is None:
+        return None
+    try:
+        return compare(ours, published, common=True, resamples=0).verdict
+    except InputError:
+        return None
 
 
 def _is_within(expected: float, interval: Interval, tolerance: float) -> bool:
