@@ -69,9 +69,9 @@ def reproduce(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print sizes, trials and the estimated hours, and score nothing.")
     ] = False,
-    score: Annotated[
-        bool, typer.Option("--score/--no-score", help="Score what is missing, or only evaluate what is there.")
-    ] = True,
+    no_score: Annotated[
+        bool, typer.Option("--no-score", help="Evaluate what is scored already, and load no network.")
+    ] = False,
     mine: Annotated[
         Path | None,
         typer.Option(
@@ -112,8 +112,8 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="V",
-            help="The version of the Arena's tool that the figures are compared with, such as "
-            "speech-spoof-bench==0.4.0: is stated with the figures.",
+            help="The version of the Arena's tool that the figures are compared with, such as 0.4.0. It is stated with "
+            "them.",
         ),
     ] = None,
     no_compile_cache: Annotated[
@@ -123,9 +123,10 @@ def reproduce(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Reproduce the nine reported EERs, from the datasets on the Hub to one table.
+    """Reproduce the reported EERs of nine datasets, in one table.
 
-    A dataset that cannot be scored costs its own row only. Exit status: 0 all reproduced: the reported EER is in the
+    Datasets are downloaded from the Hub shard by shard and scored into runs that any interruption leaves complete. A
+    dataset that cannot be scored costs its own row only. Exit status: 0 all reproduced: the reported EER is in the
     95 % interval of ours (with --sample, the EER of the published scores); 1 some not; 2 wrong usage, or no figures.
     """
     from spectra_jax.jobs.scorer_options import ScorerOptions
@@ -149,7 +150,7 @@ def reproduce(
         disk_limit=disk_limit,
         mine=mine,
         bench_version=bench_version,
-        score=score or plan,
+        score=plan or not no_score,
     )
     invocation = Invocation.of(context)
     invocation.on_interrupt = f"{printable(output)} keeps the completed parts; the same command resumes the run"

@@ -29,9 +29,9 @@ _COLUMNS = (
     Column("reproduced", "word"),
 )
 _LEAD = (
-    "EER in percent. Recomputed is the EER of the published scores on the same trials; ours is that of this run, with a "
-    "bootstrap interval. A dataset is reproduced if the reported EER is in the interval; for a sample, the recomputed "
-    "EER has to be."
+    "EER in percent. Recomputed is the EER of the published scores on the same trials; ours is that of this run, with "
+    "a bootstrap interval. A dataset is reproduced if the reported EER is in the interval; for a sample, the "
+    "recomputed EER has to be."
 )
 
 

@@ -22,7 +22,7 @@ class Settings:
       part_size: trials of one part of a run.
       disk_limit: bytes of shards in the Hub client's cache at a time; None for no limit.
       mine: a folder with a score file of another system for each dataset; None for no other system.
-      bench_version: of the Arena's tool that the figures are to be compared with, such as `speech-spoof-bench==0.4.0`.
+      bench_version: of the Arena's tool that the figures are to be compared with, such as 0.4.0.
       score: whether missing trials are scored. Otherwise only what is scored already is evaluated.
 
     Raises:

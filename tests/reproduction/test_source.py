@@ -69,14 +69,14 @@ def test_a_scored_shard_is_deleted_and_not_fetched_to_skip_it(
         for _ in range(ROWS):
             next(trials)
         # The second and third are there; their scores are not written, so the fourth does not fit.
-        with pytest.raises(InputError, match="a shard of 0.0.. MB is needed beside shards of 0.1.. MB|--disk-limit"):
+        with pytest.raises(InputError, match=r"a shard of 0\.\d+ MB is needed beside shards of 0\.\d+ MB"):
             list(trials)
 
+        server.requests.clear()
         again = StreamedDataset(_read(record), labels, ShardCache(2 * size))
         again.cache.add_record(again.record)
         assert next(iter(again.read_trials(2 * ROWS + 1))).utterance_id == f"SONAR_{2 * ROWS + 1}"
-    fetched = [path.rpartition("/")[2] for path in server.requested("HEAD", "hub")]
-    assert fetched.count("test-00000-of-00006.parquet") == 1
+    assert not any("test-00000" in path or "test-00001" in path for path in server.requested("HEAD", "hub"))
 
 
 def _read(record: DatasetRecord) -> DatasetRecord:
@@ -168,7 +168,7 @@ def test_samples_have_each_label_in_proportion_from_few_shards(record: DatasetRe
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "SONAR.json"
     path.write_text('{"dataset": "x"}')
-    with pytest.raises(InputError, match="is damaged .* Remove it"):
+    with pytest.raises(InputError, match=r"is damaged .* Remove it"):
         DatasetRecord.read(path)
 
 
