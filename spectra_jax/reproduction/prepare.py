@@ -14,6 +14,7 @@ from spectra_jax.data.sources.arena import LABELS, ORGANISATION, Dataset, pinned
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import HubError, InputError, NoRevisionError
 from spectra_jax.hub.names import is_commit
+from spectra_jax.inference.identity import RUN
 from spectra_jax.reproduction.record import DatasetRecord, Sample, Shard
 from spectra_jax.reproduction.sampling import draw_sample
 from spectra_jax.reproduction.settings import Settings
@@ -76,11 +77,14 @@ def prepare(name: str, revision: str, settings: Settings, cache: ShardCache) -> 
       InputError: it has another layout, or was started with other settings.
     """
     path = settings.folder / f"{name}.json"
-    record = DatasetRecord.read(path)
+    recorded = DatasetRecord.read(path)
     notes: tuple[str, ...] = ()
-    if record is None:
+    if recorded is None or (_asked(recorded) != _wanted(revision, settings) and not _is_scored(path)):
         record = _start(path, name, revision)
+        if recorded is not None and recorded.commit == record.commit:
+            record.rows, record.downloaded = recorded.rows, recorded.downloaded
     else:
+        record = recorded
         notes = _check_same_run(record, revision, settings)
     cache.add_record(record)
     labels = read_labels(hub.fetch_dataset_file(record.dataset, record.commit, LABELS))
@@ -120,12 +124,11 @@ def _check_same_run(record: DatasetRecord, revision: str, settings: Settings) ->
     Raises:
       InputError: it is of another run.
     """
-    sampled = None if record.sample is None else (record.sample.number, record.sample.seed)
-    wanted = None if settings.sample is None else (settings.sample, settings.seed)
-    if sampled != wanted or record.revision != revision:
+    asked, wanted = _asked(record), _wanted(revision, settings)
+    if asked != wanted:
         raise InputError(
-            f"{record.path}: was started {_describe(sampled, record.revision)}, and is now asked for "
-            f"{_describe(wanted, revision)}. Give the same options, or another --output"
+            f"{record.path}: was started with {asked}, and is now to be resumed with {wanted}. Give the same options, "
+            "or another --output"
         )
     if is_commit(revision):
         return ()
@@ -139,9 +142,25 @@ def _check_same_run(record: DatasetRecord, revision: str, settings: Settings) ->
     return (f"{revision} has moved to {commit} since the run was started; the run keeps {record.commit}",)
 
 
-def _describe(sample: tuple[int, int] | None, revision: str) -> str:
-    number = "all trials" if sample is None else f"--sample {sample[0]} --seed {sample[1]}"
-    return f"with {number} at {revision}"
+def _asked(record: DatasetRecord) -> str:
+    """The trials that a run was started with, in words."""
+    if record.sample is None:
+        return _trials_in_words(None, 0, record.revision)
+    return _trials_in_words(record.sample.number, record.sample.seed, record.revision)
+
+
+def _wanted(revision: str, settings: Settings) -> str:
+    """The trials that are to be scored now, in the same words."""
+    return _trials_in_words(settings.sample, settings.seed, revision)
+
+
+def _trials_in_words(sample: int | None, seed: int, revision: str) -> str:
+    return f"all trials at {revision}" if sample is None else f"--sample {sample} --seed {seed} at {revision}"
+
+
+def _is_scored(path: Path) -> bool:
+    """Whether the run of a record was started."""
+    return (path.with_suffix("") / RUN).exists()
 
 
 def _draw(number: int, seed: int, record: DatasetRecord, labels: Labels, cache: ShardCache) -> Sample:

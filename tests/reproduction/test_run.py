@@ -123,6 +123,11 @@ def test_a_sample_and_another_system(
     scores = benchmark.repos[hub.PUBLISHED][hub.PUBLISHED_REVISION][published("SONAR")]
     (mine / "SONAR.txt").write_bytes(scores)
     words = ["SONAR", "CFAD", "--sample", 6, "--mine", mine, "--bench-version", "0.4.0"]
+    assert spectra(monkeypatch, "reproduce", *words[:2], "--plan", *OPTIONS, "--output", tmp_path / "run") == 0
+    table = capsys.readouterr().out
+    assert re.search(r"│ CFAD +│ 111111111111 │ 0.00 │ +48 │ +0 │", table) and re.search(r"│ all .*│ +60 │", table)
+    assert not (tmp_path / "run" / "SONAR").exists()
+    # Nothing was scored for the plan, so that a sample may follow it.
     status, found, _ = run(monkeypatch, capsys, *words, "--output", tmp_path / "run")
     assert status == 0
     for one in found.values():
