@@ -212,7 +212,7 @@ def _print_plan(plan: Plan, *, on_stdout: bool) -> None:
         Column("GB", "number", optional=3),
         Column("trials", "number"),
         Column("scored", "number", optional=2),
-        Column("network", "number"),
+        Column("time left", "number"),
     ]
     rows = [
         [

@@ -121,7 +121,8 @@ def _notes(reproduction: Reproduction) -> list[str]:
 def _verdict(reproduction: Reproduction) -> str:
     number, total = sum(result.reproduced for result in reproduction.results), len(reproduction.results)
     what = "the reported EER" if reproduction.provenance.get("sample") is None else "the EER of the published scores"
-    return f"{number} of {count(total, 'dataset')} reproduced: the 95 % interval of our EER has {what}."
+    verdict = f"{number} of {count(total, 'dataset')} reproduced: the 95 % interval of our EER has {what}."
+    return verdict + " The weights are not the published ones." * reproduction.other_weights
 
 
 def _provenance(reproduction: Reproduction, command: Sequence[str]) -> list[list[str]]:
@@ -129,6 +130,8 @@ def _provenance(reproduction: Reproduction, command: Sequence[str]) -> list[list
     facts |= {f"version of {name}": value for name, value in reproduction.provenance["versions"].items()}
     if reproduction.clips_per_second is not None:
         facts["clips per second of the network alone"] = f"{reproduction.clips_per_second:,.1f}"
+    weights = {result.weights_sha256 for result in reproduction.results if result.weights_sha256 is not None}
+    facts |= {"sha256 of the weights": ", ".join(sorted(weights)) or None}
     facts |= {f"commit of {result.dataset}": result.revision for result in reproduction.results}
     return [
         ["command", shlex.join(command)],

@@ -18,6 +18,7 @@ from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import compare
 from spectra_jax.evaluation.evaluate import Resampling, bootstrap_intervals, evaluate
 from spectra_jax.evaluation.metrics import Interval
+from spectra_jax.hub import PUBLISHED_SHA256, WEIGHTS
 from spectra_jax.inference.identity import RUN
 from spectra_jax.jobs.parts import SCHEMA, existing_parts, read_part
 from spectra_jax.jobs.store import Store
@@ -27,6 +28,7 @@ from spectra_jax.reproduction.prepare import Prepared
 from spectra_jax.reproduction.settings import Settings
 
 _MINE = ("{}.txt", "{}.csv", "{}.tsv", "{}.jsonl", "{}.parquet", "{}/scores.txt")
+_MOST_SKIPPED = 0.05
 _COLUMNS = ["utterance_id", "score", "error", "smallest_rank_gap"]
 
 
@@ -66,6 +68,7 @@ class DatasetResult:
       expected: the EER that ours is compared with: the reported one, or for a sample the recomputed one.
       ours, mine: the network's figures, and those of the user's own system.
       near_ties: trials of ours with a rank gap below the bound, whose scores rounding may change.
+      weights_sha256: of the network that scored.
       agreement: the verdict of `spectra_jax.compare` on our scores and the published ones.
       hours: spent on scoring, in all sessions together.
       reproduced: whether the expected EER is in the interval of ours.
@@ -81,6 +84,7 @@ class DatasetResult:
     ours: SystemFigures | None = None
     mine: SystemFigures | None = None
     near_ties: int | None = None
+    weights_sha256: str | None = None
     agreement: str | None = None
     hours: float | None = None
     reproduced: bool = False
@@ -113,6 +117,12 @@ class Reproduction:
         return all(result.reproduced and result.problem is None for result in self.results)
 
     @property
+    def other_weights(self) -> bool:
+        """Whether a dataset was scored with other weights than the published ones, of which the EERs are reported."""
+        known = {result.weights_sha256 for result in self.results} - {None}
+        return bool(known - {PUBLISHED_SHA256[WEIGHTS]})
+
+    @property
     def empty(self) -> bool:
         """Whether there is no figure of any system."""
         return all(result.ours is None and result.mine is None for result in self.results)
@@ -133,10 +143,12 @@ class RunScores:
 
     Attributes:
       scores: with the column of rank gaps.
+      weights_sha256: of the network.
       num_missing_parts, num_parts: how many parts are not scored yet, of how many.
     """
 
     scores: Scores
+    weights_sha256: str
     num_missing_parts: int
     num_parts: int
 
@@ -176,6 +188,11 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
         problem = scored if problem is None else f"{problem} ({scored})"
     else:
         ours = _figures(run.scores, labels, expected, settings)
+        if ours.num_without_score > _MOST_SKIPPED * len(labels.utterance_ids):
+            notes.append(
+                f"{count(ours.num_without_score, 'trial')} of {len(labels.utterance_ids):,} could not be scored; the "
+                "Arena's tool ends a run with more than 5 %"
+            )
     mine = None
     try:
         scores = None if settings.mine is None else _read_mine(settings.mine, prepared.name)
@@ -192,6 +209,7 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
         ours=ours,
         mine=mine,
         near_ties=None if run is None or ours is None else _count_near_ties(run.scores),
+        weights_sha256=None if run is None else run.weights_sha256,
         agreement=None if ours is None or run is None else _agreement(run.scores, prepared.published),
         hours=prepared.record.seconds / 3600,
         reproduced=ours is not None and expected is not None and _is_within(expected, ours.interval, tolerance),
@@ -263,7 +281,8 @@ def _read_run(folder: Path, num_trials: int) -> RunScores | None:
     """
     store = Store(folder)
     try:
-        part_size = int(json.loads(store.read(RUN))["run"]["part_size"])
+        identity = json.loads(store.read(RUN))["run"]
+        part_size, weights_sha256 = int(identity["part_size"]), str(identity["weights_sha256"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -281,7 +300,7 @@ def _read_run(folder: Path, num_trials: int) -> RunScores | None:
         {"smallest_rank_gap": scored["smallest_rank_gap"].to_numpy()},
         dict(zip(skipped["utterance_id"].to_pylist(), skipped["error"].to_pylist(), strict=True)),
     )
-    return RunScores(scores, num_parts - len(existing), num_parts)
+    return RunScores(scores, weights_sha256, num_parts - len(existing), num_parts)
 
 
 def _count_near_ties(scores: Scores) -> int:
