@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from spectra_jax import hub
 from spectra_jax.evaluation.metrics import Interval
 from spectra_jax.reporting.reproduction import print_reproduction, write_reproduction_page
 from spectra_jax.reproduction.results import DatasetResult, Reproduction, SystemFigures
@@ -17,18 +19,18 @@ COMMIT = "a" * 40
 OURS = SystemFigures(0.9652, Interval(0.8, 1.1), 0.0002, 71_236, 1)
 MINE = SystemFigures(2.5, Interval(2.0, 3.0), 1.535, 71_237, 0)
 RIGHT = DatasetResult(
-    "ASVspoof2019_LA", COMMIT, "0.965", 0.965, 0.965, OURS, MINE, 812, "The same: 71,236 trials.", 3.98, reproduced=True
+    *("ASVspoof2019_LA", COMMIT, "0.965", 0.965, 0.965, OURS, MINE, 812),
+    weights_sha256=hub.PUBLISHED_SHA256[hub.WEIGHTS],
+    agreement="The same: 71,236 trials.",
+    hours=3.98,
+    reproduced=True,
 )
 ABSENT = DatasetResult("CFAD", "main", "0.71", problem="<b>[bold]no network[/bold]</b>", notes=("a note",))
 
 
 def reproduction(*results: DatasetResult, sample: int | None = None) -> Reproduction:
-    provenance: dict[str, Any] = {
-        "model": "org/model",
-        "mine": "other/mine",
-        "sample": sample,
-        "versions": {"jax": "1"},
-    }
+    provenance: dict[str, Any] = {"model": "org/model", "mine": "other/mine", "sample": sample}
+    provenance["versions"] = {"jax": "1"}
     return Reproduction(results, provenance, 5.04)
 
 
@@ -64,6 +66,11 @@ def test_a_narrow_terminal_keeps_the_figures_that_decide() -> None:
 def test_of_a_sample_the_verdict_names_the_published_scores() -> None:
     verdict = printed(reproduction(RIGHT, sample=500)).splitlines()[-1]
     assert verdict.endswith("the 95 % interval of our EER has the EER of the published scores.")
+
+
+def test_other_weights_than_the_published_ones_are_named() -> None:
+    other = replace(RIGHT, weights_sha256="0" * 64)
+    assert printed(reproduction(RIGHT, other)).splitlines()[-1].endswith(" The weights are not the published ones.")
 
 
 def test_the_page_has_figures_notes_and_provenance(tmp_path: Path) -> None:
