@@ -105,6 +105,8 @@ def _start(path: Path, name: str, revision: str) -> DatasetRecord:
     try:
         found = hub.list_dataset_files(dataset, revision)
     except NoRevisionError as error:
+        if revision != pinned_revision(dataset):
+            raise
         raise InputError(
             f"{dataset} does not have the revision {revision} any more. The reported EER is of that revision; "
             f"{name}@main takes the present files instead"
