@@ -10,6 +10,7 @@ import pytest
 from spectra_jax.data.labels import Labels, read_labels
 from spectra_jax.data.sources import Trials
 from spectra_jax.data.sources.arena import ORGANISATION
+from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.reproduction.prepare import Prepared, check_disk_limit
 from spectra_jax.reproduction.record import DatasetRecord, Sample, Shard
@@ -145,12 +146,12 @@ def test_samples_have_each_label_in_proportion_from_few_shards(record: DatasetRe
     def draw(seed: int) -> Sample:
         used.clear()
 
-        def list_shard(shard: Shard) -> list[object]:
+        def list_shard(shard: Shard) -> list[Trial]:
             used.append(shard.name)
             index = shards.index(shard)
             return listed[100 * index : 100 * (index + 1)]
 
-        return draw_sample(60, seed, shards, many, list_shard)  # type: ignore[arg-type]
+        return draw_sample(60, seed, shards, many, list_shard)
 
     for seed in range(5):
         sample = draw(seed)
