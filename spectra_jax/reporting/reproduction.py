@@ -121,7 +121,7 @@ def _notes(reproduction: Reproduction) -> list[str]:
 def _verdict(reproduction: Reproduction) -> str:
     number, total = sum(result.reproduced for result in reproduction.results), len(reproduction.results)
     what = "the reported EER" if reproduction.provenance.get("sample") is None else "the EER of the published scores"
-    verdict = f"{number} of {count(total, 'dataset')} reproduced: the 95 % interval of our EER has {what}."
+    verdict = f"{number} of {count(total, 'dataset')} reproduced, that is, {what} is in the 95 % interval of ours."
     return verdict + " The weights are not the published ones." * reproduction.other_weights
 
 

@@ -52,7 +52,7 @@ def test_the_table_has_a_row_for_each_system_and_a_line_for_each_problem() -> No
     assert lines[-3:] == [
         "CFAD: not reproduced: <b>[bold]no network[/bold]</b>",
         "CFAD: a note",
-        "1 of 2 datasets reproduced: the 95 % interval of our EER has the reported EER.",
+        "1 of 2 datasets reproduced, that is, the reported EER is in the 95 % interval of ours.",
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_narrow_terminal_keeps_the_figures_that_decide() -> None:
 
 def test_of_a_sample_the_verdict_names_the_published_scores() -> None:
     verdict = printed(reproduction(RIGHT, sample=500)).splitlines()[-1]
-    assert verdict.endswith("the 95 % interval of our EER has the EER of the published scores.")
+    assert verdict.endswith(", that is, the EER of the published scores is in the 95 % interval of ours.")
 
 
 def test_other_weights_than_the_published_ones_are_named() -> None:
