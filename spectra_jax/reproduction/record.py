@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from spectra_jax.errors import InputError
@@ -62,8 +61,6 @@ class DatasetRecord:
     rows: dict[str, int] = field(default_factory=dict)
     downloaded: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    # Shards are read ahead by another thread than the one that writes parts.
-    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> DatasetRecord | None:
@@ -109,29 +106,22 @@ class DatasetRecord:
 
     def save(self) -> None:
         """Write the file, atomically."""
-        with self._lock:
-            self._write()
-
-    def add_rows(self, shard: str, rows: int) -> None:
-        """Note how many rows a shard has."""
-        with self._lock:
-            self.rows[shard] = rows
-            self._write()
-
-    def add_downloaded(self, shard: str) -> None:
-        """Note that a shard is about to be downloaded."""
-        with self._lock:
-            if shard not in self.downloaded:
-                self.downloaded.append(shard)
-                self._write()
-
-    def add_seconds(self, seconds: float) -> None:
-        """Add time that was spent on scoring."""
-        with self._lock:
-            self.seconds += seconds
-            self._write()
-
-    def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as file:
             file.write((json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+    def add_rows(self, shard: str, rows: int) -> None:
+        """Note how many rows a shard has."""
+        self.rows[shard] = rows
+        self.save()
+
+    def add_downloaded(self, shard: str) -> None:
+        """Note that a shard is about to be downloaded."""
+        if shard not in self.downloaded:
+            self.downloaded.append(shard)
+            self.save()
+
+    def add_seconds(self, seconds: float) -> None:
+        """Add time that was spent on scoring."""
+        self.seconds += seconds
+        self.save()

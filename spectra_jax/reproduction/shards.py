@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from spectra_jax import hub
 from spectra_jax.errors import InputError
@@ -40,7 +39,6 @@ class ShardCache:
     def __init__(self, limit: int | None):
         self.limit = limit
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._lock = Lock()
 
     def add_record(self, record: DatasetRecord) -> None:
         """Count the shards that an earlier session of the run downloaded."""
@@ -57,25 +55,23 @@ class ShardCache:
           HubError: it cannot be fetched.
           InputError: it does not fit below the limit, beside the shards that are still needed.
         """
-        with self._lock:
-            key = _key(record, shard)
-            if key in self._kept:
-                self._kept[key].read = False
-            cached = look_up(record.dataset, record.commit, shard.name, "dataset").file
-            if cached is None:
-                self._make_space(shard.num_bytes)
-                # Before the download, so that an interrupted run deletes it later.
-                record.add_downloaded(shard.name)
-            path = hub.fetch_dataset_file(record.dataset, record.commit, shard.name)
-            if cached is None:
-                self._kept[key] = _Kept(path, shard.num_bytes)
-            return path
+        key = _key(record, shard)
+        if key in self._kept:
+            self._kept[key].read = False
+        cached = look_up(record.dataset, record.commit, shard.name, "dataset").file
+        if cached is None:
+            self._make_space(shard.num_bytes)
+            # Before the download, so that an interrupted run deletes it later.
+            record.add_downloaded(shard.name)
+        path = hub.fetch_dataset_file(record.dataset, record.commit, shard.name)
+        if cached is None:
+            self._kept[key] = _Kept(path, shard.num_bytes)
+        return path
 
     def mark_read(self, record: DatasetRecord, shard: Shard) -> None:
         """Note that a shard may be deleted once its space is needed."""
-        with self._lock:
-            if (kept := self._kept.get(_key(record, shard))) is not None:
-                kept.read = True
+        if (kept := self._kept.get(_key(record, shard))) is not None:
+            kept.read = True
 
     def release(self, record: DatasetRecord) -> None:
         """Note that all shards of a dataset may be deleted once their space is needed."""
@@ -84,9 +80,8 @@ class ShardCache:
 
     def delete(self, record: DatasetRecord, shard: Shard) -> None:
         """Delete a shard whose scores are on the disk, where there is a limit."""
-        with self._lock:
-            if self.limit is not None and (kept := self._kept.pop(_key(record, shard), None)) is not None:
-                remove(kept.path)
+        if self.limit is not None and (kept := self._kept.pop(_key(record, shard), None)) is not None:
+            remove(kept.path)
 
     def _make_space(self, num_bytes: int) -> None:
         if self.limit is None:
