@@ -1,6 +1,7 @@
 """The benchmark as one run: the nine datasets with a reported EER are fetched, scored and compared with the report.
 
-    reproduction = reproduce(Settings(Path("reproduction"), ScorerOptions("org/model")), ["SONAR"])
+    scorer = ScorerOptions("org/model", diagnostics=True)
+    reproduction = reproduce(Settings(Path("reproduction"), scorer), ["SONAR"])
     reproduction.passed, reproduction.results[0].ours.eer_percent
 
     reproduction/SONAR.json          the commit, the shards with their sizes, and the sample that is scored

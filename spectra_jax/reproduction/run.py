@@ -47,7 +47,26 @@ class Observer(Protocol):
         """A dataset could not be prepared or scored; the others are."""
 
 
-def reproduce(settings: Settings, names: Sequence[str] = (), *, observer: Observer) -> Reproduction | None:
+class SilentObserver:
+    """Ignores what happens. The problems are in the figures too."""
+
+    def on_message(self, message: str) -> None: ...
+
+    def on_plan(self, plan: Plan) -> bool:
+        return True
+
+    def on_run(self, dataset: str, run: BulkRun) -> Callable[[Part], None]:
+        return lambda part: None
+
+    def on_summary(self, dataset: str, summary: RunSummary) -> None: ...
+
+    def on_problem(self, dataset: str, problem: str) -> None: ...
+
+
+SILENT = SilentObserver()
+
+
+def reproduce(settings: Settings, names: Sequence[str] = (), *, observer: Observer = SILENT) -> Reproduction | None:
     """Reproduce the reported EERs. A dataset that cannot be scored costs its own row only.
 
     Args:

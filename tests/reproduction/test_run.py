@@ -12,6 +12,8 @@ import pytest
 from spectra_jax import hub
 from spectra_jax.arena.reported import REPORTED
 from spectra_jax.data.sources.arena import ORGANISATION
+from spectra_jax.jobs.scorer_options import ScorerOptions
+from spectra_jax.reproduction import Settings, reproduce
 from tests.arena_datasets import labels_file
 from tests.conftest import spectra
 from tests.hub_stand_in import HubStandIn
@@ -137,6 +139,13 @@ def test_a_sample_and_another_system(
     assert found["CFAD"]["mine"] is None and "has no scores of CFAD" in found["CFAD"]["notes"][0]
     record = json.loads((tmp_path / "run" / "reproduction.json").read_text())
     assert record["bench_version"] == "0.4.0" and record["sample"] == 6
+
+    # In Python, without an observer.
+    scorer = ScorerOptions("demo", batch_size=4, diagnostics=True)
+    silent = reproduce(Settings(tmp_path / "run", scorer, sample=6, resamples=50, part_size=4, score=False), ["SONAR"])
+    assert silent is not None and silent.passed
+    assert silent.results[0].ours is not None
+    assert silent.results[0].ours.to_dict() == found["SONAR"]["ours"]
 
     # The same command evaluates without a request for a shard; another sample is refused.
     benchmark.requests.clear()
