@@ -13,6 +13,7 @@
     ├── CompilationCacheError                a cached executable that could not be loaded; it is compiled instead
     ├── HubError                             a file that the Hugging Face Hub cannot give
     │   ├── NoSafetensorsError               a repository that has no weights as safetensors
+    │   ├── NoRevisionError                  a repository that has no such branch, tag or commit
     │   └── UnreachableError                 no connection to the Hub, and the file is not in the cache
     └── StoppedError (RuntimeError)          work that stopped early; what was completed is kept
         ├── SkipLimitError                   more trials were skipped than `--max-errors` allows
@@ -87,6 +88,10 @@ class HubError(SpectraError):
 
 class NoSafetensorsError(HubError):
     """A repository that has no weights as safetensors. Other formats are pickles, which are never loaded."""
+
+
+class NoRevisionError(HubError):
+    """A repository that has no such branch, tag or commit."""
 
 
 class UnreachableError(HubError):

@@ -6,7 +6,8 @@ It imitates what the client relies on:
   sha1. A large one (recognised by its suffix, as the Hub does by `.gitattributes`) is a redirect with `X-Linked-Etag`
   (its sha256) and `X-Linked-Size` to a CDN. The CDN is a second port, because the client treats another origin
   differently: it reads the metadata from the redirect, and does not send its access token there.
-- `/api/models/{repo}`, `.../revision/{revision}` and `.../tree/{revision}`, the same for `datasets`.
+- `/api/models/{repo}`, `.../revision/{revision}` and `.../tree/{revision}`, the same for `datasets`; sizes of
+  files where `?blobs=true` asks for them.
 - Range requests, everywhere.
 - Refusals with the Hub's status and `X-Error-Code`. Without a token, the Hub answers 401 for a repository that does not
   exist, so that nobody learns which private ones do.
@@ -181,7 +182,8 @@ class HubStandIn:
                 drop.times -= 1
             return drop
 
-    def _respond_hub(self, path: str, token: str | None) -> _Response:
+    def _respond_hub(self, address: str, token: str | None) -> _Response:
+        path, query = urlsplit(address).path, urlsplit(address).query
         if self.status is not None:
             return _Response(self.status, {"X-Error-Message": "Set to fail"})
         if resolve := _RESOLVE.fullmatch(path):
@@ -204,7 +206,12 @@ class HubStandIn:
             if api["verb"] == "tree":
                 folder = unquote(api["folder"] or "").strip("/")
                 return _json([_tree_entry(name, files[name]) for name in sorted(files) if name.startswith(folder)])
-            siblings = [{"rfilename": name} for name in [*sorted(files), *self.listed]]
+            siblings: list[dict[str, object]] = [{"rfilename": name} for name in [*sorted(files), *self.listed]]
+            if "blobs" in query:
+                siblings = [
+                    {**entry, "blobId": "0" * 40, "size": len(files.get(str(entry["rfilename"]), b""))}
+                    for entry in siblings
+                ]
             return _json({"id": api["repo"], "sha": commit, "private": repo in self.private, "siblings": siblings})
         return _Response(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
 
@@ -232,7 +239,8 @@ class HubStandIn:
         headers["Location"] = f"{self._cdn.url}/lfs/{sha256}"
         return _Response(302, headers, b"Found. Redirecting.")
 
-    def _respond_cdn(self, path: str, token: str | None) -> _Response:
+    def _respond_cdn(self, address: str, token: str | None) -> _Response:
+        path = urlsplit(address).path
         for revisions in self.repos.values():
             for files in revisions.values():
                 for name, content in files.items():
@@ -247,7 +255,7 @@ class HubStandIn:
 
 
 class _Server(ThreadingHTTPServer):
-    """One port, whose responses are a function of path and access token."""
+    """One port, whose responses are a function of address and access token."""
 
     def __init__(self, name: str, respond: Callable[[str, str | None], _Response], stand_in: HubStandIn) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -289,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.server.stand_in.log(Request(self.server.name, self.command, path, headers))
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        response = self.server.respond(path, token if scheme == "Bearer" else None)
+        response = self.server.respond(self.path, token if scheme == "Bearer" else None)
 
         status, body, extra = response.status, response.body, dict(response.headers)
         if status == 200 and "range" in headers:

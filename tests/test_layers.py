@@ -33,13 +33,15 @@ ALLOWED: dict[str, set[str]] = {
     "encoders": _BELOW_DATA | {"checkpoints", "convert"},
     "inference": _BELOW_INFERENCE,
     "evaluation": _BELOW_DATA | {"data"},
-    "reporting": _BELOW_JOBS,
+    "reporting": _BELOW_JOBS | {"reproduction"},
     "verification": _BELOW_JOBS,
     "training": _BELOW_JOBS | {"encoders"},
     "jobs": _BELOW_JOBS,
     "arena": _BELOW_JOBS,
+    "reproduction": _BELOW_JOBS | {"jobs", "arena"},
     "exporting": _BELOW_DATA | {"checkpoints"},
-    "cli": _BELOW_JOBS | {"reporting", "verification", "training", "jobs", "arena", "encoders", "exporting"},
+    "cli": _BELOW_JOBS
+    | {"reporting", "verification", "training", "jobs", "arena", "reproduction", "encoders", "exporting"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}

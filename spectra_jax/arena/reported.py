@@ -8,7 +8,7 @@ from typing import Any
 
 from spectra_jax import hub
 from spectra_jax.data.labels import read_labels
-from spectra_jax.data.score_files import read_scores
+from spectra_jax.data.score_files import Scores, read_scores
 from spectra_jax.data.sources.arena import LABELS, ORGANISATION, pinned_revision
 from spectra_jax.errors import HubError, InputError, UnreachableError
 from spectra_jax.evaluation.evaluate import evaluate
@@ -84,16 +84,25 @@ def verify_reported(names: Sequence[str] = ()) -> list[Recomputed]:
     return [_recompute(name) for name in names or REPORTED]
 
 
+def published_scores(name: str) -> Scores:
+    """The scores that the model's authors publish of a dataset.
+
+    Raises:
+      HubError: the file cannot be fetched.
+      InputError: it is not a score file.
+    """
+    path = f".eval_results/{ORGANISATION}/{name}/scores.txt"
+    return read_scores(hub.fetch_file(hub.PUBLISHED, hub.PUBLISHED_REVISION, path))
+
+
 def _recompute(name: str) -> Recomputed:
     reported, _ = REPORTED[name]
     dataset = f"{ORGANISATION}/{name}"
     revision = pinned_revision(dataset)
-    row = Recomputed(name, revision, reported, None, _tolerance(reported), None, None)
+    row = Recomputed(name, revision, reported, None, tolerance_of(reported), None, None)
     try:
         labels = read_labels(hub.fetch_dataset_file(dataset, revision, LABELS))
-        scores = read_scores(
-            hub.fetch_file(hub.PUBLISHED, hub.PUBLISHED_REVISION, f".eval_results/{dataset}/scores.txt")
-        )
+        scores = published_scores(name)
         found = evaluate(scores, labels, common=True, resamples=0)
     except (HubError, ValueError) as error:
         unreachable = error.reason if isinstance(error, UnreachableError) else None
@@ -109,8 +118,11 @@ def _recompute(name: str) -> Recomputed:
     return replace(row, problem="; ".join(_problems(row)) or None)
 
 
-def _tolerance(reported: str) -> float:
-    """Half a unit of the last printed digit, slightly more because of figures that are rounded up to it."""
+def tolerance_of(reported: str) -> float:
+    """By how many percentage points a recomputed figure may differ from a reported one.
+
+    Half a unit of the last printed digit, slightly more because of figures that are rounded up to it.
+    """
     digits = len(reported.partition(".")[2])
     return max(0.5 * 10.0**-digits * (1 + 1e-9), FULL_PRECISION)
 

@@ -22,6 +22,7 @@ from spectra_jax.cli.info import info
 from spectra_jax.cli.invocation import Invocation
 from spectra_jax.cli.output import print_message
 from spectra_jax.cli.report import report
+from spectra_jax.cli.reproduce import reproduce
 from spectra_jax.cli.score import score
 from spectra_jax.cli.train import train
 from spectra_jax.cli.verify import verify
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (score, evaluate, compare, verify, report, calibrate, train, convert, info):
+for command in (score, evaluate, compare, verify, reproduce, report, calibrate, train, convert, info):
     app.command()(command)
 
 

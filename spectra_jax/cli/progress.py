@@ -126,7 +126,7 @@ class RunReporter:
         self._print_line(
             f"part {part.number + 1:,} of {self._run.num_parts:,}: {count(self._num_scored, 'trial')}, "
             f"{self._num_skipped:,} skipped, {rate:,.1f} trials/s, {share:.0%} of the time {_STAGE_WORDS[stage]}; "
-            f"about {_duration(self._num_left / rate)} left"
+            f"about {duration(self._num_left / rate)} left"
         )
 
     def _slowest_stage(self) -> tuple[str, float]:
@@ -154,7 +154,8 @@ class RunReporter:
             print_message(f"... and {summary.skipped - 5:,} more: column `error` of {run.store.path('parts')}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as `45 s`, `12 min` or `3.4 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -24,7 +24,16 @@ is a `HubError`.
 from __future__ import annotations
 
 from spectra_jax.errors import HubError
-from spectra_jax.hub.fetch import Fetched, fetch_config, fetch_dataset_file, fetch_file, fetch_model, list_dataset
+from spectra_jax.hub.fetch import (
+    DatasetFiles,
+    Fetched,
+    fetch_config,
+    fetch_dataset_file,
+    fetch_file,
+    fetch_model,
+    list_dataset,
+    list_dataset_files,
+)
 from spectra_jax.hub.names import (
     CONFIG,
     PUBLISHED,
@@ -44,6 +53,7 @@ __all__ = [
     "PUBLISHED_SHA256",
     "WEIGHTS",
     "WEIGHTS_INDEX",
+    "DatasetFiles",
     "Fetched",
     "HubError",
     "fetch_config",
@@ -51,5 +61,6 @@ __all__ = [
     "fetch_file",
     "fetch_model",
     "list_dataset",
+    "list_dataset_files",
     "parse",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from spectra_jax.errors import HubError, UnreachableError
+from spectra_jax.errors import HubError, NoRevisionError, UnreachableError
 from spectra_jax.hub.client import ALTERNATIVES, cache_directory, endpoint
 from spectra_jax.hub.names import CONFIG, WEIGHTS
 
@@ -26,7 +26,7 @@ def refused(error: Exception, repo: str, revision: str) -> HubError:
             "private repository, set HF_TOKEN to a token that may read it."
         )
     if isinstance(error, RevisionNotFoundError):
-        return HubError(
+        return NoRevisionError(
             f"{repo} has no revision {revision}. Check the branch, tag or commit after the @ in {repo}@{revision}, or "
             "leave out the @ and everything after it."
         )

@@ -113,42 +113,69 @@ def fetch_dataset_file(repo: str, revision: str, filename: str) -> Path:
     return fetch_file(repo, revision, filename, "dataset")
 
 
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of a dataset at a commit.
+
+    Attributes:
+        commit: 40 hex digits.
+        sizes: in bytes, by name; None where the Hub states none.
+    """
+
+    commit: str
+    sizes: dict[str, int | None]
+
+
 def list_dataset(repo: str, revision: str) -> tuple[str, list[str]]:
     """Resolve a dataset's revision to its commit, and list the names of its files there.
 
     Raises:
         HubError: the list cannot be had; offline, only a commit whose files are in the cache can be listed.
     """
+    found = list_dataset_files(repo, revision)
+    return found.commit, list(found.sizes)
+
+
+def list_dataset_files(repo: str, revision: str) -> DatasetFiles:
+    """Resolve a dataset's revision to its commit, and list its files there with their sizes.
+
+    Raises:
+        NoRevisionError: the dataset has no such revision.
+        HubError: the list cannot be had; offline, only a commit whose files are in the cache can be listed.
+    """
     if parse(repo) is None:
         raise HubError(f"{repo!r} is not the name of a Hub dataset. Write organisation/name[@revision].")
     try:
-        commit, files = _request_list(repo, revision)
+        found = _request_list(repo, revision)
     except Exception as error:
         # A commit never changes, so all its cached files are still part of it.
         cached = snapshots(repo, "dataset") / revision
         if is_commit(revision) and cached.is_dir():
-            return revision, sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*.*"))
+            files = sorted(cached.rglob("*.*"))
+            return DatasetFiles(revision, {path.relative_to(cached).as_posix(): path.stat().st_size for path in files})
         if isinstance(error, HubError):
             raise
         raise explanations.no_metadata(error, repo, "list of files", revision) from error
     # Both become parts of paths.
-    if not is_commit(commit):
-        raise not_from_a_hub(repo, f"the commit {commit!r:.100}, not 40 hexadecimal digits")
-    for file in files:
+    if not is_commit(found.commit):
+        raise not_from_a_hub(repo, f"the commit {found.commit!r:.100}, not 40 hexadecimal digits")
+    for file in found.sizes:
         if not is_plain_path(file):
             raise not_from_a_hub(repo, f"a file named {file!r:.100}, not a path inside the repository")
-    return commit, files
+    return found
 
 
-def _request_list(repo: str, revision: str) -> tuple[str, list[str]]:
+def _request_list(repo: str, revision: str) -> DatasetFiles:
     import huggingface_hub
 
     if is_offline():
         raise explanations.offline(repo, "list of files", revision)
     # Without a timeout the client would wait for ever.
     timeout = huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT
-    info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo, revision=revision, timeout=timeout)
-    return str(info.sha), [file.rfilename for file in info.siblings or ()]
+    info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(
+        repo, revision=revision, timeout=timeout, files_metadata=True
+    )
+    return DatasetFiles(str(info.sha), {file.rfilename: file.size for file in info.siblings or ()})
 
 
 def _fetch_shards(index: Path, repo: str, commit: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ class Dataset(Source):
         """
         for shard in self.shards:
             path = shard()
-            rows = _num_rows(path) if start else 0
+            rows = num_rows(path) if start else 0
             if start and rows <= start:
                 start -= rows
                 continue
@@ -142,7 +142,8 @@ def _has_clips(shard: str) -> bool:
         return "audio" in pq.read_schema(file).names
 
 
-def _num_rows(shard: str) -> int:
+def num_rows(shard: str) -> int:
+    """How many rows a shard has, by its path or URL."""
     import pyarrow.parquet as pq
 
     with remote.opened(shard) as file, reading_parquet(shard):
@@ -162,16 +163,7 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     """
     revision = revision or pinned_revision(name)
     commit, files = hub.list_dataset(name, revision)
-    shards = sorted(file for file in files if Path(file).match(f"data/{_SHARDS}"))
-    if not shards:
-        raise InputError(f"{name} at {commit}: no data/{_SHARDS} in it, but {len(files)} other files")
-    # Without a connection to the Hub, only the files in the cache can be listed.
-    stated = _NUM_SHARDS.search(shards[0])
-    if stated and len(shards) != int(stated[1]):
-        raise InputError(
-            f"{name} at {commit}: {len(shards)} of its {int(stated[1])} shards can be found. Without a network these "
-            "are the ones fetched before; connect to the network and run the same command again."
-        )
+    shards = shards_among(files, f"{name} at {commit}")
     labels = hub.fetch_dataset_file(name, commit, LABELS) if LABELS in files else None
 
     def fetch(shard: str) -> Callable[[], str]:
@@ -183,6 +175,30 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
                 skipped.add(file)
 
     return Dataset(f"{name}@{commit}", [fetch(shard) for shard in shards], labels, commit, add_others)
+
+
+def shards_among(files: Iterable[str], dataset: str) -> list[str]:
+    """The names of a dataset's shards, in order, among those of its files on the Hub.
+
+    Args:
+      files: all names.
+      dataset: its name and revision, for messages.
+
+    Raises:
+      InputError: there are none, or some are missing.
+    """
+    files = list(files)
+    shards = sorted(file for file in files if Path(file).match(f"data/{_SHARDS}"))
+    if not shards:
+        raise InputError(f"{dataset}: no data/{_SHARDS} in it, but {len(files)} other files")
+    # Without a connection to the Hub, only the files in the cache can be listed.
+    stated = _NUM_SHARDS.search(shards[0])
+    if stated and len(shards) != int(stated[1]):
+        raise InputError(
+            f"{dataset}: {len(shards)} of its {int(stated[1])} shards can be found. Without a network these "
+            "are the ones fetched before; connect to the network and run the same command again."
+        )
+    return shards
 
 
 def pinned_revision(name: str) -> str:
