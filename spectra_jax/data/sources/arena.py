@@ -163,6 +163,11 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     revision = revision or pinned_revision(name)
     commit, files = hub.list_dataset(name, revision)
     shards = sorted(file for file in files if Path(file).match(f"data/{_SHARDS}"))
+    if not shards and LABELS in files:
+        raise InputError(
+            f"{name} at {commit}: a dataset with labels only. Get its clips as its card describes, score them, and "
+            f"evaluate the scores with --dataset {name} --revision {commit}"
+        )
     if not shards:
         raise InputError(f"{name} at {commit}: no data/{_SHARDS} in it, but {len(files)} other files")
     # Without a connection to the Hub, only the files in the cache can be listed.
