@@ -130,5 +130,5 @@ def _trials(path: Path, header: Sequence[str], rows: Sequence[TextRow], keys: Se
 def _numbers(path: Path, cells: Sequence[tuple[int, str]]) -> np.ndarray:
     invalid = [f"line {line}: {cell!r}" for line, cell in cells if not is_number(cell)]
     if invalid:
-        raise InputError(f"{path}: {count(len(invalid), 'score')} that are not numbers:{examples(invalid)}")
+        raise InputError(f"{path}: {count(len(invalid), 'score')} without a numeric value:{examples(invalid)}")
     return np.array([float(cell) for _, cell in cells])
