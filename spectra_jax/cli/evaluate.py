@@ -247,7 +247,7 @@ def _equal_error_threshold(path: Path, labels: Path, *, match: MatchName, exact:
 
     (scores,), known = read_tables([path], labels, match, None)
     found = evaluate(scores, known, exact=exact, convention=convention, resamples=0)
-    print_message(f"{printable(found.name)}: an EER of {found.eer_percent:.3f} % at the threshold {found.threshold!r}")
+    print_message(f"{printable(found.name)}: an EER of {found.eer_percent:.3f} % at the threshold {found.threshold:.6f}")
     return found.threshold
 
 

@@ -122,10 +122,11 @@ class CrossTable:
 
     Attributes:
       rows: by the value of the first column, all values of the second together.
-      columns: by the value of the second column, all values of the first together.
+      columns: by the value of the second column, all values of the first together; values without trials of both
+        classes are left out.
       cells: by the values of the second and of the first column. A value of the first column that has one class only,
         such as an attack, is evaluated with the other class's trials of the same value of the second column. Pairs
-        without trials of both classes are missing.
+        without a trial are missing.
     """
 
     rows: Mapping[str, Group]
@@ -459,12 +460,12 @@ class _Grouping:
         """The EERs by two columns; bona fide trials' own word in the first one is no group."""
         without = Resampling(0, 0, None)
         values = np.array([str(value) for value in columns], object)
-        pooled = self.groups(columns, without)
+        pooled = {
+            value: group for value, group in self.groups(columns, without).items() if group.n_bonafide and group.n_spoof
+        }
         cells = {}
         for value in pooled:
             members = values == value
-            if self.bonafide[members].all() or not self.bonafide[members].any():
-                continue
             part = replace(self, scores=self.scores[members], bonafide=self.bonafide[members])
             cells[value] = _without_bonafide_words(part.groups(rows[members], without))
         return CrossTable(_without_bonafide_words(self.groups(rows, without)), pooled, cells)
