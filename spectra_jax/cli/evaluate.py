@@ -140,6 +140,8 @@ def evaluate(
     """
     if result is not None and (subset is not None or match != "exact"):
         raise typer.BadParameter("--result describes the complete score file: leave out --subset and --match.")
+    if result is not None and convention != "arena":
+        raise typer.BadParameter("--result states the Arena's EER: leave out --convention.")
     if asv_key is not None and asv is None:
         raise typer.BadParameter("--asv-key is the key of the scores that --asv names.")
     if plot is not None:
@@ -247,8 +249,10 @@ def _equal_error_threshold(path: Path, labels: Path, *, match: MatchName, exact:
 
     (scores,), known = read_tables([path], labels, match, None)
     found = evaluate(scores, known, exact=exact, convention=convention, resamples=0)
-    print_message(f"{printable(found.name)}: an EER of {found.eer_percent:.3f} % at the threshold {found.threshold:.6f}")
-    return found.threshold
+    print_message(
+        f"{printable(found.name)}: an EER of {found.eer_percent:.3f} % at the threshold {found.threshold:.6f}"
+    )
+    return found.decision_threshold
 
 
 def _evaluate_spoof_only(

@@ -177,6 +177,14 @@ class Evaluation(Figures):
     convention: Convention = "arena"
 
     @property
+    def decision_threshold(self) -> float:
+        """The score from which the EER's decisions accept trials.
+
+        By the convention of ASVspoof a trial at `threshold` is rejected, so that it is the next higher number.
+        """
+        return _decision_threshold(self.threshold, self.convention)
+
+    @property
     def n_bonafide(self) -> int:
         return int(self.bonafide.sum())
 
@@ -337,7 +345,7 @@ def _columns_to_group_by(names: Sequence[str]) -> tuple[list[str], list[tuple[st
 
 
 def _decision_threshold(threshold: float, convention: Convention) -> float:
-    """The score from which trials are accepted: by the convention of ASVspoof, one at the threshold is rejected."""
+    """The score from which trials are accepted."""
     return float(np.nextafter(threshold, np.inf)) if convention == "asvspoof" else threshold
 
 

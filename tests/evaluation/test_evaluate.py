@@ -107,6 +107,7 @@ def test_the_convention_of_asvspoof() -> None:
     expected = metrics.asvspoof_eer(bonafide, spoof)
     assert (found.eer_percent, found.threshold) == (100 * expected.rate, expected.threshold) and found.exact
     arena = evaluate(scores, labels, exact=True, resamples=20)
+    assert arena.decision_threshold == arena.threshold and found.decision_threshold > found.threshold
     assert found.eer_percent != arena.eer_percent and found.min_dcf == arena.min_dcf
     assert set(found.intervals) == set(arena.intervals)
     group = found.groups["attack"]["A01"]
