@@ -16,7 +16,7 @@ from tests.golden import recipe
 
 NAME = f"{dataset.ORGANISATION}/InTheWild"
 COMMIT = dataset.PINNED["InTheWild"]
-SYSTEM = System("Mine", "mine-1", code="https://example.org/mine")
+SYSTEM = System("Mine", "mine-1", "A detector.", "https://example.org/code", "https://example.org/weights")
 SCHEMA = pa.schema(
     {
         "path": pa.string(),

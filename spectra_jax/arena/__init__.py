@@ -1,4 +1,4 @@
-"""The Speech Anti-Spoofing Arena: its model interface, its result files, and the EERs that the model's authors report.
+"""The Speech Anti-Spoofing Arena: its model interface, its submissions, and the EERs that the model's authors report.
 
     speech-spoof-bench run --model-module spectra_jax.arena:SpectraAASIST3 ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,11 +34,15 @@ class SpectraAASIST3(_Base):  # type: ignore[misc,unused-ignore]
     | batch_size | SPECTRA_JAX_BATCH_SIZE | clips of one batch |
     | certify | SPECTRA_JAX_CERTIFY | 1: near ties are scored again in float64 |
 
+    Attributes:
+      name: of the system in the tool's results. With another model than the published one it is that model's name,
+        unless a subclass has a name of its own.
+
     Raises:
       ValueError: a variable has an invalid value.
     """
 
-    name: ClassVar[str] = "Spectra-AASIST3 (spectra-jax)"
+    name: str = "Spectra-AASIST3 (spectra-jax)"
     expected_sample_rate: ClassVar[int] = 16_000
     batch_size: int = 8
     model: str = PUBLISHED
@@ -49,6 +54,8 @@ class SpectraAASIST3(_Base):  # type: ignore[misc,unused-ignore]
         self.precision = os.environ.get("SPECTRA_JAX_PRECISION") or self.precision
         self.batch_size = _read_integer("SPECTRA_JAX_BATCH_SIZE", self.batch_size, minimum=1)
         self.certify = bool(_read_integer("SPECTRA_JAX_CERTIFY", int(self.certify), minimum=0))
+        if self.model != PUBLISHED and type(self).name == SpectraAASIST3.name:
+            self.name = f"{_short_name(self.model)} (spectra-jax)"
         self._scorer: Scorer | None = None
 
     def load(self, *_: Any, **__: Any) -> None:
@@ -79,6 +86,12 @@ class SpectraAASIST3(_Base):  # type: ignore[misc,unused-ignore]
                 self.model, precision=self.precision, batch_size=self.batch_size, certify=self.certify
             )
         return self._scorer
+
+
+def _short_name(model: str) -> str:
+    """A model's name for others: a local one without the folders that it lies in."""
+    path = Path(model)
+    return path.name if path.exists() else model
 
 
 def _read_integer(variable: str, default: int, *, minimum: int) -> int:

@@ -37,7 +37,7 @@ SPOOF_WORDS = ", ".join(word for word, bonafide in LABEL_WORDS.items() if not bo
 COLUMN_NAMES: dict[Role, tuple[str, ...]] = {
     "utterance_id": ("utterance_id", "utt_id", "uttid", "utt", "utterance", "trial_id", "id"),
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "audio_path"),
-    "label": ("label", "class", "key"),
+    "label": ("label", "class", "key", "cm_label"),
     "score": ("score", "scores", "cm_score"),
 }
 

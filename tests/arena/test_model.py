@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> SpectraAASIST3:
 
 
 def test_the_model_interface(demo: SpectraAASIST3) -> None:
-    assert (demo.expected_sample_rate, demo.batch_size, demo.name) == (16000, 3, "Spectra-AASIST3 (spectra-jax)")
+    assert (demo.expected_sample_rate, demo.batch_size, demo.name) == (16000, 3, "demo (spectra-jax)")
     demo.load()
     clips = [recipe.waveform(seed, 9000 + seed).astype(np.float32) / 32768 for seed in range(3)]
     scores = demo.score_batch(clips, [16000] * 3)
@@ -35,6 +36,18 @@ def test_the_model_interface(demo: SpectraAASIST3) -> None:
         demo.score_batch([clips[0], np.full(900, np.nan, np.float32)], [16000] * 2)
     demo.unload()
     np.testing.assert_allclose(demo.score_batch(clips, [16000] * 3), scores, atol=LOGITS["float32"])
+
+
+def test_a_model_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SpectraAASIST3().name == "Spectra-AASIST3 (spectra-jax)"
+    monkeypatch.setenv("SPECTRA_JAX_MODEL", str(tmp_path / "tuned"))
+    (tmp_path / "tuned").mkdir()
+    assert SpectraAASIST3().name == "tuned (spectra-jax)"
+
+    class Mine(SpectraAASIST3):
+        name = "Mine"
+
+    assert Mine().name == "Mine"
 
 
 def test_configured_by_class_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,45 @@ def test_a_group_of_bona_fide_trials_is_evaluated_with_all_spoofed_ones() -> Non
     assert groups["clean"].eer_percent == groups["opus"].eer_percent == evaluate(scores, labels).eer_percent
 
 
+def test_the_convention_of_asvspoof() -> None:
+    scores, labels = system(0)
+    bonafide, spoof = scores.scores[:60], scores.scores[60:]
+    found = evaluate(scores, labels, convention="asvspoof", by=["attack"], resamples=20)
+    expected = metrics.asvspoof_eer(bonafide, spoof)
+    assert (found.eer_percent, found.threshold) == (100 * expected.rate, expected.threshold) and found.exact
+    arena = evaluate(scores, labels, exact=True, resamples=20)
+    assert arena.decision_threshold == arena.threshold and found.decision_threshold > found.threshold
+    assert found.eer_percent != arena.eer_percent and found.min_dcf == arena.min_dcf
+    assert set(found.intervals) == set(arena.intervals)
+    group = found.groups["attack"]["A01"]
+    members = spoof[np.arange(60, 150) % 3 == 0]
+    assert group.eer_percent == 100 * metrics.asvspoof_eer(bonafide, members).rate
+    assert group.error_rate_at_threshold == np.mean(members > expected.threshold), "at the threshold: rejected"
+    assert found.to_dict()["convention"] == "asvspoof"
+
+
+def test_a_table_of_two_columns() -> None:
+    scores, labels = system(1)
+    row = {name: index for index, name in enumerate(scores.utterance_ids)}
+    of_trial = np.array([row[name] for name in labels.utterance_ids])
+    codec = np.array(["none", "alaw"], object)[of_trial // 3 % 2]
+    attack = np.where(labels.bonafide, "bonafide", labels.columns["attack"]).astype(object)
+    labels = Labels(labels.name, labels.utterance_ids, labels.bonafide, {"attack": attack, "codec": codec})
+    found = evaluate(scores, labels, exact=True, by=["attack,codec", "codec"], resamples=0)
+    table = found.cross_tables["attack,codec"]
+    assert list(table.rows) == ["A01", "A02", "A03"] and list(table.columns) == ["alaw", "none"]
+    index = np.arange(150)
+    alaw = index // 3 % 2 == 1
+    bonafide, spoof = scores.scores[alaw & (index < 60)], scores.scores[alaw & (index >= 60) & (index % 3 == 1)]
+    cell = table.cells["alaw"]["A02"]
+    assert cell.eer_percent == 100 * metrics.eer(bonafide, spoof).rate and cell.n_spoof == len(spoof)
+    assert table.columns == found.groups["codec"]
+    assert table.rows["A02"] == evaluate(scores, labels, exact=True, by=["attack"], resamples=0).groups["attack"]["A02"]
+    assert found.to_dict()["cross_tables"]["attack,codec"]["alaw"]["A02"]["eer_percent"] == cell.eer_percent
+    with pytest.raises(InputError, match="'a,b,c': a table has two columns"):
+        evaluate(scores, labels, by=["a,b,c"])
+
+
 def test_thresholds_and_clusters() -> None:
     scores, labels = system(2)
     by_trial = evaluate(scores, labels, thresholds=[0.0], resamples=200)
@@ -238,12 +277,3 @@ def test_json_of_figures_that_are_not_finite(
     numbers = json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert numbers["eer_percent"] == 100 and numbers["rocch_threshold"] is None
     assert "n\x9b2J" in numbers["groups"]["x"] and "\x9b" not in printed
-
-
-def test_a_result_is_of_the_complete_score_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ["--result", tmp_path / "r.yaml", "--dataset", "a/b", "--system", "s", "--slug", "s"]
-    for more in (["--subset", "eval"], ["--match", "stem"]):
-        assert spectra(monkeypatch, "evaluate", INPUTS / "s.txt", *KEY, *asked, *more) == 2
-        assert "leave out --subset and --match" in " ".join(capsys.readouterr().err.split())

@@ -163,6 +163,11 @@ def open_hub(name: str, revision: str | None = None) -> Dataset:
     """
     revision = revision or pinned_revision(name)
     commit, files = hub.list_dataset(name, revision)
+    if LABELS in files and not any(Path(file).match(f"data/{_SHARDS}") for file in files):
+        raise InputError(
+            f"{name} at {commit}: a dataset with labels only. Get its clips as its card describes, score them, and "
+            f"evaluate the scores with --dataset {name} --revision {commit}"
+        )
     shards = shards_among(files, f"{name} at {commit}")
     labels = hub.fetch_dataset_file(name, commit, LABELS) if LABELS in files else None
 

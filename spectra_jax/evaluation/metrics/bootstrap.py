@@ -23,6 +23,7 @@ from spectra_jax.evaluation.metrics.detection import ASVSPOOF5, Array, Costs, Co
 
 STATISTICS: Mapping[str, Callable[[Counts, Costs], float]] = {
     "eer": lambda counts, _: counts.eer().rate,
+    "asvspoof_eer": lambda counts, _: counts.asvspoof_eer().rate,
     "rocch_eer": lambda counts, _: counts.rocch_eer().rate,
     "auc": lambda counts, _: counts.auc(),
     "min_dcf": lambda counts, costs: counts.min_dcf(costs),

@@ -3,9 +3,10 @@
 Everywhere `bonafide` and `spoof` are 1-D arrays of scores, higher = more bona fide; a trial is accepted, that is, taken
 for bona fide, where its score is at or above the threshold. Rates are fractions, 0 to 1.
 
-Sources: the EER is the Speech Anti-Spoofing Arena's; detection costs as in the ASVspoof 5 evaluation plan (Wang et al.,
-2024); the ROC convex hull and Cllr as in Brummer and du Preez, "Application-independent evaluation of speaker
-detection" (2006), and Brummer and de Villiers, "The BOSARIS toolkit" (2011).
+Sources: the EER is the Speech Anti-Spoofing Arena's, and by name that of the ASVspoof challenges, as published with the
+keys of 2019 and 2021; `srr_complement` is the Arena's as well; detection costs as in the ASVspoof 5 evaluation plan
+(Wang et al., 2024); the ROC convex hull and Cllr as in Brummer and du Preez, "Application-independent evaluation of
+speaker detection" (2006), and Brummer and de Villiers, "The BOSARIS toolkit" (2011).
 """
 
 from __future__ import annotations
@@ -92,18 +93,24 @@ def validate(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[Array, Array]:
     Raises:
       MetricError: not 1-D, empty, or not finite: which class, and how many.
     """
-    classes = []
-    for name, given in (("bona fide", bonafide), ("spoofed", spoof)):
-        scores = np.asarray(given, np.float64)
-        if scores.ndim != 1:
-            raise MetricError(f"scores of {name} trials must be 1-D, found shape {scores.shape}")
-        if not scores.size:
-            raise MetricError(f"no {name} trials: both classes are needed")
-        bad = int(scores.size - np.count_nonzero(np.isfinite(scores)))
-        if bad:
-            raise MetricError(f"{bad:,} of {scores.size:,} scores of {name} trials are NaN or infinite")
-        classes.append(scores)
-    return classes[0], classes[1]
+    return validate_class("bona fide", bonafide), validate_class("spoofed", spoof)
+
+
+def validate_class(name: str, given: ArrayLike) -> Array:
+    """One class's scores as float64.
+
+    Raises:
+      MetricError: see `validate`.
+    """
+    scores = np.asarray(given, np.float64)
+    if scores.ndim != 1:
+        raise MetricError(f"scores of {name} trials must be 1-D, found shape {scores.shape}")
+    if not scores.size:
+        raise MetricError(f"no {name} trials: both classes are needed")
+    bad = int(scores.size - np.count_nonzero(np.isfinite(scores)))
+    if bad:
+        raise MetricError(f"{bad:,} of {scores.size:,} scores of {name} trials are NaN or infinite")
+    return scores
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,29 @@ class Counts:
         step = float(thresholds[after] - thresholds[after - 1])
         return EqualErrorRate((far + frr) / 2, float(thresholds[after - 1]) + alpha * step)
 
+    def asvspoof_eer(self) -> EqualErrorRate:
+        bonafide, spoof = self.below
+
+        def rejects_more(level: int) -> bool:
+            return bool(bonafide[level] / bonafide[-1] >= (spoof[-1] - spoof[level]) / spoof[-1])
+
+        # Trials are rejected one by one, and of equal scores bona fide trials first. The difference of the rates only
+        # rises, so that it is smallest within the level on which it changes its sign.
+        level = bisect_left(range(len(bonafide)), True, key=rejects_more) - 1
+        rejected_bonafide, rejected_spoof = np.arange(self.bonafide[level] + 1), np.arange(1, self.spoof[level] + 1)
+        frr = bonafide[level] + np.append(rejected_bonafide, np.full(len(rejected_spoof), rejected_bonafide[-1]))
+        accepted = spoof[-1] - spoof[level] - np.append(np.zeros_like(rejected_bonafide), rejected_spoof)
+        frr, far = frr / bonafide[-1], accepted / spoof[-1]
+        i = int(np.argmin(np.abs(frr - far)))
+        return EqualErrorRate(float(np.mean((frr[i], far[i]))), self._highest_rejected(level if i else level - 1))
+
+    def _highest_rejected(self, level: int) -> float:
+        """The score of the highest trial up to a level; slightly below the lowest trial where there is none."""
+        trials = np.flatnonzero(self.bonafide + self.spoof)
+        if level < trials[0]:
+            return float(self.levels.thresholds[trials[0]] - 0.001)
+        return float(self.levels.thresholds[trials[trials <= level][-1]])
+
     def rocch_eer(self) -> EqualErrorRate:
         bonafide, spoof, first = self.bins
         # The hull's vertices, from accepting all to rejecting all: false acceptance falls and false rejection rises.
@@ -247,6 +277,19 @@ def eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
     return Counts.of(bonafide, spoof).eer()
 
 
+def asvspoof_eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
+    """The equal error rate by the convention of the ASVspoof challenges.
+
+    Trials in ascending order of their scores, bona fide ones first among equal scores, are rejected one by one. Where
+    the rates differ least, first of all, their mean is taken, without interpolation. The threshold is the highest
+    rejected score: unlike elsewhere, a trial at the threshold is rejected.
+
+    Raises:
+      MetricError: see `validate`.
+    """
+    return Counts.of(bonafide, spoof).asvspoof_eer()
+
+
 def rocch_eer(bonafide: ArrayLike, spoof: ArrayLike) -> EqualErrorRate:
     """The equal error rate on the ROC's convex hull: the lowest that randomised thresholds reach.
 
@@ -301,6 +344,24 @@ def min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
       MetricError: see `validate`.
     """
     return Counts.of(bonafide, spoof).min_cllr()
+
+
+def srr_complement(spoof: ArrayLike, threshold: float) -> float:
+    """The share of spoofed trials that a threshold accepts: one minus the spoof rejection rate.
+
+    It needs no bona fide trials: the threshold is that of the same system's EER on another dataset.
+
+    Args:
+      spoof: scores of spoofed trials.
+      threshold: scores at or above it are accepted.
+
+    Raises:
+      MetricError: no scores, or scores or a threshold that are not finite.
+    """
+    if not np.isfinite(threshold):
+        raise MetricError(f"threshold {threshold}: it must be a finite score")
+    scores = validate_class("spoofed", spoof)
+    return float(np.count_nonzero(scores >= threshold) / len(scores))
 
 
 def error_rates(bonafide: ArrayLike, spoof: ArrayLike, thresholds: ArrayLike) -> ErrorRates:

@@ -136,3 +136,6 @@ def test_a_shard_that_is_not_as_listed(stand_in: HubStandIn) -> None:
     repo["other"] = {"data/train.parquet": b""}
     with pytest.raises(InputError, match=r"no data/test-[*].parquet in it, but 1 other files"):
         collect([f"{NAME}@other"])
+    repo["labels"] = {"data/labels.parquet": labels_file(["trial_0"], [1])}
+    with pytest.raises(InputError, match=r"a dataset with labels only.* evaluate the scores with --dataset"):
+        collect([f"{NAME}@labels"])

@@ -21,6 +21,7 @@ SCORES = st.lists(st.integers(-4, 4).map(lambda value: value / 2), min_size=1, m
 COSTS = Costs(0.3, 2.0, 5.0)
 STATISTICS = [
     metrics.eer,
+    metrics.asvspoof_eer,
     metrics.rocch_eer,
     metrics.auc,
     metrics.min_dcf,
@@ -42,6 +43,18 @@ def arena_eer(bonafide: list[float], spoof: list[float]) -> float:
             return (far[i] + alpha * (far[i + 1] - far[i]) + frr[i] + alpha * (frr[i + 1] - frr[i])) / 2
     i = int(np.argmin(np.abs(d)))
     return (far[i] + frr[i]) / 2
+
+
+def asvspoof_eer(bonafide: list[float], spoof: list[float]) -> tuple[float, float]:
+    """The convention of ASVspoof, one rejected trial at a time: the rate and the threshold."""
+    trials = sorted([(score, 0) for score in bonafide] + [(score, 1) for score in spoof])
+    points = [(0.0, 1.0, trials[0][0] - 0.001)]
+    for rejected in range(1, len(trials) + 1):
+        spoofs = sum(label for _, label in trials[:rejected])
+        frr, far = (rejected - spoofs) / len(bonafide), (len(spoof) - spoofs) / len(spoof)
+        points.append((frr, far, trials[rejected - 1][0]))
+    frr, far, threshold = min(points, key=lambda point: abs(point[0] - point[1]))
+    return (frr + far) / 2, threshold
 
 
 def operating_points(bonafide: list[float], spoof: list[float]) -> list[tuple[float, float]]:
@@ -145,6 +158,30 @@ def test_refuses(
 ) -> None:
     with pytest.raises(MetricError, match=message):
         statistic(bonafide, spoof)
+
+
+@settings(deadline=None, max_examples=300)
+@given(SCORES, SCORES)
+def test_the_eer_of_asvspoof_against_brute_force(bonafide: list[float], spoof: list[float]) -> None:
+    found = metrics.asvspoof_eer(bonafide, spoof)
+    assert (found.rate, found.threshold) == asvspoof_eer(bonafide, spoof)
+
+
+def test_without_ties_the_two_conventions_are_nearly_equal() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        sizes = random.integers(2, 60, 2)
+        bonafide, spoof = random.normal(random.uniform(0, 3), 1, sizes[0]), random.normal(0, 1, sizes[1])
+        difference = metrics.asvspoof_eer(bonafide, spoof).rate - metrics.eer(bonafide, spoof).rate
+        assert abs(difference) <= 0.25 / min(sizes) + 1e-12
+
+
+def test_accepted_spoofs() -> None:
+    assert metrics.srr_complement([-1.0, 0.0, 0.5, 2.0], 0.0) == 0.75, "a score at the threshold is accepted"
+    with pytest.raises(MetricError, match="threshold nan: it must be a finite score"):
+        metrics.srr_complement([1.0], math.nan)
+    with pytest.raises(MetricError, match="no spoofed trials"):
+        metrics.srr_complement([], 0.0)
 
 
 def test_refuses_costs_and_thresholds() -> None:

@@ -1,0 +1,17 @@
+"""The Arena's datasets by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from spectra_jax.arena.datasets import dataset_id
+from spectra_jax.errors import InputError
+
+
+def test_ids() -> None:
+    assert dataset_id("InTheWild") == "SpeechAntiSpoofingBenchmarks/InTheWild"
+    assert dataset_id("J-SPAW_LA") == "SpeechAntiSpoofingBenchmarks/J-SPAW_LA"
+    assert dataset_id("LRLspoof") == "lab260/LRLspoof"
+    assert dataset_id("me/mine") == "me/mine"
+    with pytest.raises(InputError, match=r"no dataset 'DeepVoices' that is known here.* DeepVoice,"):
+        dataset_id("DeepVoices")
