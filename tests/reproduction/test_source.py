@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spectra_jax import hub
 from spectra_jax.data.labels import Labels, read_labels
 from spectra_jax.data.sources import Trials
 from spectra_jax.data.sources.arena import ORGANISATION
@@ -100,6 +101,37 @@ def test_shards_of_other_programs_stay_and_do_not_count(
         assert len(list(source.read_trials(0))) == NUM_TRIALS
         source.delete_scored(NUM_TRIALS)
     assert len(cached(hub_cache)) == NUM_SHARDS
+
+
+def test_content_of_another_commit_stays(
+    server: HubStandIn, record: DatasetRecord, labels: Labels, files: dict[str, bytes]
+) -> None:
+    other = "3" * 40
+    server.repos[repository("SONAR")][other] = files
+    first = record.shards[0]
+    with server:
+        kept = hub.fetch_dataset_file(record.dataset, other, first.name)
+        source = StreamedDataset(record, labels, ShardCache(10**9))
+        list(source.read_trials(0))
+        source.delete_scored(NUM_TRIALS)
+    assert kept.read_bytes() == files[first.name]
+    assert not kept.parents[2].joinpath(COMMIT, first.name).exists()
+
+
+def test_a_shard_that_another_program_fetches_after_its_deletion_stays(
+    server: HubStandIn, record: DatasetRecord, labels: Labels, hub_cache: Path
+) -> None:
+    with server:
+        source = StreamedDataset(record, labels, ShardCache(10**9))
+        list(source.read_trials(0))
+        source.delete_scored(NUM_TRIALS)
+        assert not cached(hub_cache) and _read(record).downloaded == []
+        assert not list(hub_cache.glob("*/blobs/*")), "their content too"
+        hub.fetch_dataset_file(record.dataset, COMMIT, record.shards[0].name)
+        again = StreamedDataset(_read(record), labels, ShardCache(10**9))
+        again.cache.add_record(again.record)
+        again.delete_scored(NUM_TRIALS)
+    assert len(cached(hub_cache)) == 1
 
 
 def test_a_label_that_differs_from_the_shard_is_an_error(
