@@ -211,3 +211,10 @@ def test_a_limit_that_is_too_little_is_known_before(record: DatasetRecord, label
     check_disk_limit(prepared, 3 * largest, ROWS)
     with pytest.raises(InputError, match="3 shards of it are needed at a time"):
         check_disk_limit(prepared, 2 * largest, ROWS)
+
+
+def test_a_sample_needs_more_shards_at_a_time(record: DatasetRecord, labels: Labels) -> None:
+    record.sample = Sample(NUM_SHARDS, 0, {shard.name: [f"SONAR_{i * ROWS}"] for i, shard in enumerate(record.shards)})
+    prepared = Prepared("SONAR", record, labels, None)
+    with pytest.raises(InputError, match="6 shards of it are needed at a time"):
+        check_disk_limit(prepared, 3 * max(shard.num_bytes for shard in record.shards), ROWS)
