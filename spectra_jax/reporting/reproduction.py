@@ -77,7 +77,7 @@ def _rows(reproduction: Reproduction) -> list[list[str]]:
     for result in reproduction.results:
         rows.append(_row(result))
         if result.mine is not None:
-            name = Path(str(reproduction.provenance.get("mine"))).name
+            name = Path(str(reproduction.provenance.get("mine"))).resolve().name
             rows.append([f"  {name}", "", "", *_figures(result.mine), "", "", ""])
     return rows
 

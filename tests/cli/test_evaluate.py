@@ -133,6 +133,7 @@ def test_labels_of_a_dataset_on_the_hub(
     files = {"data/labels.parquet": (spoofs / "labels.parquet").read_bytes()}
     asked = [spoofs / "spoofs.txt", "--dataset", "LRLspoof", "--threshold-from", SCORES, KEY]
     assert "no revision of it is pinned here" in run(*asked, status=2).err
+    assert "'main' is not a commit, and may move; state" in run(*asked, "--revision", "main", status=2).err
     submission = ["--result", spoofs / "r.yaml", "--threshold-dataset", "DeepVoice", "--system", "Mine", *STATED]
     with HubStandIn({"datasets/lab260/LRLspoof": {COMMIT: files}}) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
