@@ -8,6 +8,7 @@ states the revision.
 
 from __future__ import annotations
 
+from spectra_jax import hub
 from spectra_jax.arena.reported import REPORTED
 from spectra_jax.data.sources.arena import ORGANISATION
 from spectra_jax.errors import InputError
@@ -36,9 +37,11 @@ def dataset_id(name: str) -> str:
     """The id on the Hub of a dataset by its name; an id, `org/name`, is returned unchanged.
 
     Raises:
-      InputError: no dataset of the Arena has this name.
+      InputError: no dataset of the Arena has this name, or the Hub allows no such id.
     """
     if "/" in name:
+        if hub.parse(name) is None or "@" in name:
+            raise InputError(f"{printable(name)!r} is not a dataset's id on the Hub, org/name without a revision")
         return name
     if name in ELSEWHERE:
         return ELSEWHERE[name]

@@ -19,6 +19,7 @@ from spectra_jax.arena.submission import MATCHES, SLUG, SRR_COMPLEMENT, check_su
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores, read_scores
 from spectra_jax.data.sources.arena import ORGANISATION, PINNED
+from spectra_jax.data.tables import is_number, read_text_rows
 from spectra_jax.data.text import open_plain_file
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
@@ -268,8 +269,7 @@ def make_result(
     Raises:
       InputError: a score file of another format, or trials that the dataset does not have.
     """
-    if scores.suffix.lower() != ".txt":
-        raise InputError(f"{scores}: the Arena takes its own format, which `score --output F.txt` writes")
+    _check_format(scores)
     return ArenaResult(
         system=system,
         dataset=Dataset(dataset, revision or pinned_commit(dataset, len(labels.utterance_ids))),
@@ -281,6 +281,18 @@ def make_result(
         calibration=calibration,
         notes=notes,
     )
+
+
+def _check_format(path: Path) -> None:
+    """Raise InputError unless a score file is in the Arena's format."""
+    wrong = None if path.suffix.lower() == ".txt" else "its name does not end in .txt"
+    if wrong is None:
+        # Others are read too: with a header, or with four fields as the baselines of ASVspoof 2019.
+        rows = read_text_rows(path)
+        line = next((line for line, row in rows if len(row) != 2 or not is_number(row[1])), None)
+        wrong = None if line is None else f"line {line} is not `<utterance_id> <score>`"
+    if wrong is not None:
+        raise InputError(f"{path}: the Arena takes its own format, which `score --output F.txt` writes; {wrong}")
 
 
 def pinned_commit(dataset: str | None, num_trials: int) -> str | None:

@@ -149,6 +149,8 @@ def evaluate(
 
         require_figure(plot)
     check_outputs(plot, result)
+    # The challenges do not round scores.
+    exact = exact or convention == "asvspoof"
     trials = _read(scores, labels, match, subset, convention, dataset, revision)
     thresholds = [*(threshold or ())]
     if threshold_from is not None:

@@ -158,16 +158,20 @@ def fetch_labels(dataset: str, revision: str | None) -> Labels:
       revision: its commit; None for the pinned one.
 
     Raises:
-      InputError: no commit is stated or pinned, or the dataset has no labels.parquet.
+      InputError: no commit is stated or pinned; a branch or tag; or the dataset has no labels.parquet.
       HubError: it cannot be fetched.
     """
     from spectra_jax import hub
     from spectra_jax.arena.datasets import dataset_id
+    from spectra_jax.arena.submission import COMMIT
     from spectra_jax.data.labels import read_labels
     from spectra_jax.data.sources.arena import LABELS, pinned_revision
 
     identity = dataset_id(dataset)
-    revision = revision or pinned_revision(identity)
-    if not re.fullmatch("[0-9a-f]{7,40}", revision):
-        raise InputError(f"{identity}: no revision of it is pinned here; state the commit that was scored: --revision")
-    return read_labels(hub.fetch_dataset_file(identity, revision, LABELS))
+    commit = revision or pinned_revision(identity)
+    if not re.fullmatch(COMMIT, commit):
+        problem = (
+            "no revision of it is pinned here" if revision is None else f"{revision!r} is not a commit, and may move"
+        )
+        raise InputError(f"{identity}: {problem}; state the commit that was scored: --revision")
+    return read_labels(hub.fetch_dataset_file(identity, commit, LABELS))

@@ -116,7 +116,11 @@ def _trial_ids(path: Path, rows: Sequence[TextRow]) -> list[str]:
 
 
 def _trials(path: Path, header: Sequence[str], rows: Sequence[TextRow], keys: Sequence[str]) -> AsvTrials:
-    field = header.index("asv_score") if "asv_score" in header else -1
+    if header and "asv_score" not in header:
+        raise InputError(
+            f"{path}: no column asv-score, which the t-DCF and the t-EER are of; its columns are {', '.join(header)}"
+        )
+    field = header.index("asv_score") if header else -1
     sasv = [cells[header.index("sasv_score")] for _, cells in rows] if "sasv_score" in header else None
     scores = _numbers(path, [(line, cells[field]) for line, cells in rows])
     return AsvTrials(

@@ -8,7 +8,7 @@
 | `names` | names of repositories, revisions and files, and the published model's pins |
 | `fetch` | a model, a file or the list of a dataset's files: download, verify |
 | `download` | one file: from the cache if possible, otherwise from the Hub |
-| `cache` | what the client's cache has of a file, and removing a damaged one |
+| `cache` | what the client's cache has of a file, and removing one |
 | `client` | the client's address and cache, and a check of every response's headers |
 | `explanations` | an exception of the client as a `HubError` that states what happened and what to do |
 

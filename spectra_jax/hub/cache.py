@@ -1,7 +1,9 @@
-"""What the Hub client's cache has of a file, and removing a damaged one from it."""
+"""What the Hub client's cache has of a file, and removing one from it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def sha256_of_link(path: Path) -> str | None:
 
 
 def remove(path: Path) -> bool:
-    """Remove a cached file and everything that its links lead to inside the cache; False if that fails."""
+    """Remove a damaged cached file and everything that its links lead to inside the cache; False if that fails."""
     cache = cache_directory().resolve()
     try:
         # A file that a user keeps elsewhere and linked into the cache is theirs: only the link is removed.
@@ -87,3 +89,37 @@ def remove(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def release(path: Path) -> bool:
+    """Remove a cached file, and its content unless another commit or repository has that too; False if that fails.
+
+    Args:
+        path: `.../snapshots/<commit>/<file name>`.
+    """
+    cache = Path(os.path.abspath(cache_directory()))  # noqa: PTH100
+    path = Path(os.path.abspath(path))  # noqa: PTH100
+    repository = cache / path.relative_to(cache).parts[0]
+    try:
+        blob = _target(path)
+        path.unlink(missing_ok=True)
+        # Content that a user keeps elsewhere and linked into the cache is theirs.
+        if blob is None or not blob.is_relative_to(cache) or _has_link(repository.glob("snapshots/**/*"), blob):
+            return True
+        stored = _target(blob)
+        blob.unlink(missing_ok=True)
+        if stored is not None and stored.is_relative_to(cache) and not _has_link(cache.glob("*/blobs/*"), stored):
+            stored.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _target(path: Path) -> Path | None:
+    """What a link leads to, by this one link; None if `path` is no link."""
+    return Path(os.path.abspath(path.parent / path.readlink())) if path.is_symlink() else None  # noqa: PTH100
+
+
+def _has_link(paths: Iterable[Path], target: Path) -> bool:
+    """Whether one of the paths is a link to `target`."""
+    return any(_target(path) == target for path in paths)

@@ -159,6 +159,8 @@ def list_dataset_files(repo: str, revision: str) -> DatasetFiles:
     # Both become parts of paths.
     if not is_commit(found.commit):
         raise not_from_a_hub(repo, f"the commit {found.commit!r:.100}, not 40 hexadecimal digits")
+    if is_commit(revision) and found.commit != revision:
+        raise not_from_a_hub(repo, f"the files of commit {found.commit}, where {revision} was requested")
     for file in found.sizes:
         if not is_plain_path(file):
             raise not_from_a_hub(repo, f"a file named {file!r:.100}, not a path inside the repository")

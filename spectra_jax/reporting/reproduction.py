@@ -77,7 +77,7 @@ def _rows(reproduction: Reproduction) -> list[list[str]]:
     for result in reproduction.results:
         rows.append(_row(result))
         if result.mine is not None:
-            name = Path(str(reproduction.provenance.get("mine"))).name
+            name = Path(str(reproduction.provenance.get("mine"))).resolve().name
             rows.append([f"  {name}", "", "", *_figures(result.mine), "", "", ""])
     return rows
 
@@ -130,6 +130,9 @@ def _provenance(reproduction: Reproduction, command: Sequence[str]) -> list[list
     facts |= {f"version of {name}": value for name, value in reproduction.provenance["versions"].items()}
     if reproduction.clips_per_second is not None:
         facts["clips per second of the network alone"] = f"{reproduction.clips_per_second:,.1f}"
+    for name in ("model", "precision", "batch_size", "certify"):
+        values = {str(result.scored_with[name]) for result in reproduction.results if result.scored_with is not None}
+        facts[name.replace("_", " ")] = ", ".join(sorted(values)) or None
     weights = {result.weights_sha256 for result in reproduction.results if result.weights_sha256 is not None}
     facts |= {"sha256 of the weights": ", ".join(sorted(weights)) or None}
     facts |= {f"commit of {result.dataset}": result.revision for result in reproduction.results}

@@ -69,6 +69,8 @@ def make_plan(prepared: Sequence[Prepared], scorer: Scorer, part_size: int) -> P
       part_size: trials of one part of their runs.
     """
     speed = measure_speed(scorer)
+    # As in a run.
+    part_size = -(-part_size // scorer.batch_size) * scorer.batch_size
     return Plan([_planned(one, speed, part_size) for one in prepared], speed)
 
 

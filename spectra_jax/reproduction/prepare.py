@@ -186,8 +186,9 @@ def check_disk_limit(prepared: Prepared, limit: int, num_read_ahead: int) -> Non
     Raises:
       InputError: they do not, by the mean number of trials of a shard.
     """
-    shards = prepared.record.shards
-    per_shard = max(len(prepared.labels.utterance_ids) / len(shards), 1.0)
+    record = prepared.record
+    shards = [shard for shard in record.shards if record.sample is None or shard.name in record.sample.ids]
+    per_shard = max(prepared.num_trials / len(shards), 1.0)
     num_needed = min(int(num_read_ahead / per_shard) + 2, len(shards))
     needed = sum(sorted((shard.num_bytes for shard in shards), reverse=True)[:num_needed])
     if needed > limit:

@@ -48,7 +48,7 @@ class DatasetRecord:
       shards: all of them, in order.
       sample: the trials that are scored; None for all.
       rows: the number of rows of each shard that was fetched, by its name.
-      downloaded: the names of the shards that were not in the cache before, and may be deleted from it.
+      downloaded: the names of the shards in the cache that were not there before, and may be deleted from it.
       seconds: spent on scoring.
     """
 
@@ -119,6 +119,12 @@ class DatasetRecord:
         """Note that a shard is about to be downloaded."""
         if shard not in self.downloaded:
             self.downloaded.append(shard)
+            self.save()
+
+    def remove_downloaded(self, shard: str) -> None:
+        """Note that a shard was deleted: whoever downloads it from now on is another program."""
+        if shard in self.downloaded:
+            self.downloaded.remove(shard)
             self.save()
 
     def add_seconds(self, seconds: float) -> None:

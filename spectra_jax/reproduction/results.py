@@ -14,7 +14,7 @@ import pyarrow as pa
 from spectra_jax.arena.reported import REPORTED, tolerance_of
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import Scores, read_scores
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, MetricError
 from spectra_jax.evaluation.compare import compare
 from spectra_jax.evaluation.evaluate import Resampling, bootstrap_intervals, evaluate
 from spectra_jax.evaluation.metrics import Interval
@@ -29,7 +29,7 @@ from spectra_jax.reproduction.settings import Settings
 
 _MINE = ("{}.txt", "{}.csv", "{}.tsv", "{}.jsonl", "{}.parquet", "{}/scores.txt")
 _MOST_SKIPPED = 0.05
-_COLUMNS = ["utterance_id", "score", "error", "smallest_rank_gap"]
+_COLUMNS = ["utterance_id", "score", "stamp", "error", "smallest_rank_gap"]
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ class DatasetResult:
       ours, mine: the network's figures, and those of the user's own system.
       near_ties: trials of ours with a rank gap below the bound, whose scores rounding may change.
       weights_sha256: of the network that scored.
+      scored_with: the model's name, precision, batch size and whether near ties were certified, as the run states them.
       agreement: the verdict of `spectra_jax.compare` on our scores and the published ones.
       hours: spent on scoring, in all sessions together.
-      reproduced: whether the expected EER is in the interval of ours.
-      problem: why there are no figures of ours.
+      reproduced: whether the expected EER is in the interval of ours, and there is no problem.
+      problem: why there are no figures of ours, or why they are of an earlier run.
       notes: what else the user has to know, a sentence each.
     """
 
@@ -85,6 +86,7 @@ class DatasetResult:
     mine: SystemFigures | None = None
     near_ties: int | None = None
     weights_sha256: str | None = None
+    scored_with: Mapping[str, Any] | None = None
     agreement: str | None = None
     hours: float | None = None
     reproduced: bool = False
@@ -103,7 +105,7 @@ class Reproduction:
 
     Attributes:
       results: one for each dataset that was asked for.
-      provenance: of the figures, as plain values: model, precision, sample, seed, versions.
+      provenance: of the figures, as plain values: sample, seed, versions.
       clips_per_second: of the network alone; None where nothing was to be scored.
     """
 
@@ -114,7 +116,7 @@ class Reproduction:
     @property
     def passed(self) -> bool:
         """Whether all datasets were reproduced without a problem."""
-        return all(result.reproduced and result.problem is None for result in self.results)
+        return all(result.reproduced for result in self.results)
 
     @property
     def other_weights(self) -> bool:
@@ -142,13 +144,15 @@ class RunScores:
     """The scores in a run's folder.
 
     Attributes:
-      scores: with the column of rank gaps.
+      scores: with the columns of rank gaps and stamps.
       weights_sha256: of the network.
+      scored_with: see `DatasetResult`.
       num_missing_parts, num_parts: how many parts are not scored yet, of how many.
     """
 
     scores: Scores
     weights_sha256: str
+    scored_with: Mapping[str, Any]
     num_missing_parts: int
     num_parts: int
 
@@ -173,12 +177,14 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
     reported, _ = REPORTED[prepared.name]
     sampled = prepared.record.sample is not None
     labels = _labels_of_sample(prepared)
-    recomputed = None if prepared.published is None else _eer(prepared.published, labels)
+    recomputed, notes_on_published = _recompute(prepared.published, labels)
     expected = recomputed if sampled else float(reported)
-    notes = list(prepared.notes)
+    notes = [*prepared.notes, *notes_on_published]
     if not sampled:
         notes += _benchmark_differs(prepared, recomputed)
     run = _read_run(prepared.run_folder, prepared.num_trials)
+    if run is not None:
+        _check_same_trials(prepared, run.scores, labels)
     ours = None
     if run is None:
         problem = problem or "not scored yet"
@@ -197,7 +203,7 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
     try:
         scores = None if settings.mine is None else _read_mine(settings.mine, prepared.name)
         mine = None if scores is None else _figures(scores, labels, expected, settings)
-    except InputError as error:
+    except (InputError, MetricError) as error:
         notes.append(" ".join(str(error).split()))
     tolerance = tolerance_of(reported)
     return DatasetResult(
@@ -210,9 +216,13 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
         mine=mine,
         near_ties=None if run is None or ours is None else _count_near_ties(run.scores),
         weights_sha256=None if run is None else run.weights_sha256,
+        scored_with=None if run is None else run.scored_with,
         agreement=None if ours is None or run is None else _agreement(run.scores, prepared.published),
         hours=prepared.record.seconds / 3600,
-        reproduced=ours is not None and expected is not None and _is_within(expected, ours.interval, tolerance),
+        reproduced=problem is None
+        and ours is not None
+        and expected is not None
+        and _is_within(expected, ours.interval, tolerance),
         problem=problem,
         notes=tuple(notes),
     )
@@ -228,8 +238,17 @@ def _labels_of_sample(prepared: Prepared) -> Labels:
     return Labels(labels.name, labels.utterance_ids[kept], labels.bonafide[kept])
 
 
-def _eer(scores: Scores, labels: Labels) -> float:
-    return evaluate(scores, labels, common=True, resamples=0).eer_percent
+def _recompute(published: Scores | None, labels: Labels) -> tuple[float | None, list[str]]:
+    """The EER of the published scores in percent, None where there is none, and notes on them, a sentence each."""
+    if published is None:
+        return None, []
+    try:
+        found = evaluate(published, labels, common=True, resamples=0)
+    except (InputError, MetricError) as error:
+        return None, [f"the published scores give no EER: {' '.join(str(error).split())}"]
+    missing = len(labels.utterance_ids) - len(found.scores)
+    notes = [f"{count(missing, 'trial')} of {len(labels.utterance_ids):,} without a published score"] if missing else []
+    return found.eer_percent, notes
 
 
 def _figures(scores: Scores, labels: Labels, expected: float | None, settings: Settings) -> SystemFigures:
@@ -252,7 +271,7 @@ def _agreement(ours: Scores, published: Scores | None) -> str | None:
         return None
     try:
         return compare(ours, published, common=True, resamples=0).verdict
-    except InputError:
+    except (InputError, MetricError):
         return None
 
 
@@ -281,8 +300,12 @@ def _read_run(folder: Path, num_trials: int) -> RunScores | None:
     """
     store = Store(folder)
     try:
-        identity = json.loads(store.read(RUN))["run"]
+        record = json.loads(store.read(RUN))
+        identity = record["run"]
         part_size, weights_sha256 = int(identity["part_size"]), str(identity["weights_sha256"])
+        scored_with = {"model": record["model"]} | {
+            name: identity[name] for name in ("precision", "batch_size", "certify")
+        }
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -297,10 +320,34 @@ def _read_run(folder: Path, num_trials: int) -> RunScores | None:
         "spectra-jax",
         np.array(scored["utterance_id"].to_pylist(), object),
         scored["score"].to_numpy(),
-        {"smallest_rank_gap": scored["smallest_rank_gap"].to_numpy()},
+        {
+            "smallest_rank_gap": scored["smallest_rank_gap"].to_numpy(),
+            "stamp": np.array(scored["stamp"].to_pylist(), object),
+        },
         dict(zip(skipped["utterance_id"].to_pylist(), skipped["error"].to_pylist(), strict=True)),
     )
-    return RunScores(scores, weights_sha256, num_parts - len(existing), num_parts)
+    return RunScores(scores, weights_sha256, scored_with, num_parts - len(existing), num_parts)
+
+
+def _check_same_trials(prepared: Prepared, scores: Scores, labels: Labels) -> None:
+    """Check that a run's scores are of the trials of the labels, as they may not be where the record was removed.
+
+    Raises:
+      InputError: they are of another commit, or of another sample.
+    """
+    folder = prepared.run_folder
+    commits = {str(stamp) for stamp in scores.columns["stamp"]} - {prepared.record.commit}
+    if commits:
+        raise InputError(
+            f"{folder}: has scores of commit {min(commits)}, and the labels are of {prepared.record.commit}. Give "
+            f"{prepared.name}@{min(commits)}, or another --output"
+        )
+    known = set(map(str, labels.utterance_ids))
+    if others := [name for name in (*scores.utterance_ids, *scores.skipped) if name not in known]:
+        raise InputError(
+            f"{folder}: has scores of other trials than those that are asked for, such as {others[0]}. Give the same "
+            "--sample and --seed as before, or another --output"
+        )
 
 
 def _count_near_ties(scores: Scores) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from spectra_jax.arena.reported import REPORTED
 from spectra_jax.data.sources import Trials
-from spectra_jax.errors import SpectraError
+from spectra_jax.errors import InputError, SpectraError
 from spectra_jax.files.outputs import output_file, require_writable
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.jobs import BulkRun, Part, Store
@@ -78,10 +78,12 @@ def reproduce(settings: Settings, names: Sequence[str] = (), *, observer: Observ
       The figures, which are also written to `reproduction.json`; None where the observer ended it after the plan.
 
     Raises:
-      InputError: an unknown dataset, or a folder that cannot be written.
+      InputError: an unknown dataset, one that is given twice, or a folder that cannot be written.
       HubError, CheckpointError, ...: the model cannot be loaded.
     """
-    asked = dict(split_name(name) for name in names or REPORTED)
+    asked = dict(pairs := [split_name(name) for name in names or REPORTED])
+    if len(asked) < len(pairs):
+        raise InputError(f"{' '.join(names)}: give each dataset once; two revisions of one need two --output")
     require_writable(settings.folder / RESULTS)
     cache = ShardCache(settings.disk_limit)
     prepared: list[Prepared] = []
@@ -156,13 +158,8 @@ def _score(prepared: Prepared, settings: Settings, scorer: Scorer, cache: ShardC
 
 
 def _provenance(settings: Settings) -> dict[str, Any]:
-    """What the figures depend on besides the datasets, as plain values."""
-    scorer = settings.scorer
+    """What the figures depend on besides the datasets and their runs, as plain values."""
     return {
-        "model": scorer.source,
-        "precision": scorer.precision,
-        "batch_size": scorer.batch_size,
-        "certify": scorer.certify,
         "sample": settings.sample,
         "seed": settings.seed,
         "resamples": settings.resamples,

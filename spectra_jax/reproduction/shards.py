@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spectra_jax import hub
 from spectra_jax.errors import InputError
-from spectra_jax.hub.cache import look_up, remove
+from spectra_jax.hub.cache import look_up, release
 from spectra_jax.hub.client import cache_directory
 from spectra_jax.reproduction.record import DatasetRecord, Shard
 
@@ -22,15 +22,17 @@ def gigabytes(num_bytes: float) -> str:
 class _Kept:
     """A shard that was downloaded by a run; `read` once it is no longer needed for what is being read."""
 
+    record: DatasetRecord
+    shard: Shard
     path: Path
-    num_bytes: int
     read: bool = False
 
 
 class ShardCache:
     """Fetches shards, and deletes those that are no longer needed where there is a limit.
 
-    Shards that were in the cache before, for other programs, are neither counted nor deleted.
+    Shards that were in the cache before, for other programs, are neither counted nor deleted. Content that is also that
+    of another commit's file stays when a shard is deleted.
 
     Args:
       limit: in bytes; None keeps all shards.
@@ -46,7 +48,7 @@ class ShardCache:
             if shard.name in record.downloaded:
                 file = look_up(record.dataset, record.commit, shard.name, "dataset").file
                 if file is not None:
-                    self._kept.setdefault(_key(record, shard), _Kept(file.path, shard.num_bytes, read=True))
+                    self._kept.setdefault(_key(record, shard), _Kept(record, shard, file.path, read=True))
 
     def fetch(self, record: DatasetRecord, shard: Shard) -> Path:
         """The path of a shard, which is downloaded if it is not in the cache.
@@ -65,7 +67,7 @@ class ShardCache:
             record.add_downloaded(shard.name)
         path = hub.fetch_dataset_file(record.dataset, record.commit, shard.name)
         if cached is None:
-            self._kept[key] = _Kept(path, shard.num_bytes)
+            self._kept[key] = _Kept(record, shard, path)
         return path
 
     def mark_read(self, record: DatasetRecord, shard: Shard) -> None:
@@ -80,8 +82,13 @@ class ShardCache:
 
     def delete(self, record: DatasetRecord, shard: Shard) -> None:
         """Delete a shard whose scores are on the disk, where there is a limit."""
-        if self.limit is not None and (kept := self._kept.pop(_key(record, shard), None)) is not None:
-            remove(kept.path)
+        if self.limit is not None and _key(record, shard) in self._kept:
+            self._delete(_key(record, shard))
+
+    def _delete(self, key: tuple[str, str]) -> None:
+        kept = self._kept.pop(key)
+        release(kept.path)
+        kept.record.remove_downloaded(kept.shard.name)
 
     def _make_space(self, num_bytes: int) -> None:
         if self.limit is None:
@@ -89,8 +96,7 @@ class ShardCache:
             return
         for key, kept in list(self._kept.items()):
             if kept.read and self._num_bytes() + num_bytes > self.limit:
-                remove(kept.path)
-                del self._kept[key]
+                self._delete(key)
         if self._num_bytes() + num_bytes > self.limit:
             raise InputError(
                 f"--disk-limit {gigabytes(self.limit)}: a shard of {gigabytes(num_bytes)} is needed beside shards of "
@@ -99,7 +105,7 @@ class ShardCache:
             )
 
     def _num_bytes(self) -> int:
-        return sum(kept.num_bytes for kept in self._kept.values())
+        return sum(kept.shard.num_bytes for kept in self._kept.values())
 
 
 def _check_free_space(num_bytes: int) -> None:

@@ -112,6 +112,11 @@ def test_invalid_results_are_errors(scored: tuple[Path, Labels], tmp_path: Path)
         System("Mine", "Mine!")
     with pytest.raises(InputError, match="its own format"):
         make_result(tmp_path / "s.csv", labels, NAME, system=SYSTEM)
+    text = scores.read_text()
+    for other in (f"utterance_id score\n{text}", "".join(f"{name} - spoof 0.5\n" for name in labels.utterance_ids)):
+        (tmp_path / "other.txt").write_text(other)
+        with pytest.raises(InputError, match=r"takes its own format, .*; line 1 is not `<utterance_id> <score>`"):
+            make_result(tmp_path / "other.txt", labels, NAME, system=SYSTEM)
     fewer = Labels("fewer", labels.utterance_ids[:40], labels.bonafide[:40])
     with pytest.raises(InputError, match="9 trials that fewer does not have:\n  t40"):
         make_result(scores, fewer, NAME, system=SYSTEM)

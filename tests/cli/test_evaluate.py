@@ -86,6 +86,9 @@ def test_a_dataset_without_bonafide_trials(run: Any, spoofs: Path) -> None:
     numbers = json.loads(run(*asked, "--threshold", "0.5", "--json").out)
     assert (numbers["n_spoof"], numbers["threshold"]) == (30, 0.5)
     assert "leave out --cluster" in run(*asked, "--threshold", "0.5", "--cluster", "x", status=2).err
+    assert numbers["rounded_to_six_decimals"] is True
+    numbers = json.loads(run(*asked, "--threshold-from", SCORES, KEY, "--convention", "asvspoof", "--json").out)
+    assert numbers["rounded_to_six_decimals"] is False, "the challenges do not round"
 
 
 def test_a_threshold_from_another_dataset_is_one_more_threshold(run: Any) -> None:
@@ -130,6 +133,7 @@ def test_labels_of_a_dataset_on_the_hub(
     files = {"data/labels.parquet": (spoofs / "labels.parquet").read_bytes()}
     asked = [spoofs / "spoofs.txt", "--dataset", "LRLspoof", "--threshold-from", SCORES, KEY]
     assert "no revision of it is pinned here" in run(*asked, status=2).err
+    assert "'main' is not a commit, and may move; state" in run(*asked, "--revision", "main", status=2).err
     submission = ["--result", spoofs / "r.yaml", "--threshold-dataset", "DeepVoice", "--system", "Mine", *STATED]
     with HubStandIn({"datasets/lab260/LRLspoof": {COMMIT: files}}) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)

@@ -59,3 +59,6 @@ def test_refuses(tmp_path: Path) -> None:
         read_asv_scores(written(tmp_path / "x.txt", SCORES_2021.replace("0.25", "x")), key)
     with pytest.raises(InputError, match="1 trial occurring more than once"):
         read_asv_scores(written(tmp_path / "twice.txt", SCORES_2021 + SCORES_2021[:17]), key)
+    header = "spk\tfilename\tsasv-score\n"
+    with pytest.raises(InputError, match=r"no column asv-score, which .*; its columns are spk, filename, sasv_score"):
+        read_asv_scores(written(tmp_path / "sasv.tsv", header + SCORES_2021.replace(" ", "\t")), key)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,3 +207,12 @@ def test_a_listed_name_that_would_lead_out_of_the_folder(stand_in: HubStandIn, n
     with pytest.raises(HubError) as raised:
         hub.list_dataset("org/trials", "main")
     assert f"a file named {name!r}, not a path inside the repository" in str(raised.value)
+
+
+def test_the_list_of_another_commit_than_requested_is_refused(
+    stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SimpleNamespace(sha="f" * 40, siblings=[])
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: other)
+    with pytest.raises(HubError, match=f"with the files of commit {'f' * 40}, where {'e' * 40} was requested"):
+        hub.list_dataset("org/trials", "e" * 40)

@@ -21,6 +21,7 @@ MINE = SystemFigures(2.5, Interval(2.0, 3.0), 1.535, 71_237, 0)
 RIGHT = DatasetResult(
     *("ASVspoof2019_LA", COMMIT, "0.965", 0.965, 0.965, OURS, MINE, 812),
     weights_sha256=hub.PUBLISHED_SHA256[hub.WEIGHTS],
+    scored_with={"model": "org/model", "precision": "tf32", "batch_size": 8, "certify": False},
     agreement="The same: 71,236 trials.",
     hours=3.98,
     reproduced=True,
@@ -29,7 +30,7 @@ ABSENT = DatasetResult("CFAD", "main", "0.71", problem="<b>[bold]no network[/bol
 
 
 def reproduction(*results: DatasetResult, sample: int | None = None) -> Reproduction:
-    provenance: dict[str, Any] = {"model": "org/model", "mine": "other/mine", "sample": sample}
+    provenance: dict[str, Any] = {"mine": "other/mine", "sample": sample}
     provenance["versions"] = {"jax": "1"}
     return Reproduction(results, provenance, 5.04)
 
@@ -80,6 +81,7 @@ def test_the_page_has_figures_notes_and_provenance(tmp_path: Path) -> None:
     text = " ".join(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
     for shown in ("ASVspoof2019_LA 0.965", "1 of 2 datasets reproduced", "The same: 71,236 trials.", COMMIT, "a note"):
         assert shown in text
+    assert "precision tf32" in text
     assert "spectra-jax reproduce &#39;two words&#39;" in text and "5.0" in text
     assert "&lt;b&gt;[bold]no network" in page and "<b>[bold]" not in page
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spectra_jax import hub
 from spectra_jax.data.labels import Labels, read_labels
 from spectra_jax.data.sources import Trials
 from spectra_jax.data.sources.arena import ORGANISATION
@@ -102,6 +103,37 @@ def test_shards_of_other_programs_stay_and_do_not_count(
     assert len(cached(hub_cache)) == NUM_SHARDS
 
 
+def test_content_of_another_commit_stays(
+    server: HubStandIn, record: DatasetRecord, labels: Labels, files: dict[str, bytes]
+) -> None:
+    other = "3" * 40
+    server.repos[repository("SONAR")][other] = files
+    first = record.shards[0]
+    with server:
+        kept = hub.fetch_dataset_file(record.dataset, other, first.name)
+        source = StreamedDataset(record, labels, ShardCache(10**9))
+        list(source.read_trials(0))
+        source.delete_scored(NUM_TRIALS)
+    assert kept.read_bytes() == files[first.name]
+    assert not kept.parents[2].joinpath(COMMIT, first.name).exists()
+
+
+def test_a_shard_that_another_program_fetches_after_its_deletion_stays(
+    server: HubStandIn, record: DatasetRecord, labels: Labels, hub_cache: Path
+) -> None:
+    with server:
+        source = StreamedDataset(record, labels, ShardCache(10**9))
+        list(source.read_trials(0))
+        source.delete_scored(NUM_TRIALS)
+        assert not cached(hub_cache) and _read(record).downloaded == []
+        assert not list(hub_cache.glob("*/blobs/*")), "their content too"
+        hub.fetch_dataset_file(record.dataset, COMMIT, record.shards[0].name)
+        again = StreamedDataset(_read(record), labels, ShardCache(10**9))
+        again.cache.add_record(again.record)
+        again.delete_scored(NUM_TRIALS)
+    assert len(cached(hub_cache)) == 1
+
+
 def test_a_label_that_differs_from_the_shard_is_an_error(
     server: HubStandIn, record: DatasetRecord, labels: Labels
 ) -> None:
@@ -179,3 +211,10 @@ def test_a_limit_that_is_too_little_is_known_before(record: DatasetRecord, label
     check_disk_limit(prepared, 3 * largest, ROWS)
     with pytest.raises(InputError, match="3 shards of it are needed at a time"):
         check_disk_limit(prepared, 2 * largest, ROWS)
+
+
+def test_a_sample_needs_more_shards_at_a_time(record: DatasetRecord, labels: Labels) -> None:
+    record.sample = Sample(NUM_SHARDS, 0, {shard.name: [f"SONAR_{i * ROWS}"] for i, shard in enumerate(record.shards)})
+    prepared = Prepared("SONAR", record, labels, None)
+    with pytest.raises(InputError, match="6 shards of it are needed at a time"):
+        check_disk_limit(prepared, 3 * max(shard.num_bytes for shard in record.shards), ROWS)

@@ -155,7 +155,8 @@ def t_eer(bonafide: ArrayLike, spoof: ArrayLike, asv: AsvScores) -> float:
     """The concurrent tandem equal error rate, 0 to 1: misses, accepted speakers and accepted spoofs are equally many.
 
     The errors of the CM and of ASV count as independent. For each threshold of ASV, the CM gets the threshold at which
-    misses and false alarms differ least, half of the attempts being spoofs, as in ASVspoof 5. Of these pairs, it takes
+    misses and false alarms differ least, half of the attempts being spoofs, as in ASVspoof 5. Thresholds at which ASV
+    alone misses more than it falsely accepts are left out: no CM makes these errors equal. Of the other pairs, it takes
     the one at which accepted speakers and accepted spoofs differ least by their ratio, and returns the share of
     accepted spoofs there.
 
@@ -179,9 +180,10 @@ def t_eer(bonafide: ArrayLike, spoof: ArrayLike, asv: AsvScores) -> float:
         low, high = np.where(crossed, low, middle), np.where(crossed, middle, high)
     level = np.where(np.abs(excess(high)) < np.abs(excess(low)), high, low)
     passed = 1 - cm_miss[level]
-    defined = np.flatnonzero((asv_spoof_false_alarm > 0) & (passed > 0))
+    # At level 0 the CM accepts all trials.
+    defined = np.flatnonzero((excess(np.zeros_like(level)) < 0) & (asv_spoof_false_alarm > 0) & (passed > 0))
     if not len(defined):
-        raise MetricError("the t-EER is not defined: no pair of thresholds accepts both a spoof and a bona fide trial")
+        raise MetricError("the t-EER is not defined: at no pair of thresholds are misses and false alarms equal")
     ratio = asv_false_alarm[defined] / asv_spoof_false_alarm[defined]
     best = defined[np.argmin(np.abs(ratio - cm_false_alarm[level[defined]] / passed[defined]))]
     return float(cm_false_alarm[level[best]] * asv_spoof_false_alarm[best])

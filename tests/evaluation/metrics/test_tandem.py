@@ -79,10 +79,19 @@ def test_t_eer_is_where_all_three_errors_meet(seed: int) -> None:
             false_alarms = ((1 - missed) * speakers + accepted * spoofs) / 2
             pairs.append((abs(misses - false_alarms), missed, accepted))
         _, missed, accepted = min(pairs, key=lambda pair: pair[0])
-        if spoofs and missed < 1:
+        # Otherwise no CM makes the errors equal.
+        if missed_by_asv < (speakers + spoofs) / 2 and spoofs and missed < 1:
             candidates.append((abs(speakers / spoofs - accepted / (1 - missed)), accepted * spoofs))
     _, expected = min(candidates, key=lambda candidate: candidate[0])
     assert metrics.t_eer(bonafide, spoof, asv) == pytest.approx(expected, abs=1e-12)
+
+
+def test_t_eer_needs_a_threshold_of_asv_at_which_errors_can_be_equal() -> None:
+    # Above 8, one nontarget and one spoof of ten each are left and no target: with a CM that accepts all trials, both
+    # would be accepted equally often, and nearly all targets missed.
+    targets, nontargets, spoofs = np.linspace(2, 7, 10), np.append(np.linspace(0, 3, 9), 9), np.append([4.0] * 9, 9)
+    bonafide, spoof = np.linspace(0, 2, 20), np.linspace(-1, 1.5, 20)
+    assert metrics.t_eer(bonafide, spoof, AsvScores(targets, nontargets, spoofs)) > 0.15
 
 
 def test_t_eer_of_separable_scores_is_zero() -> None:
