@@ -57,6 +57,11 @@ def test_public_names() -> None:
     assert spectra_jax.__version__ == importlib.metadata.version("spectra-jax")
 
 
+def test_public_names_of_jobs(tmp_path: Path) -> None:
+    """They are listed and found before any of them is imported, and so are the modules."""
+    run("lazy_jobs.py", tmp_path)
+
+
 def test_every_dependency_has_a_lower_bound() -> None:
     """What `make lowest` installs: the exact lower bounds of the extras that it is asked for, and no others."""
     command = [sys.executable, str(ROOT / ".ci" / "lowest.py"), "test", "report", "verify"]

@@ -76,6 +76,9 @@ def measure(arguments: argparse.Namespace) -> int:
         try:
             value = section(plan)
         except WorkerError as error:
+            report(f"{name} failed: {error}")
+            if name in results.sections:
+                continue  # What an earlier run measured is kept.
             value = {"error": str(error)}
         results = results.with_section(name, value, run)
         # After every section, so that an interrupted run keeps what it has.

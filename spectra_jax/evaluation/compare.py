@@ -241,7 +241,10 @@ class Comparison(DifferenceStatistics):
         if self.num_gap_bound_trials is not None:
             bound = f"measured: four times the largest change of a rank gap in {self.num_gap_bound_trials:,} trials."
         elif self.gap_bound == GAP_BOUND:
-            bound = "that of a tiny network. Where both sides have the rank gaps of 20 trials or more, it is measured."
+            bound = (
+                "that of a tiny network. It is measured where both sides have the rank gaps of 20 trials or more, and "
+                "these differ by no more than that."
+            )
         else:
             bound = "as given."
         return [self.near_tie_tests.summary, f"The bound of near ties, {self.gap_bound:.2g}, is {bound}"]
@@ -323,7 +326,7 @@ def compare(
     trials = _paired(a, b, common)
     beyond = np.abs(trials.differences) > tolerance
     if gap_bound is None:
-        gap_bound = measure_gap_bound(trials.gaps_a, trials.gaps_b, ~beyond)
+        gap_bound = measure_gap_bound(trials.gaps_a, trials.gaps_b, ~beyond, largest_change=GAP_BOUND)
     bound = gap_bound if isinstance(gap_bound, GapBound) else GapBound(gap_bound)
     _require_not_negative("gap bound", bound.value)
     labels = labels or _own_labels(a, b)

@@ -8,6 +8,7 @@ ties can be such jumps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +31,8 @@ LEVEL = 1e-3
 # most half of the change. Of a tiny network and the demo, four times the largest change of 20 trials is at least 0.9
 # times that of 400 clips (in 95 of 100 draws of 20).
 _BOUND_BY_CHANGE = 4
-_FEWEST_TRIALS = 20
+FEWEST_TRIALS = 20
+"""Trials that are needed to measure the bound."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +117,26 @@ class NearTieTests:
         return {**asdict(self), "refusals": list(self.refusals)}
 
 
-def measure_gap_bound(gaps_a: np.ndarray, gaps_b: np.ndarray, agrees: np.ndarray) -> GapBound:
+def measure_gap_bound(
+    gaps_a: np.ndarray, gaps_b: np.ndarray, agrees: np.ndarray, largest_change: float = math.inf
+) -> GapBound:
     """The bound of a network and precision, from the rank gaps of two evaluations that differ by rounding.
 
     Args:
       gaps_a, gaps_b: (n,) the smallest rank gap of each trial, NaN or infinite where unknown.
       agrees: (n,) bool: the trials whose scores agree. A jump may change gaps of later pools by any amount.
+      largest_change: of a gap, that can be rounding. Between systems of which one may be wrong, a single trial could
+        otherwise set a bound below which every trial has a near tie.
 
     Returns:
       Four times the largest change of a trial's gap; `spectra_jax.model.rank_gap.GAP_BOUND` where fewer than 20 trials
-      have both gaps.
+      have both gaps, or where one of them changes by more than `largest_change`.
     """
     measured = agrees & np.isfinite(gaps_a) & np.isfinite(gaps_b)
-    if (num_trials := int(measured.sum())) < _FEWEST_TRIALS:
+    if (num_trials := int(measured.sum())) < FEWEST_TRIALS:
         return GapBound(GAP_BOUND)
-    return GapBound(_BOUND_BY_CHANGE * float(np.abs(gaps_a - gaps_b)[measured].max()), num_trials)
+    change = float(np.abs(gaps_a[measured] - gaps_b[measured]).max())
+    return GapBound(GAP_BOUND) if change > largest_change else GapBound(_BOUND_BY_CHANGE * change, num_trials)
 
 
 def jump_probability(num_jumps: int, num_near_ties: int) -> float:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "BulkRun", "Part", "SkipLimitError", "Store", "read_part"]
 
-_MODULES = {
+# Each public name, and the module that defines it.
+_PUBLIC = {
     "SCHEMA": "spectra_jax.jobs.parts",
     "BulkRun": "spectra_jax.jobs.run",
     "Part": "spectra_jax.jobs.run",
@@ -50,10 +51,19 @@ _MODULES = {
     "Store": "spectra_jax.jobs.store",
     "read_part": "spectra_jax.jobs.parts",
 }
+# Reached as attributes too, as if they had been imported with the package.
+_SUBMODULES = frozenset({"checksummed", "inputs", "merge", "parts", "record", "run", "store"})
 
 
 def __getattr__(name: str) -> Any:
     # A run's files need pyarrow, which takes a tenth of a second to import. Scoring a few clips does not.
-    if name not in _MODULES:
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    value = globals()[name] = getattr(import_module(_PUBLIC[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -19,11 +19,12 @@ from spectra_jax.data.score_files import RANK_GAP, RANK_GAP_POOL, Scores
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
-from spectra_jax.evaluation.near_ties import LEVEL, GapBound, jump_probability, measure_gap_bound
+from spectra_jax.evaluation.near_ties import FEWEST_TRIALS, LEVEL, GapBound, jump_probability, measure_gap_bound
 from spectra_jax.inference.decoding import decode_trial
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.precision import PrecisionName
+from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.model.spectra import POOLS, stages
 from spectra_jax.verification.references import STAGES, Reference
 from spectra_jax.verification.swaps import swapped_scores
@@ -243,10 +244,10 @@ class _Explainer:
 
     def _measure_gap_bound(self, found: Comparison) -> GapBound:
         """The bound of our network: from float32 and float64, or from two batch sizes if both sides are float64."""
-        agree = np.abs(found.differences) <= found.tolerance
+        agree = (np.abs(found.differences) <= found.tolerance) & np.isfinite(found.rank_gaps)
         windows = _decode(self.scorer, self.trials, found.utterance_ids[agree][:_CLIPS_FOR_BOUND])
-        if not windows:
-            return measure_gap_bound(np.empty(0), np.empty(0), np.empty(0, bool))
+        if len(windows) < FEWEST_TRIALS:
+            return GapBound(GAP_BOUND)
         other = Scorer(
             self.scorer.source,
             precision=self.precision if self.scorer.precision.name == "float64" else "float64",

@@ -92,6 +92,15 @@ def test_the_bound_is_measured_where_both_files_have_rank_gaps() -> None:
     assert compare(one, other, gap_bound=2e-5).agrees, "a bound that is given is taken"
 
 
+def test_a_gap_that_changes_by_more_than_rounding_sets_no_bound() -> None:
+    """Otherwise every trial would have a near tie, and a few wrong scores would be explained."""
+    one, other = systems({3: 0.02}, {})
+    moved = one.columns["smallest_rank_gap"][::-1].copy()
+    moved[7] += 1.0
+    found = compare(one, Scores("other", other.utterance_ids, other.scores, {"smallest_rank_gap": moved}))
+    assert not found.agrees and found.gap_bound == 2e-5 and found.num_gap_bound_trials is None
+
+
 def test_a_score_that_no_swap_gives_is_unexplained() -> None:
     one, other = systems({3: 0.02, 50: 0.005}, {3: 1e-6, 50: 1e-6})
     swapped = {f"t{index}": [float(one.scores[index]), float(one.scores[index]) + 0.02] for index in (3, 50)}

@@ -86,3 +86,9 @@ def test_the_bound_is_measured_from_the_gaps_of_two_evaluations() -> None:
     agrees[22:] = False
     stated = measure_gap_bound(a, b, agrees)
     assert stated.value == GAP_BOUND and stated.num_trials is None
+
+
+def test_gaps_that_are_infinite_on_both_sides_are_left_out() -> None:
+    gaps_a, gaps_b = np.full(N, np.inf), np.full(N, np.inf)
+    gaps_a[:20], gaps_b[:20] = 1e-3, 1e-3 + 1e-7
+    assert measure_gap_bound(gaps_a, gaps_b, np.ones(N, bool)).value == pytest.approx(4e-7), "without a warning"
