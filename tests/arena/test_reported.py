@@ -22,6 +22,7 @@ from tests.hub_stand_in import HubStandIn
 def test_reported_figures(scored: tuple[Path, Labels], hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels = scored
     eer = make_result(scores, labels, NAME, system=SYSTEM).scores.eer_percent
+    assert eer is not None
     listed = labels_file(list(labels.utterance_ids), [int(not b) for b in labels.bonafide])
     data = {"data/labels.parquet": listed}
     published = {
