@@ -22,7 +22,7 @@ from spectra_jax.reporting.charts.histogram import score_classes
 _WITHIN = Key("within the tolerance", SYSTEM_COLOURS[0])
 _EXPLAINED = Key("explained by a near tie", "var(--explained)")
 _UNEXPLAINED = Key("unexplained", "var(--alarm)")
-# Equal scores, and gaps of 0, have no logarithm: they are drawn here.
+# Equal scores, gaps of 0, and the bound 0 of two files with the same gaps have no logarithm: they are drawn here.
 _LEAST_DIFFERENCE, _LEAST_GAP = 1e-9, 1e-12
 
 
@@ -81,7 +81,7 @@ def gap_scatter(comparison: Comparison, title: str = "Differences against rank g
     tooltip = ["id:N", "gap:Q", alt.Tooltip("size:Q", title="|difference|"), "kind:N"]
     points = alt.Chart(data).mark_point(filled=True, size=42, opacity=0.75)
     layers = [
-        _bound(gap=comparison.gap_bound).encode(x),
+        _bound(gap=max(comparison.gap_bound, _LEAST_GAP)).encode(x),
         _bound(size=max(comparison.tolerance, least)).encode(y),
         points.encode(x, y, colour(keys, "kind"), alt.Shape("kind:N", scale=shapes, legend=None), tooltip=tooltip),
     ]
