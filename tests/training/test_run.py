@@ -93,7 +93,7 @@ def test_a_run_of_the_previous_version_is_resumed(manifest: Path, tmp_path: Path
         Run(manifest, tmp_path / "run", config(ema_decay=0.25))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sixteen_clips_are_memorised(manifest: Path, tmp_path: Path) -> None:
     """All of the training clips as dev clips: no error is left, and the loss is nearly nothing."""
     rows = [row | {"utterance_id": row["path"]} for row in rows_of(manifest) if row["split"] == "train"]
