@@ -36,6 +36,11 @@ def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     return printable(text[:longest]) + ("..." if len(text) > longest else "")
 
 
+def on_one_line(error: Exception) -> str:
+    """The message of an error without its line breaks, for a row of a table or a note."""
+    return " ".join(str(error).split())
+
+
 def count(number: int, noun: str) -> str:
     """`1 trial`, `2,000 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -17,6 +17,13 @@ from tests.golden import recipe
 NAME = f"{dataset.ORGANISATION}/InTheWild"
 COMMIT = dataset.PINNED["InTheWild"]
 SYSTEM = System("Mine", "mine-1", "A detector.", "https://example.org/code", "https://example.org/weights")
+# What `evaluate --result` asks for, besides a name and a dataset.
+STATED = [
+    *("--slug", "mine-1", "--description", "d", "--code", "https://example.org/c"),
+    *("--checkpoint", "https://example.org/w", "--hf-username", "me", "--contact", "me@example.org"),
+    *("--scores-url", "https://huggingface.co/me/m/resolve/0123abc/s.txt"),
+    *("--bench-version", "speech-spoof-bench==0.4.1"),
+]
 SCHEMA = pa.schema(
     {
         "path": pa.string(),

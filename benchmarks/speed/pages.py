@@ -155,5 +155,4 @@ def _starts(files: dict[str, Results]) -> str:
 def _table(files: dict[str, Results], head: str, rows: Sequence[Sequence[str]], *more: str) -> str:
     """A table with a column for each results file, whose heads link to the files' pages."""
     heads = (head, *more, *(f"[{_name(results)}]({name}.md)" for name, results in files.items()))
-    lines = [heads, ("---", *("---:" for _ in heads[1:])), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return render.markdown_table(heads, rows)

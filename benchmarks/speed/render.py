@@ -43,9 +43,14 @@ class Table:
         return Group(Text(self.title, style="bold"), *([Text(self.note)] if self.note else []), table, "")
 
     def markdown(self, level: int = 2) -> str:
-        lines = [f"{'#' * level} {self.title}", "", *([self.note, ""] if self.note else [])]
-        lines += [f"| {' | '.join(self.head)} |", "| --- |" + " ---: |" * (len(self.head) - 1)]
-        return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in self.rows)])
+        note = [self.note, ""] if self.note else []
+        return "\n".join([f"{'#' * level} {self.title}", "", *note, markdown_table(self.head, self.rows)])
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as Markdown, the first column to the left and the others to the right."""
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])
 
 
 def tables(results: Results) -> list[Table]:

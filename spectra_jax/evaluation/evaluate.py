@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -406,6 +406,15 @@ def in_percent(interval: Interval) -> Interval:
     return Interval(100 * interval.low, 100 * interval.high)
 
 
+def members_by_value(column: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each value of a column in order, and which trials have it, (n,) bool. Some may have no value.
+
+    One at a time, since a column may have as many values as trials.
+    """
+    values = np.array([str(value) for value in column], object)
+    return ((value, values == value) for value in sorted(set(values) - NOTHING - {"nan"}))
+
+
 def warn_of_numbers(name: str, attribute: str) -> None:
     """Warn the caller of a `numbers` property that it is deprecated; `attribute` is an example of what replaces it."""
     warnings.warn(
@@ -458,24 +467,19 @@ class _Grouping:
         self, column: np.ndarray, resampling: Resampling, clusters: np.ndarray | None = None
     ) -> dict[str, Group]:
         """The groups of a column by value, those of trials without a value left out."""
-        values = np.array([str(value) for value in column], object)
-        return {
-            value: self._group(values == value, resampling, clusters)
-            for value in sorted(set(values) - NOTHING - {"nan"})
-        }
+        return {value: self._group(members, resampling, clusters) for value, members in members_by_value(column)}
 
     def cross(self, rows: np.ndarray, columns: np.ndarray) -> CrossTable:
         """The EERs by two columns; bona fide trials' own word in the first one is no group."""
         without = Resampling(0, 0, None)
-        values = np.array([str(value) for value in columns], object)
         pooled = {
             value: group for value, group in self.groups(columns, without).items() if group.n_bonafide and group.n_spoof
         }
         cells = {}
-        for value in pooled:
-            members = values == value
-            part = replace(self, scores=self.scores[members], bonafide=self.bonafide[members])
-            cells[value] = _without_bonafide_words(part.groups(rows[members], without))
+        for value, members in members_by_value(columns):
+            if value in pooled:
+                part = replace(self, scores=self.scores[members], bonafide=self.bonafide[members])
+                cells[value] = _without_bonafide_words(part.groups(rows[members], without))
         return CrossTable(_without_bonafide_words(self.groups(rows, without)), pooled, cells)
 
     def _group(self, members: np.ndarray, resampling: Resampling, clusters: np.ndarray | None) -> Group:

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from spectra_jax.data.conventions import NOTHING
 from spectra_jax.data.labels import Labels, labels_of
 from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation import metrics
-from spectra_jax.evaluation.evaluate import CONFIDENCE, check_columns, match_trials
+from spectra_jax.evaluation.evaluate import CONFIDENCE, check_columns, match_trials, members_by_value
 from spectra_jax.evaluation.metrics import Interval
 from spectra_jax.messages import count
 
@@ -122,10 +121,9 @@ def evaluate_spoof_only(
     random = np.random.default_rng(seed)
     groups = {}
     for name in by:
-        values = np.array([str(value) for value in trials.columns[name]], object)
         groups[name] = {
-            value: _accepted(trials.scores[values == value], threshold, resamples, random)
-            for value in sorted(set(values) - NOTHING - {"nan"})
+            value: _accepted(trials.scores[members], threshold, resamples, random)
+            for value, members in members_by_value(trials.columns[name])
         }
     overall = _accepted(trials.scores, threshold, resamples, random)
     return SpoofOnlyEvaluation(

@@ -46,6 +46,11 @@ def number_of(name: str) -> int | None:
     return int(stem) if name == f"part-{stem}.parquet" and stem.isdigit() else None
 
 
+def in_whole_batches(part_size: int, batch_size: int) -> int:
+    """Trials of a part, rounded up to whole batches."""
+    return -(-part_size // batch_size) * batch_size
+
+
 def existing_parts(store: Store) -> set[int]:
     """The numbers of all parts that have a file."""
     return {number for name in store.names(FOLDER) if (number := number_of(name)) is not None}

@@ -108,7 +108,7 @@ class BulkRun:
         self._progress = ScoringProgress(0, 0)
         scorer_identity = scorer.identity()
         batch_size: int = scorer_identity["batch_size"]
-        self.part_size = -(-part_size // batch_size) * batch_size
+        self.part_size = parts.in_whole_batches(part_size, batch_size)
         identity = {
             **scorer_identity,
             "windows": asdict(window_policy),

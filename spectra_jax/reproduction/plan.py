@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spectra_jax.inference.scorer import Scorer
-from spectra_jax.jobs.parts import existing_parts
+from spectra_jax.jobs.parts import existing_parts, in_whole_batches
 from spectra_jax.jobs.store import Store
 from spectra_jax.reproduction.prepare import Prepared
 
@@ -69,20 +69,18 @@ def make_plan(prepared: Sequence[Prepared], scorer: Scorer, part_size: int) -> P
       part_size: trials of one part of their runs.
     """
     speed = measure_speed(scorer)
-    # As in a run.
-    part_size = -(-part_size // scorer.batch_size) * scorer.batch_size
+    part_size = in_whole_batches(part_size, scorer.batch_size)
     return Plan([_planned(one, speed, part_size) for one in prepared], speed)
 
 
 def _planned(prepared: Prepared, speed: float, part_size: int) -> PlannedDataset:
     record = prepared.record
-    names = {shard.name for shard in record.shards} if record.sample is None else set(record.sample.ids)
     num_trials = prepared.num_trials
     num_scored = min(len(existing_parts(Store(prepared.run_folder))) * part_size, num_trials)
     return PlannedDataset(
         dataset=prepared.name,
         revision=record.commit,
-        num_bytes=sum(shard.num_bytes for shard in record.shards if shard.name in names),
+        num_bytes=sum(shard.num_bytes for shard in record.shards_to_read),
         num_trials=num_trials,
         num_scored=num_scored,
         seconds=(num_trials - num_scored) / speed,

@@ -15,6 +15,7 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import HubError, InputError, NoRevisionError
 from spectra_jax.hub.names import is_commit
 from spectra_jax.inference.identity import RUN
+from spectra_jax.messages import on_one_line
 from spectra_jax.reproduction.record import DatasetRecord, Sample, Shard
 from spectra_jax.reproduction.sampling import draw_sample
 from spectra_jax.reproduction.settings import Settings
@@ -43,7 +44,7 @@ class Prepared:
     def num_trials(self) -> int:
         """How many trials are scored."""
         sample = self.record.sample
-        return len(self.labels.utterance_ids) if sample is None else sum(map(len, sample.ids.values()))
+        return len(self.labels.utterance_ids if sample is None else sample.utterance_ids)
 
     @property
     def run_folder(self) -> Path:
@@ -95,7 +96,7 @@ def prepare(name: str, revision: str, settings: Settings, cache: ShardCache) -> 
         published = published_scores(name)
     except (HubError, InputError) as error:
         published = None
-        notes = (*notes, f"the published scores cannot be read: {' '.join(str(error).split())}")
+        notes = (*notes, f"the published scores cannot be read: {on_one_line(error)}")
     return Prepared(name, record, labels, published, notes)
 
 
@@ -186,8 +187,7 @@ def check_disk_limit(prepared: Prepared, limit: int, num_read_ahead: int) -> Non
     Raises:
       InputError: they do not, by the mean number of trials of a shard.
     """
-    record = prepared.record
-    shards = [shard for shard in record.shards if record.sample is None or shard.name in record.sample.ids]
+    shards = prepared.record.shards_to_read
     per_shard = max(prepared.num_trials / len(shards), 1.0)
     num_needed = min(int(num_read_ahead / per_shard) + 2, len(shards))
     needed = sum(sorted((shard.num_bytes for shard in shards), reverse=True)[:num_needed])

@@ -35,6 +35,11 @@ class Sample:
     seed: int
     ids: Mapping[str, Sequence[str]]
 
+    @property
+    def utterance_ids(self) -> list[str]:
+        """The ids of all drawn trials, in the order of scoring."""
+        return [identity for of_shard in self.ids.values() for identity in of_shard]
+
 
 @dataclass
 class DatasetRecord:
@@ -89,6 +94,14 @@ class DatasetRecord:
             raise InputError(
                 f"{path}: is damaged ({error}). Remove it: the same command writes it again and keeps the scores"
             ) from error
+
+    @property
+    def shards_to_read(self) -> tuple[Shard, ...]:
+        """The shards that hold the trials which are scored, in order."""
+        if self.sample is None:
+            return self.shards
+        shards = {shard.name: shard for shard in self.shards}
+        return tuple(shards[name] for name in self.sample.ids)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in the order of the file."""

@@ -22,7 +22,7 @@ from spectra_jax.hub import PUBLISHED_SHA256, WEIGHTS
 from spectra_jax.inference.identity import RUN
 from spectra_jax.jobs.parts import SCHEMA, existing_parts, read_part
 from spectra_jax.jobs.store import Store
-from spectra_jax.messages import count
+from spectra_jax.messages import count, on_one_line
 from spectra_jax.model.rank_gap import GAP_BOUND
 from spectra_jax.reproduction.prepare import Prepared
 from spectra_jax.reproduction.settings import Settings
@@ -204,7 +204,7 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
         scores = None if settings.mine is None else _read_mine(settings.mine, prepared.name)
         mine = None if scores is None else _figures(scores, labels, expected, settings)
     except (InputError, MetricError) as error:
-        notes.append(" ".join(str(error).split()))
+        notes.append(on_one_line(error))
     tolerance = tolerance_of(reported)
     return DatasetResult(
         dataset=prepared.name,
@@ -233,7 +233,7 @@ def _labels_of_sample(prepared: Prepared) -> Labels:
     labels, sample = prepared.labels, prepared.record.sample
     if sample is None:
         return labels
-    ids = {identity for of_shard in sample.ids.values() for identity in of_shard}
+    ids = set(sample.utterance_ids)
     kept = np.array([str(identity) in ids for identity in labels.utterance_ids], bool)
     return Labels(labels.name, labels.utterance_ids[kept], labels.bonafide[kept])
 
@@ -245,7 +245,7 @@ def _recompute(published: Scores | None, labels: Labels) -> tuple[float | None, 
     try:
         found = evaluate(published, labels, common=True, resamples=0)
     except (InputError, MetricError) as error:
-        return None, [f"the published scores give no EER: {' '.join(str(error).split())}"]
+        return None, [f"the published scores give no EER: {on_one_line(error)}"]
     missing = len(labels.utterance_ids) - len(found.scores)
     notes = [f"{count(missing, 'trial')} of {len(labels.utterance_ids):,} without a published score"] if missing else []
     return found.eer_percent, notes

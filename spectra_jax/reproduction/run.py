@@ -17,6 +17,7 @@ from spectra_jax.files.outputs import output_file, require_writable
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.jobs import BulkRun, Part, Store
 from spectra_jax.jobs.scoring import RunSummary, score_to_run
+from spectra_jax.messages import on_one_line
 from spectra_jax.reproduction.plan import Plan, make_plan
 from spectra_jax.reproduction.prepare import Prepared, check_disk_limit, prepare, split_name
 from spectra_jax.reproduction.results import Reproduction, evaluate_dataset, failed
@@ -90,7 +91,7 @@ def reproduce(settings: Settings, names: Sequence[str] = (), *, observer: Observ
     problems: dict[str, str] = {}
 
     def note_problem(name: str, error: Exception) -> None:
-        problems[name] = " ".join(str(error).split())
+        problems[name] = on_one_line(error)
         observer.on_problem(name, problems[name])
 
     for name, revision in asked.items():

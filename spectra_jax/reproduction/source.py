@@ -45,7 +45,7 @@ class StreamedDataset(Source):
           InputError: a trial of the sample has no label.
         """
         bonafide = self._bonafide
-        ids = bonafide if self.record.sample is None else self._sampled_ids()
+        ids = bonafide if self.record.sample is None else self.record.sample.utterance_ids
         for identity in ids:
             if identity not in bonafide:
                 raise InputError(f"{LABELS} has no trial {printable(identity)}, which a shard has")
@@ -57,7 +57,7 @@ class StreamedDataset(Source):
         Raises:
           HubError, InputError: a shard cannot be fetched or read, or has another label than `labels.parquet`.
         """
-        for shard in self._shards:
+        for shard in self.record.shards_to_read:
             number = self._num_trials(shard)
             if number is not None and number <= start:
                 start -= number
@@ -76,7 +76,7 @@ class StreamedDataset(Source):
 
     def delete_scored(self, num_trials: int) -> None:
         """Delete the shards all of whose trials are among the first `num_trials`, whose scores are on the disk."""
-        for shard in self._shards:
+        for shard in self.record.shards_to_read:
             number = self._num_trials(shard)
             if number is None or number > num_trials:
                 return
@@ -87,19 +87,6 @@ class StreamedDataset(Source):
     def _bonafide(self) -> dict[str, bool]:
         """Whether each trial is bona fide, by its id, in the order of the labels."""
         return dict(zip(map(str, self.labels.utterance_ids), map(bool, self.labels.bonafide), strict=True))
-
-    @cached_property
-    def _shards(self) -> tuple[Shard, ...]:
-        """The shards that are read, in order."""
-        sample = self.record.sample
-        if sample is None:
-            return self.record.shards
-        shards = {shard.name: shard for shard in self.record.shards}
-        return tuple(shards[name] for name in sample.ids)
-
-    def _sampled_ids(self) -> list[str]:
-        assert self.record.sample is not None
-        return [identity for ids in self.record.sample.ids.values() for identity in ids]
 
     def _num_trials(self, shard: Shard) -> int | None:
         """How many trials are read from a shard; None while that is not known."""

@@ -15,19 +15,13 @@ from spectra_jax.arena.result import check_result
 from spectra_jax.arena.submission import check_submission
 from spectra_jax.data.labels import read_labels
 from spectra_jax.data.sources.arena import ORGANISATION
-from tests.arena_datasets import labels_file
+from tests.arena_datasets import STATED, labels_file
 from tests.conftest import spectra
 from tests.hub_stand_in import HubStandIn
 
 INPUTS = Path(__file__).parents[1] / "inputs" / "tables"
 SCORES, KEY = INPUTS / "s.txt", INPUTS / "p21la.txt"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-STATED = [
-    *("--slug", "mine-1", "--description", "d", "--code", "https://example.org/c"),
-    *("--checkpoint", "https://example.org/w", "--hf-username", "me", "--contact", "me@example.org"),
-    *("--scores-url", "https://huggingface.co/me/m/resolve/0123abc/s.txt"),
-    *("--bench-version", "speech-spoof-bench==0.4.1"),
-]
 
 
 @pytest.fixture

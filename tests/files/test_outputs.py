@@ -13,21 +13,28 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.files.outputs import output_file, require_writable
 from spectra_jax.inference.results import Result, check_output, write
+from tests.arena_datasets import STATED
 from tests.conftest import spectra
 
 INPUTS = Path(__file__).parents[1] / "inputs" / "tables"
 CLIP = Path(__file__).parents[2] / "examples" / "corpus" / "eval" / "june_00.flac"
 LABELS = ["--labels", INPUTS / "p21la.txt"]
-STATED = [
-    *("--system", "s", "--slug", "s-1", "--description", "d", "--code", "https://example.org/c"),
-    *("--checkpoint", "https://example.org/w", "--hf-username", "me", "--contact", "me@example.org"),
-    *("--scores-url", "https://huggingface.co/me/m/resolve/0123abc/s.txt"),
-    *("--bench-version", "speech-spoof-bench==0.4.1"),
-]
 COMMANDS = {
     "evaluate --plot": (["evaluate", INPUTS / "s.txt", *LABELS, "--resamples", 0, "--plot"], "det.svg"),
     "evaluate --result": (
-        ["evaluate", INPUTS / "s.txt", *LABELS, *STATED, "--dataset", "a/b", "--revision", "0123abc", "--result"],
+        [
+            "evaluate",
+            INPUTS / "s.txt",
+            *LABELS,
+            *STATED,
+            "--system",
+            "s",
+            "--dataset",
+            "a/b",
+            "--revision",
+            "0123abc",
+            "--result",
+        ],
         "result.yaml",
     ),
     "compare": (["compare", INPUTS / "s.txt", INPUTS / "s.txt", "--output"], "c.csv"),
