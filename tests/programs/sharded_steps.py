@@ -1,4 +1,4 @@
-"""Train a few steps in several layouts, and print as JSON what a layout changes and what it must not.
+"""Train a few steps in several layouts, and print what a layout changes and what it must not: a line of JSON each.
 
 python -m tests.programs.sharded_steps '[{"devices": 4, "back_end": "pool+linear", "training": {"sharding": "fsdp"}}]'
 
@@ -64,4 +64,5 @@ def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, An
     return {"losses": losses, "norms": norms, "shares": shares}
 
 
-json.dump([train(**case) for case in json.loads(sys.argv[1])], sys.stdout)
+for case in json.loads(sys.argv[1]):
+    print(json.dumps(train(**case)), flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -68,8 +67,7 @@ def outputs_of(back_end: str) -> list[dict[str, Any]]:
         for case in CASES
         if case.back_end == back_end
     ]
-    found: list[dict[str, Any]] = output_of("sharded_steps", json.dumps(cases))
-    return found
+    return output_of("sharded_steps", cases)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ def train(manifest: Path, runs: list[tuple[int, Path, int, dict[str, Any]]]) -> 
     """The losses of each run: its devices, directory, last step, and options of the training."""
     names = "devices", "directory", "last_step", "training"
     cases = [dict(zip(names, run, strict=True)) for run in runs]
-    losses: list[dict[str, float]] = output_of("run_until", str(manifest), json.dumps(cases, default=str))
-    return losses
+    return output_of("run_until", cases, str(manifest))
 
 
 @pytest.fixture(scope="module")
