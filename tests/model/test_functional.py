@@ -85,7 +85,9 @@ def test_the_parts_are_nested_dictionaries_of_arrays(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "network" else []) for name in MODELS]
+)
 def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     model = MODELS[name]()
     forward, params, rest = spectra_jax.split(model)
@@ -123,6 +125,7 @@ def test_gradients_are_those_of_nnx() -> None:
 
 
 @pytest.mark.parametrize("split", [spectra_jax.split, spectra_jax.split_with_rank_gaps])
+@pytest.mark.slow
 def test_two_parts_work_with_a_warning(split: Callable[[SpectraAASIST3], Any]) -> None:
     model = small_model()
     forward, params, rest = split(model)
@@ -156,7 +159,7 @@ def test_a_missing_parameter_is_named() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("annotations_unchecked")
-@pytest.mark.parametrize("shape", ["b, 2000", "2, {time}", "b, {time}"])
+@pytest.mark.parametrize("shape", ["b, 2000", "2, {time}", pytest.param("b, {time}", marks=pytest.mark.long)])
 def test_symbolic_sizes(shape: str) -> None:
     """Without constraints on the sizes. A detector's lengths are in steps of three frames, 120 samples here."""
     model = small_model()

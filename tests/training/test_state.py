@@ -36,7 +36,7 @@ def resumed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     return {name: loss for name, loss in complete.items() if name not in first}, train(manifest, runs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("index", range(len(LAYOUTS)), ids=[str(layout) for layout in LAYOUTS])
 def test_a_run_is_resumed_on_other_devices(index: int, resumed: tuple[Any, list[Any]]) -> None:
     remaining, losses = resumed

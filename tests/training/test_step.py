@@ -39,6 +39,7 @@ def test_micro_batches_and_recomputed_layers_give_the_same_step(complete_step: A
         np.testing.assert_allclose(split.optimizer[1].mu[path], moment, rtol=1e-3, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_step_changes_every_module() -> None:
     # The same program as of the runs in other files: dropout is part of it, and nothing else of their settings.
     before, after, _ = take_step(config(), *HALVES)

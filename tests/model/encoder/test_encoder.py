@@ -284,6 +284,7 @@ def test_spec_augment_can_be_switched_off_and_is_off_in_evaluation() -> None:
     assert small_encoder().masked_spec_embed is None
 
 
+@pytest.mark.slow
 def test_remat_gives_the_same_gradients_with_the_same_dropout() -> None:
     encoder = small_encoder(hidden_dropout=0.2, attention_dropout=0.1, layerdrop=0.2)
     encoder.train()  # type: ignore[no-untyped-call]
