@@ -11,6 +11,7 @@ from spectra_jax import hub
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.checkpoints.encoder_alone import find_encoder
+from spectra_jax.checkpoints.family import find_back_end
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.native import FORMAT, read_native
 from spectra_jax.convert.pytorch import read_pytorch
@@ -31,10 +32,10 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
 
     Args:
       model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
-        published architecture) or a directory with `model.safetensors`, or with several files and their
-        `model.safetensors.index.json`; a Hub id `organisation/name` or
-        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. A path on this machine
-        takes precedence over the Hub, and the name `demo` over both.
+        published architecture with the file's back-end) or a directory with `model.safetensors`, or with several files
+        and their `model.safetensors.index.json`; a Hub id `organisation/name` or `organisation/name@revision`; or
+        `demo`, the small checkpoint inside this package. A path on this machine takes precedence over the Hub, and the
+        name `demo` over both.
 
     Raises:
       FileNotFoundError: no such path, and not a valid name of a Hub repository.
@@ -115,16 +116,17 @@ def _advice_on_pickles(directory: Path) -> str:
 
 
 def _open_file(path: Path, name: str) -> Checkpoint:
-    metadata = open_tensors(path).metadata
-    if metadata.get("format") == FORMAT:
+    tensors = open_tensors(path)
+    if tensors.metadata.get("format") == FORMAT:
         if path.name != WEIGHTS:
             raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
         return read_native(path.parent, name)
     refuse_shard(path, name)
     config = path.parent / CONFIG
-    # Without a file it is the published architecture. A broken link is an error.
+    back_end = find_back_end(tensors.specs) or SpectraConfig().back_end
+    # Without a file it is the architecture of a published detector. A broken link is an error.
     exists = os.path.lexists(config)
-    return read_pytorch(path, read_config(config) if exists else SpectraConfig(), name)
+    return read_pytorch(path, read_config(config, back_end) if exists else SpectraConfig(back_end=back_end), name)
 
 
 def refuse_shard(path: Path, name: str) -> None:
