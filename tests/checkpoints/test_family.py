@@ -18,6 +18,7 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.errors import CheckpointError
 from spectra_jax.model.config import BACK_ENDS, SpectraConfig
 from tests.conftest import spectra
+from tests.hub_stand_in import HubStandIn
 from tests.published_detectors import random_checkpoint, small, write_small, write_sparse
 
 CLIP = Path(__file__).parents[2] / "examples" / "corpus" / "eval" / "june_00.flac"
@@ -142,3 +143,19 @@ def test_a_sibling_is_scored(back_end: str, tmp_path: Path) -> None:
     shutil.rmtree(source)
     again = next(iter(Scorer(str(tmp_path / "native"), diagnostics=True).score_trials([Trial("june", CLIP)])))
     assert again.score == scored.score
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_repository_without_a_configuration_has_the_published_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_small("ecapa-tdnn", tmp_path / "source")
+    files = {"model.safetensors": (source / "model.safetensors").read_bytes()}
+    with HubStandIn({"lab260/spectra_0": {"main": files}}) as stand_in:
+        monkeypatch.setenv("HF_ENDPOINT", stand_in.url)
+        with pytest.raises(CheckpointError, match="it has 140 of the 718 tensors") as caught:
+            open_checkpoint("lab260/spectra_0")
+        assert "ecapa_tdnn.fc6.weight has shape [2, 20], expected [2, 3072]" in caught.value.problems
+        stand_in.repos["org/small"] = {"main": files | {"config.json": (source / "config.json").read_bytes()}}
+        found = open_checkpoint("org/small")
+    assert found.config == small("ecapa-tdnn") and found.provenance["source"] == "org/small"
