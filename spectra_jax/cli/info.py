@@ -69,7 +69,7 @@ def _describe_detector(config: SpectraConfig) -> str:
     detector = find_detector(config)
     if detector is None:
         return "none of the published ones"
-    return f"{detector.name}, {'of' if config == detector.config else 'not of'} the published sizes"
+    return f"{detector.name}, in {'the published' if config == detector.config else 'other'} sizes"
 
 
 def _describe_back_end(config: SpectraConfig) -> str:

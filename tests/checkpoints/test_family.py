@@ -63,7 +63,7 @@ def test_the_published_files_are_opened_and_described(
     assert spectra(monkeypatch, "info", tmp_path) == 0
     printed = capsys.readouterr().out
     assert f"{parameters - 128:,}" in printed
-    assert f"{FAMILY[back_end].name}, of the published sizes" in " ".join(printed.split())
+    assert f"{FAMILY[back_end].name}, in the published sizes" in " ".join(printed.split())
 
 
 @pytest.mark.parametrize("back_end", SIBLINGS)
