@@ -6,7 +6,8 @@
 | Spectra-AASIST | `lab260/Spectra-AASIST` | `aasist` |
 | Spectra-0 | `lab260/spectra_0` | `ecapa-tdnn` |
 
-Their repositories have an empty `config.json` or none, so that the back-end is found by the names of the weights.
+Their repositories have an empty `config.json` or none, so that the back-end is found by the names of the weights. The
+architectures are known: a `config.json` in another format in these repositories is not used.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ FAMILY: dict[str, PublishedDetector] = {
 def find_detector(config: SpectraConfig) -> PublishedDetector | None:
     """The published detector that a configuration describes, of any size; None for another back-end or head."""
     return FAMILY.get(config.back_end) if config.head == "logits" else None
+
+
+def is_published(repository: str) -> bool:
+    """Whether a repository on the Hub is that of a published detector."""
+    return any(detector.repository == repository for detector in FAMILY.values())
 
 
 def find_back_end(names: Iterable[str]) -> str | None:

@@ -11,11 +11,11 @@ from spectra_jax import hub
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.checkpoints.encoder_alone import find_encoder
-from spectra_jax.checkpoints.family import find_back_end
+from spectra_jax.checkpoints.family import find_back_end, is_published
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.native import FORMAT, read_native
 from spectra_jax.convert.pytorch import read_pytorch
-from spectra_jax.errors import CheckpointError
+from spectra_jax.errors import CheckpointError, ConfigError
 from spectra_jax.files.tensor_file import open_tensors
 from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX, Fetched
 from spectra_jax.model.config import SpectraConfig
@@ -49,10 +49,10 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
     if name != hub.PUBLISHED and (encoder := find_encoder(model)) is not None:
         raise encoder.error()
     found = find_weights(model)
-    checkpoint = _open_file(found.weights, name)
-    if found.fetched is None:
-        return checkpoint
     fetched = found.fetched
+    checkpoint = _open_file(found.weights, name, published=fetched is not None and is_published(fetched.repo))
+    if fetched is None:
+        return checkpoint
     # A native checkpoint has a provenance of its own, which these facts replace: they have to belong together.
     origin = {
         "source": name,
@@ -115,7 +115,8 @@ def _advice_on_pickles(directory: Path) -> str:
     )
 
 
-def _open_file(path: Path, name: str) -> Checkpoint:
+def _open_file(path: Path, name: str, *, published: bool) -> Checkpoint:
+    """Open the file of a model. The architecture is known if it is from a published detector's repository."""
     tensors = open_tensors(path)
     if tensors.metadata.get("format") == FORMAT:
         if path.name != WEIGHTS:
@@ -124,9 +125,15 @@ def _open_file(path: Path, name: str) -> Checkpoint:
     refuse_shard(path, name)
     config = path.parent / CONFIG
     back_end = find_back_end(tensors.specs) or SpectraConfig().back_end
-    # Without a file it is the architecture of a published detector. A broken link is an error.
-    exists = os.path.lexists(config)
-    return read_pytorch(path, read_config(config, back_end) if exists else SpectraConfig(back_end=back_end), name)
+    architecture = SpectraConfig(back_end=back_end)
+    # A broken link is an error.
+    if os.path.lexists(config):
+        try:
+            architecture = read_config(config, back_end)
+        except ConfigError:
+            if not published:
+                raise
+    return read_pytorch(path, architecture, name)
 
 
 def refuse_shard(path: Path, name: str) -> None:

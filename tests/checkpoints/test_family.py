@@ -15,7 +15,7 @@ from spectra_jax.checkpoints.family import FAMILY, find_back_end, find_detector
 from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.convert import convert
 from spectra_jax.data.trial import Trial
-from spectra_jax.errors import CheckpointError
+from spectra_jax.errors import CheckpointError, ConfigError
 from spectra_jax.model.config import BACK_ENDS, SpectraConfig
 from tests.conftest import spectra
 from tests.hub_stand_in import HubStandIn
@@ -146,16 +146,22 @@ def test_a_sibling_is_scored(back_end: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_a_repository_without_a_configuration_has_the_published_sizes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("config", [None, b"{}", b'{"in_another_format": 1}'])
+def test_the_published_repository_has_the_published_sizes(
+    config: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_small("ecapa-tdnn", tmp_path / "source")
     files = {"model.safetensors": (source / "model.safetensors").read_bytes()}
-    with HubStandIn({"lab260/spectra_0": {"main": files}}) as stand_in:
+    stated = {} if config is None else {"config.json": config}
+    with HubStandIn({"lab260/spectra_0": {"main": files | stated}}) as stand_in:
         monkeypatch.setenv("HF_ENDPOINT", stand_in.url)
         with pytest.raises(CheckpointError, match="it has 140 of the 718 tensors") as caught:
             open_checkpoint("lab260/spectra_0")
         assert "ecapa_tdnn.fc6.weight has shape [2, 20], expected [2, 3072]" in caught.value.problems
         stand_in.repos["org/small"] = {"main": files | {"config.json": (source / "config.json").read_bytes()}}
         found = open_checkpoint("org/small")
+        # Of other repositories, nothing is known.
+        stand_in.repos["org/other"] = {"main": files | {"config.json": b'{"in_another_format": 1}'}}
+        with pytest.raises(ConfigError, match="unknown field 'in_another_format'"):
+            open_checkpoint("org/other")
     assert found.config == small("ecapa-tdnn") and found.provenance["source"] == "org/small"
