@@ -9,9 +9,9 @@ from typing import Literal, get_args
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.convert.entries import Entry
 from spectra_jax.convert.pytorch import read_pytorch, write_pytorch
-from spectra_jax.convert.table import TABLE, expand
+from spectra_jax.convert.table import TABLE, TABLES, expand
 
-__all__ = ["TABLE", "Entry", "Format", "convert", "expand", "format_of", "read_pytorch", "write_pytorch"]
+__all__ = ["TABLE", "TABLES", "Entry", "Format", "convert", "expand", "format_of", "read_pytorch", "write_pytorch"]
 
 Format = Literal["native", "torch", "onnx"]
 

@@ -1,4 +1,4 @@
-"""Reading and writing PyTorch checkpoints of the network, without PyTorch."""
+"""Reading and writing PyTorch checkpoints of the published detectors, without PyTorch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
+from spectra_jax.checkpoints.family import FAMILY, describe_mismatch, find_detector
 from spectra_jax.convert.entries import Entry
 from spectra_jax.convert.pytorch_file import (
     PyTorchFile,
@@ -24,11 +25,7 @@ from spectra_jax.convert.pytorch_file import (
 from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, WEIGHT_NORM_OLD, expand
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.atomic import atomic_file
-from spectra_jax.files.tensor_file import (
-    TensorSpec,
-    open_tensors,
-    write_tensors,
-)
+from spectra_jax.files.tensor_file import TensorSpec, header_problems, open_tensors, write_tensors
 from spectra_jax.model.config import ENCODER_ALONE, SpectraConfig
 from spectra_jax.model.kan import knots
 
@@ -37,12 +34,12 @@ def _entries_and_specs(config: SpectraConfig) -> tuple[list[Entry], dict[str, Te
     """The table's entries for a network, and dtype and shape of every tensor of its PyTorch file.
 
     Raises:
-      CheckpointError: the network has another back-end or head than the published detector.
+      CheckpointError: the network has another back-end or head than the published detectors.
     """
-    if not config.is_published_kind:
+    if find_detector(config) is None:
         raise CheckpointError(
-            f"the network has the back-end {config.back_end} and the head {config.head}, and the PyTorch format of "
-            "Spectra-AASIST3 has names for kan-aasist with logits only: keep this network in the native format"
+            f"the network has the back-end {config.back_end} and the head {config.head}, and the PyTorch format has "
+            f"names for {', '.join(FAMILY)} with logits only: keep this network in the native format"
         )
     shapes = weight_shapes(config)
     entries = expand(config, shapes)
@@ -78,7 +75,7 @@ def read_pytorch(path: str | Path, config: SpectraConfig, name: str | None = Non
     entries, specs = _entries_and_specs(config)
     prefix = parallel_prefix(tensors.specs)
     file = PyTorchFile(tensors, canonical_names(tensors.specs, prefix, WEIGHT_NORM, WEIGHT_NORM_OLD))
-    _check_header(name, file.specs, specs)
+    _check_header(name, file.specs, specs, config)
     checks = [_grid_check(file, tensor, knots(config.kan)) for tensor in specs if tensor.endswith(".grid")]
     checks += [_count_check(file, tensor) for tensor, spec in specs.items() if spec.dtype == "I64"]
     dtypes = float_dtypes(tensors.specs.values())
@@ -122,19 +119,23 @@ def _count_check(file: PyTorchFile, tensor: str) -> Callable[[], str | None]:
     return check
 
 
-def _check_header(name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec]) -> None:
-    """Check that a file has the tensors of the detector; an encoder alone is refused by its kind."""
+def _check_header(
+    name: str, found: dict[str, TensorSpec], expected: dict[str, TensorSpec], config: SpectraConfig
+) -> None:
+    """Check that a file has the tensors of the detector; an encoder alone or another detector is named."""
     if has_encoder_only(found):
         raise CheckpointError(
             f"{name}: {ENCODER_ALONE}. With the config.json of transformers beside it, "
             "`spectra_jax.encoders.from_pretrained` loads it"
         )
-    check_tensors(name, found, expected, "Spectra-AASIST3")
+    if mismatch := describe_mismatch(found, config):
+        raise CheckpointError(f"{name}: {mismatch}", header_problems(found, expected, "tensor"))
+    check_tensors(name, found, expected, FAMILY[config.back_end].name)
 
 
 # A layer of the encoder, by its names in transformers and in fairseq.
 _ENCODER_LAYER = re.compile(r"(.*\.)?encoder\.layers\.\d+\.(attention|self_attn)\..+")
-_BACK_END = re.compile(r"(.*\.)?(aasist|bridge)\..+")
+_BACK_END = re.compile(r"(.*\.)?(aasist|bridge|ecapa_tdnn)\..+")
 
 
 def has_encoder_only(names: Iterable[str]) -> bool:

@@ -12,8 +12,13 @@ from spectra_jax.model.config import SpectraConfig
 _LARGEST_FILE = 2**20
 
 
-def read_config(path: str | Path) -> SpectraConfig:
+def read_config(path: str | Path, back_end: str | None = None) -> SpectraConfig:
     """Read a `config.json`.
+
+    Args:
+      path: the file.
+      back_end: of a configuration that states none, such as the empty ones of the published detectors; None means that
+        of `SpectraConfig`.
 
     Raises:
       ConfigError: not valid JSON, an unknown field, or a value that breaks a rule. The message names the file.
@@ -23,6 +28,8 @@ def read_config(path: str | Path) -> SpectraConfig:
         values = read_json(path, _LARGEST_FILE)
     except ValueError as error:
         raise ConfigError(f"{path}: not a JSON file of a configuration ({error})") from error
+    if back_end is not None and isinstance(values, dict):
+        values = {"back_end": back_end, **values}
     try:
         return SpectraConfig.from_dict(values)
     except ConfigError as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
 from spectra_jax.checkpoints.config_file import read_config
+from spectra_jax.checkpoints.family import describe_mismatch
 from spectra_jax.errors import CheckpointError
 from spectra_jax.files.atomic import atomic_directory, atomic_file
 from spectra_jax.files.tensor_file import TensorFile, TensorSpec, header_problems, write_tensors
@@ -49,7 +50,8 @@ def read_native(directory: str | Path, name: str | None = None) -> Checkpoint:
         )
     problems = header_problems(file.specs, _specs_on_disk(config), "tensor")
     if problems:
-        raise CheckpointError(f"{name}: not the network that its {CONFIG} describes", problems)
+        mismatch = describe_mismatch(file.specs, config)
+        raise CheckpointError(f"{name}: {mismatch or f'not the network that its {CONFIG} describes'}", problems)
     read = {path: (lambda path=path: file.read(path)) for path in file.specs}
     return Checkpoint(config, read, name, file.path, provenance=dict(file.metadata))
 

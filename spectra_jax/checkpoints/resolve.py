@@ -11,10 +11,11 @@ from spectra_jax import hub
 from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.config_file import read_config
 from spectra_jax.checkpoints.encoder_alone import find_encoder
+from spectra_jax.checkpoints.family import find_back_end, is_published
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.native import FORMAT, read_native
 from spectra_jax.convert.pytorch import read_pytorch
-from spectra_jax.errors import CheckpointError
+from spectra_jax.errors import CheckpointError, ConfigError
 from spectra_jax.files.tensor_file import open_tensors
 from spectra_jax.hub import CONFIG, WEIGHTS, WEIGHTS_INDEX, Fetched
 from spectra_jax.model.config import SpectraConfig
@@ -31,10 +32,10 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
 
     Args:
       model: a native directory; a PyTorch `.safetensors` file (the `config.json` beside it is used, and without one the
-        published architecture) or a directory with `model.safetensors`, or with several files and their
-        `model.safetensors.index.json`; a Hub id `organisation/name` or
-        `organisation/name@revision`; or `demo`, the small checkpoint inside this package. A path on this machine
-        takes precedence over the Hub, and the name `demo` over both.
+        published architecture with the file's back-end) or a directory with `model.safetensors`, or with several files
+        and their `model.safetensors.index.json`; a Hub id `organisation/name` or `organisation/name@revision`; or
+        `demo`, the small checkpoint inside this package. A path on this machine takes precedence over the Hub, and the
+        name `demo` over both.
 
     Raises:
       FileNotFoundError: no such path, and not a valid name of a Hub repository.
@@ -48,10 +49,10 @@ def open_checkpoint(model: str | Path = hub.PUBLISHED) -> Checkpoint:
     if name != hub.PUBLISHED and (encoder := find_encoder(model)) is not None:
         raise encoder.error()
     found = find_weights(model)
-    checkpoint = _open_file(found.weights, name)
-    if found.fetched is None:
-        return checkpoint
     fetched = found.fetched
+    checkpoint = _open_file(found.weights, name, published=fetched is not None and is_published(fetched.repo))
+    if fetched is None:
+        return checkpoint
     # A native checkpoint has a provenance of its own, which these facts replace: they have to belong together.
     origin = {
         "source": name,
@@ -114,17 +115,25 @@ def _advice_on_pickles(directory: Path) -> str:
     )
 
 
-def _open_file(path: Path, name: str) -> Checkpoint:
-    metadata = open_tensors(path).metadata
-    if metadata.get("format") == FORMAT:
+def _open_file(path: Path, name: str, *, published: bool) -> Checkpoint:
+    """Open the file of a model. The architecture is known if it is from a published detector's repository."""
+    tensors = open_tensors(path)
+    if tensors.metadata.get("format") == FORMAT:
         if path.name != WEIGHTS:
             raise CheckpointError(f"{name}: weights in the native format; name the directory that holds {WEIGHTS}")
         return read_native(path.parent, name)
     refuse_shard(path, name)
     config = path.parent / CONFIG
-    # Without a file it is the published architecture. A broken link is an error.
-    exists = os.path.lexists(config)
-    return read_pytorch(path, read_config(config) if exists else SpectraConfig(), name)
+    back_end = find_back_end(tensors.specs) or SpectraConfig().back_end
+    architecture = SpectraConfig(back_end=back_end)
+    # A broken link is an error.
+    if os.path.lexists(config):
+        try:
+            architecture = read_config(config, back_end)
+        except ConfigError:
+            if not published:
+                raise
+    return read_pytorch(path, architecture, name)
 
 
 def refuse_shard(path: Path, name: str) -> None:

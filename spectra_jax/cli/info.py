@@ -50,6 +50,7 @@ def _detector(model: str) -> dict[str, str]:
     config, encoder = checkpoint.config, checkpoint.config.encoder
     return {
         "model": f"{model} ({open_tensors(checkpoint.weights).size:,} bytes on disk)",
+        "detector": _describe_detector(config),
         "parameters": f"{count_parameters(config):,}",
         "window": f"{config.num_samples:,} samples, {config.num_samples / config.sample_rate:.2f} s at "
         f"{config.sample_rate:,} Hz; pre-emphasis {config.preemphasis}",
@@ -61,9 +62,25 @@ def _detector(model: str) -> dict[str, str]:
     }
 
 
+def _describe_detector(config: SpectraConfig) -> str:
+    """The published detector that a configuration describes."""
+    from spectra_jax.checkpoints.family import find_detector
+
+    detector = find_detector(config)
+    if detector is None:
+        return "none of the published ones"
+    return f"{detector.name}, in {'the published' if config == detector.config else 'other'} sizes"
+
+
 def _describe_back_end(config: SpectraConfig) -> str:
     """What follows the encoder: its kind and sizes."""
     head = "" if config.head == "logits" else ", scores are cosines"
+    if config.back_end == "ecapa-tdnn":
+        sizes = config.ecapa
+        return (
+            f"ECAPA-TDNN: bridge {config.bridge_dim}, {len(sizes.dilations)} SE-Res2Blocks of {sizes.channels} "
+            f"channels in {sizes.scale} groups, {sizes.aggregation_channels:,} aggregated{head}"
+        )
     if config.back_end == "pool+linear":
         return f"mean and standard deviation over frames, linear layer: bridge {config.bridge_dim}{head}"
     spectral, temporal = config.num_spectral_nodes, config.encoder.num_frames(config.num_samples) // 3

@@ -61,8 +61,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What follows the encoder: kan-aasist, aasist or pool+linear, in place of the configuration's. Not "
-            "with --init.",
+            help="What follows the encoder: kan-aasist, aasist, ecapa-tdnn or pool+linear, in place of the "
+            "configuration's. Not with --init.",
         ),
     ] = None,
     debug: Debug = False,

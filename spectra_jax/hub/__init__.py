@@ -36,6 +36,7 @@ from spectra_jax.hub.fetch import (
 )
 from spectra_jax.hub.names import (
     CONFIG,
+    ONNX_EXPORTS,
     PUBLISHED,
     PUBLISHED_ONNX,
     PUBLISHED_REVISION,
@@ -47,6 +48,7 @@ from spectra_jax.hub.names import (
 
 __all__ = [
     "CONFIG",
+    "ONNX_EXPORTS",
     "PUBLISHED",
     "PUBLISHED_ONNX",
     "PUBLISHED_REVISION",

@@ -16,6 +16,12 @@ PUBLISHED_SHA256 = {
     WEIGHTS: "327762caab3106ecee5f26b821ccdc6ab1fe34906a3e7042f416c87927df2088",
     PUBLISHED_ONNX: "5f05c29a01ad80c702b32654db87c2aa6e467c11c67b6d47f2fac873f846cae9",
 }
+ONNX_EXPORTS = {
+    PUBLISHED: PUBLISHED_ONNX,
+    "lab260/Spectra-AASIST": "spectra-aasist.onnx",
+    "lab260/spectra_0": "model.onnx",
+}
+"""The ONNX export in the repository of each published detector."""
 Kind = Literal["model", "dataset"]
 
 # A part of a name: ASCII letters, digits, "-", "_" and ".", beginning and ending with a letter, a digit or "_".

@@ -30,8 +30,8 @@ def projection(
 
 
 def graph_kan(config: SpectraConfig) -> KANConfig | None:
-    """The splines of a graph back-end's layers; None where they are linear."""
-    return None if config.back_end == "aasist" else config.kan
+    """The splines of a back-end's layers; None where they are linear."""
+    return config.kan if config.back_end == "kan-aasist" else None
 
 
 class CosineHead(nnx.Module):
@@ -64,8 +64,7 @@ def build_head(
     """The last layer of a back-end: see `SpectraConfig.head`."""
     if config.head == "cosine":
         return CosineHead(in_features, precision=precision, rngs=rngs)
-    kan = None if config.back_end == "pool+linear" else graph_kan(config)
-    return projection(in_features, config.num_classes, kan, precision=precision, rngs=rngs)
+    return projection(in_features, config.num_classes, graph_kan(config), precision=precision, rngs=rngs)
 
 
 class PoolLinear(nnx.Module):

@@ -21,7 +21,7 @@ from spectra_jax.errors import ConfigError
 MODEL_TYPE = "spectra_aasist3"
 ENCODER_TYPES = ("wav2vec2", "hubert", "wavlm")
 """Kinds of encoders, by their names in the configurations of transformers."""
-BACK_ENDS = ("kan-aasist", "aasist", "pool+linear")
+BACK_ENDS = ("kan-aasist", "aasist", "ecapa-tdnn", "pool+linear")
 """What can follow the bridge: see `SpectraConfig.back_end`."""
 HEADS = ("logits", "cosine")
 """What the last layer can compute: see `SpectraConfig.head`."""
@@ -308,6 +308,44 @@ class KANConfig(Section):
         return self.grid_size + self.spline_order
 
 
+@dataclass(frozen=True)
+class ECAPAConfig(Section):
+    """The sizes of the back-end `ecapa-tdnn`; the defaults are those of the published `lab260/spectra_0`."""
+
+    channels: int = 128
+    """Of the first convolution and of every block."""
+    kernel_size: int = 3
+    """Taps of the dilated convolutions; the first convolution of the network has two more."""
+    dilations: tuple[int, ...] = (2, 3, 4, 5)
+    """Frames between the taps, one number for each SE-Res2Block."""
+    scale: int = 8
+    """Groups of channels that a block convolves one after the other, as in Res2Net."""
+    squeeze_channels: int = 128
+    """The inner width of squeeze and excitation."""
+    aggregation_channels: int = 1536
+    """The width to which the outputs of all blocks are projected together."""
+    attention_channels: int = 256
+    """The inner width of the attention that pools the frames."""
+
+    def _validate(self) -> None:
+        for name in ("channels", "squeeze_channels", "aggregation_channels", "attention_channels"):
+            check_integer(f"ecapa.{name}", getattr(self, name), maximum=_WIDEST)
+        check_integer("ecapa.scale", self.scale, minimum=2, maximum=_MOST_BLOCKS)
+        rule = f"a divisor of channels = {self.channels}"
+        require(self.channels % self.scale == 0, "ecapa.scale", self.scale, rule)
+        check_integer("ecapa.kernel_size", self.kernel_size, maximum=_MOST_BLOCKS)
+        # Otherwise the frames cannot be padded alike at both ends.
+        require(self.kernel_size % 2 == 1, "ecapa.kernel_size", self.kernel_size, "an odd number")
+        rule = f"a list of 1 to {_MOST_BLOCKS} whole numbers"
+        found = self.dilations
+        require(isinstance(found, tuple) and 0 < len(found) <= _MOST_BLOCKS, "ecapa.dilations", found, rule)
+        for dilation in found:
+            check_integer("ecapa.dilations", dilation, maximum=_WIDEST)
+
+
+_ECAPA = ECAPAConfig()
+
+
 def _require_detector(model_type: object) -> None:
     rule = f'"{MODEL_TYPE}"'
     if isinstance(model_type, str) and model_type.startswith(("wav2vec2", "wavlm", "hubert")):
@@ -336,8 +374,11 @@ class SpectraConfig(Section):
     kan: KANConfig = field(default_factory=KANConfig)
     back_end: str = added("kan-aasist")
     """What follows the bridge: `kan-aasist`, the published graph network; `aasist`, the same graph with plain linear
-    layers in place of the KAN layers (Jung et al., 2022); or `pool+linear`, the mean and the standard deviation of each
-    feature over the frames, then a linear layer."""
+    layers in place of the KAN layers (Jung et al., 2022); `ecapa-tdnn`, dilated convolutions over time with attentive
+    pooling (Desplanques et al., 2020); or `pool+linear`, the mean and the standard deviation of each feature over the
+    frames, then a linear layer."""
+    ecapa: ECAPAConfig = field(default=_ECAPA, metadata={"added": True})
+    """The sizes of the back-end `ecapa-tdnn`."""
     head: str = added("logits")
     """What the last layer computes: `logits`; or `cosine`, the cosine between the back-end's features and a learnt
     direction, which is the score, and its negative as the logit of spoof (for the loss `oc_softmax`)."""
@@ -354,6 +395,7 @@ class SpectraConfig(Section):
         check_number("preemphasis", self.preemphasis, lambda value: 0 <= value < 1, "a number from 0 to below 1")
         require(isinstance(self.encoder, EncoderConfig), "encoder", self.encoder, "an object")
         require(isinstance(self.kan, KANConfig), "kan", self.kan, "an object")
+        require(isinstance(self.ecapa, ECAPAConfig), "ecapa", self.ecapa, "an object")
         require(self.num_classes == 2, "num_classes", self.num_classes, "2 (spoof, bona fide)")
         self._validate_channels()
         require(isinstance(self.gat_dims, tuple) and len(self.gat_dims) == 2, "gat_dims", self.gat_dims, "two widths")
@@ -393,11 +435,6 @@ class SpectraConfig(Section):
                 check_integer("residual_channels", channels, maximum=_WIDEST)
             require(pair[0] == previous, "residual_channels", pairs, rule)
             previous = pair[1]
-
-    @property
-    def is_published_kind(self) -> bool:
-        """Whether back-end and head are those of the published detector, whose format PyTorch's reference reads."""
-        return self.back_end == "kan-aasist" and self.head == "logits"
 
     @property
     def num_spectral_nodes(self) -> int:

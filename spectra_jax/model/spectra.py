@@ -15,6 +15,7 @@ from spectra_jax.model.aasist import KANAASIST, NUM_BRANCHES
 from spectra_jax.model.activations import selu
 from spectra_jax.model.back_ends import PoolLinear
 from spectra_jax.model.config import SpectraConfig
+from spectra_jax.model.ecapa import ECAPATDNN
 from spectra_jax.model.encoder import SpeechEncoder
 from spectra_jax.model.functional import SplitModel, split_method
 from spectra_jax.model.graph import smallest_rank_gap
@@ -62,6 +63,8 @@ class SpectraAASIST3(nnx.Module):
         self.bridge = Bridge(config.encoder.hidden_size, config.bridge_dim, precision=precision.full, rngs=rngs)
         if config.back_end == "pool+linear":
             self.pool_linear = PoolLinear(config, precision=precision.full, rngs=rngs)
+        elif config.back_end == "ecapa-tdnn":
+            self.ecapa_tdnn = ECAPATDNN(config, precision=precision.full, rngs=rngs)
         else:
             self.aasist = KANAASIST(config, precision=precision.full, rngs=rngs)
         self.config = config
@@ -100,9 +103,11 @@ class SpectraAASIST3(nnx.Module):
         return self.back_end(x, rngs=rngs, hook=hook)
 
     @property
-    def back_end(self) -> KANAASIST | PoolLinear:
+    def back_end(self) -> KANAASIST | ECAPATDNN | PoolLinear:
         """What follows the bridge: see `SpectraConfig.back_end`."""
-        return self.pool_linear if self.config.back_end == "pool+linear" else self.aasist
+        if self.config.back_end == "pool+linear":
+            return self.pool_linear
+        return self.ecapa_tdnn if self.config.back_end == "ecapa-tdnn" else self.aasist
 
 
 def abstract_model(config: SpectraConfig, precision: Precision | str = "float32") -> SpectraAASIST3:
@@ -130,7 +135,8 @@ def split_with_rank_gaps(model: SpectraAASIST3) -> SplitModel:
     Returns:
       `forward(params, rest, windows (batch, samples)) -> (batch, 2 + 10)`, the logits followed by the smallest rank gap
       of each of `POOLS`; the parameters, and the rest. It compiles to another program than that of `split`, so that
-      logits may differ by rounding. A network without graph pools (`pool+linear`) ranks nothing: all gaps are infinite.
+      logits may differ by rounding. A network without graph pools (`ecapa-tdnn`, `pool+linear`) ranks nothing: all gaps
+      are infinite.
     """
     ratios = pool_ratios(model.config)
 
@@ -160,7 +166,9 @@ def stages(model: SpectraAASIST3, windows: Float[Array | np.ndarray, "batch samp
         recorded: dict[str, Array] = {}
 
         def record(name: str, value: Array) -> Array:
-            recorded[name] = jnp.transpose(value, _PYTORCH_AXES.get(name, range(value.ndim)))
+            over_time = value.ndim == 3 and name.startswith("ecapa.")
+            axes = (0, 2, 1) if over_time else _PYTORCH_AXES.get(name, tuple(range(value.ndim)))
+            recorded[name] = jnp.transpose(value, axes)
             return value
 
         model(windows, hook=record)

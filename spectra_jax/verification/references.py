@@ -22,13 +22,13 @@ from spectra_jax.model.precision import PrecisionName
 
 CODE = "reference.py"
 
-# Our stages, and the modules of the published network that compute them. A module that returns a tuple is a stage in
-# parts.
+# Our stages, and the modules of the published networks that compute them. A module that returns a tuple is a stage in
+# parts. Modules that a reference lacks are ignored.
 MODULES: dict[str, str] = {
     "ssl.feature_extractor": "ssl_encoder.model.feature_extractor",
     "ssl.feature_projection": "ssl_encoder.model.feature_projection",
     "ssl.pos_conv_embed": "ssl_encoder.model.encoder.pos_conv_embed",
-    # The largest XLS-R has 48; layers that a reference lacks are ignored.
+    # The largest XLS-R has 48.
     **{f"ssl.layer{index}": f"ssl_encoder.model.encoder.layers.{index}" for index in range(48)},
     "ssl.last_hidden_state": "ssl_encoder",
     "bridge": "bridge",
@@ -48,6 +48,10 @@ MODULES: dict[str, str] = {
             (branch, f"aasist.{branch}"),
         )
     },
+    # The batch norm that ends the first convolution, and the layers, of which the last aggregates the others.
+    "ecapa.first": "ecapa_tdnn.bn1",
+    **{f"ecapa.layer{index}": f"ecapa_tdnn.layer{index}" for index in range(1, 10)},
+    "ecapa.pooled": "ecapa_tdnn.bn5",
     "logits": "aasist.out_layer",
 }
 _IN_PARTS = frozenset(stage for stage in MODULES if stage.endswith(".st1") or stage.removeprefix("branch").isdecimal())
@@ -306,7 +310,9 @@ def _import_module(path: Path) -> Any:
 
 
 def reference_file(name: str) -> Path:
-    """The ONNX file at a path, or the one with the published export's name in a Hub repository `org/name[@revision]`.
+    """The ONNX file at a path, or the export of a published detector in a Hub repository `org/name[@revision]`.
+
+    In other repositories it has the name that Spectra-AASIST3's has.
 
     Raises:
       InputError: no such file, and not a Hub id.
@@ -318,4 +324,4 @@ def reference_file(name: str) -> Path:
     if parsed is None or name.endswith(".onnx"):
         raise InputError(f"{name}: no such file, nor the id of a Hub repository")
     repo, revision = parsed
-    return hub.fetch_file(repo, revision or "main", hub.PUBLISHED_ONNX)
+    return hub.fetch_file(repo, revision or "main", hub.ONNX_EXPORTS.get(repo, hub.PUBLISHED_ONNX))

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from spectra_jax.checkpoints.checkpoint import Checkpoint, weight_shapes
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.resolve import open_checkpoint
-from spectra_jax.convert import TABLE, expand
-from spectra_jax.convert.table import POSITIONAL, WEIGHT_NORM, expand_row
+from spectra_jax.convert import expand
+from spectra_jax.convert.table import POSITIONAL, TABLES, WEIGHT_NORM, expand_row
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import SpectraAASIST3
 from tests.convert.pytorch_files import (
@@ -66,11 +66,12 @@ def test_the_table_is_any_networks(settings_: dict[str, Any], oracle: ModuleType
     check_table(SpectraConfig.from_dict(settings_), oracle.checkpoint_shapes(settings_))
 
 
-def test_every_row_of_the_table_is_used() -> None:
+@pytest.mark.parametrize("back_end", TABLES)
+def test_every_row_of_a_table_is_used(back_end: str) -> None:
     kinds: list[dict[str, Any]] = [{"mask_time_prob": 0.1}, {"model_type": "wavlm"}, {"adapter_attn_dim": 16}]
-    networks = [SpectraConfig.from_dict({"encoder": encoder}) for encoder in kinds]
+    networks = [SpectraConfig.from_dict({"encoder": encoder, "back_end": back_end}) for encoder in kinds]
     weights = set().union(*map(weight_shapes, networks))
-    for row in TABLE:
+    for row in TABLES[back_end]:
         assert any(entry.target in weights for entry in expand_row(row, SpectraConfig())), row
 
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 import spectra_jax
+from spectra_jax.checkpoints.load import load_model
 from spectra_jax.errors import InputError
 from spectra_jax.exporting.stablehlo import export_program
 from spectra_jax.model.fold import fold_for_inference
 from spectra_jax.model.spectra import SpectraAASIST3
 from tests.conftest import golden_windows
+from tests.published_detectors import random_checkpoint, small
 
 ROOT = Path(__file__).parents[2]
 ATOL = 1e-4
@@ -134,3 +136,12 @@ def test_sizes_and_platforms_that_are_not_valid(arguments: dict[str, Any], reaso
 def test_another_kind_of_model_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a SpectraAASIST3 or a SpeechEncoder, found int"):
         export_program(3)  # type: ignore[arg-type]
+
+
+def test_ecapa_tdnn_is_exported_for_any_length(tmp_path: Path) -> None:
+    model = load_model(random_checkpoint(small("ecapa-tdnn")))
+    spectra_jax.export(model, tmp_path / "any-length", num_samples="t", platforms=("cpu",))
+    program = jax.export.deserialize(bytearray((tmp_path / "any-length").read_bytes()))
+    for batch, samples in ((1, 384 * 7 + 160), (3, 384 * 12 + 160)):  # the lengths are three frames apart
+        x = np.random.default_rng(batch).standard_normal((batch, samples)).astype(np.float32)
+        np.testing.assert_allclose(program.call(x), jax.jit(model)(x), rtol=0, atol=1e-5)

@@ -1,11 +1,10 @@
-"""Back-ends other than the published one, and the cosine head."""
+"""Back-ends other than the default one, and the cosine head."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from flax import nnx
 
 from spectra_jax import Scorer, open_checkpoint
 from spectra_jax.checkpoints.checkpoint import Checkpoint
+from spectra_jax.checkpoints.family import find_detector
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.checkpoints.native import write_native
 from spectra_jax.convert import convert
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import CheckpointError, ConfigError
-from spectra_jax.model.aasist import KANAASIST
 from spectra_jax.model.back_ends import CosineHead, PoolLinear
 from spectra_jax.model.config import BACK_ENDS, SpectraConfig
 from spectra_jax.model.fold import fold_for_inference
@@ -32,7 +31,7 @@ from spectra_jax.model.linear import Linear
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, count_parameters, split_with_rank_gaps, stages
 from tests.conftest import spectra
-from tests.training.runs import MODEL
+from tests.published_detectors import SMALL
 
 FULL = Precision.of("float32")
 WINDOWS = np.random.default_rng(3).standard_normal((2, 4000)).astype(np.float32) * 0.1
@@ -40,7 +39,7 @@ CLIP = Path(__file__).parents[2] / "examples" / "corpus" / "eval" / "june_00.fla
 
 
 def small(**fields: Any) -> SpectraConfig:
-    return SpectraConfig.from_dict(MODEL | fields)
+    return SpectraConfig.from_dict(SMALL | fields)
 
 
 def built(config: SpectraConfig) -> SpectraAASIST3:
@@ -56,7 +55,12 @@ def write(config: SpectraConfig, directory: Path) -> dict[str, np.ndarray]:
     return weights
 
 
-NETWORKS = [("kan-aasist", "cosine"), ("aasist", "logits"), ("pool+linear", "logits"), ("pool+linear", "cosine")]
+NETWORKS = [
+    *(("kan-aasist", "cosine"), ("aasist", "logits"), ("ecapa-tdnn", "cosine")),
+    *(("pool+linear", "logits"), ("pool+linear", "cosine")),
+]
+UNPUBLISHED = [network for network in NETWORKS if network != ("aasist", "logits")]
+WITHOUT_POOLS = ("ecapa-tdnn", "pool+linear")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,14 +80,16 @@ def network(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_wrong_names_are_refused_with_the_right_ones() -> None:
-    with pytest.raises(ConfigError, match='back_end = "asist", but it must be one of kan-aasist, aasist, pool'):
+    with pytest.raises(
+        ConfigError, match='back_end = "asist", but it must be one of kan-aasist, aasist, ecapa-tdnn, pool'
+    ):
         small(back_end="asist")
     with pytest.raises(ConfigError, match='head = "arcface", but it must be one of logits, cosine'):
         small(head="arcface")
 
 
 def test_the_published_configuration_does_not_name_them() -> None:
-    assert not {"back_end", "head"} & set(SpectraConfig().to_dict())
+    assert not {"back_end", "ecapa", "head"} & set(SpectraConfig().to_dict())
     assert SpectraConfig.from_dict(small(back_end="aasist", head="cosine").to_dict()).back_end == "aasist"
 
 
@@ -93,14 +99,19 @@ def test_a_checkpoint_is_read_scored_and_described(
     scored = next(iter(Scorer(str(network), diagnostics=True).score_trials([Trial("june", CLIP)])))
     assert scored.score is not None and math.isfinite(scored.score)
     config = open_checkpoint(network).config
-    assert (scored.rank_gap is None) == (config.back_end == "pool+linear")
+    assert (scored.rank_gap is None) == (config.back_end in WITHOUT_POOLS)
     if config.head == "cosine":
         assert scored.logits is not None and scored.logits[0] == -scored.logits[1] and -1 <= scored.score <= 1
     assert spectra(monkeypatch, "info", network) == 0
     printed = capsys.readouterr().out
     assert f"{count_parameters(config):,}" in printed
     assert ("scores are cosines" in printed) == (config.head == "cosine")
-    known = {"kan-aasist": "KAN-AASIST", "aasist": "AASIST:", "pool+linear": "mean and standard deviation"}
+    known = {
+        "kan-aasist": "KAN-AASIST",
+        "aasist": "AASIST:",
+        "ecapa-tdnn": "ECAPA-TDNN",
+        "pool+linear": "mean and standard deviation",
+    }
     assert known[config.back_end] in printed
 
 
@@ -115,8 +126,10 @@ def test_folding_keeps_the_logits(network: Path, pure: Callable[..., Any]) -> No
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=0, atol=1e-12)
 
 
-def test_the_pytorch_format_is_refused(network: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", UNPUBLISHED, ids="-".join, indirect=True)
+def test_the_pytorch_format_of_an_unpublished_network_is_refused(network: Path, tmp_path: Path) -> None:
     config = open_checkpoint(network).config
+    assert find_detector(config) is None
     for name in ("torch", "torch.safetensors"):
         with pytest.raises(CheckpointError, match="keep this network in the native format") as caught:
             convert(network, tmp_path / name, "torch")
@@ -125,7 +138,7 @@ def test_the_pytorch_format_is_refused(network: Path, tmp_path: Path) -> None:
 
 def test_weights_of_another_back_end_are_refused(tmp_path: Path) -> None:
     write(small(back_end="aasist"), tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text(json.dumps(MODEL | {"back_end": "pool+linear"}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps(SMALL | {"back_end": "pool+linear"}))
     with pytest.raises(CheckpointError, match=r"unexpected tensor aasist\.attention_map"):
         open_checkpoint(tmp_path / "model")
 
@@ -172,12 +185,13 @@ def test_pool_linear_is_its_formula() -> None:
     assert np.isfinite(constant).all()
 
 
-def test_a_network_without_pools_is_never_near_a_tie() -> None:
-    forward, *arguments = split_with_rank_gaps(built(small(back_end="pool+linear")))
+@pytest.mark.parametrize("back_end", WITHOUT_POOLS)
+def test_a_network_without_pools_is_never_near_a_tie(back_end: str) -> None:
+    forward, *arguments = split_with_rank_gaps(built(small(back_end=back_end)))
     outputs = np.asarray(jax.jit(forward)(*arguments, WINDOWS))
     assert outputs.shape == (2, 2 + len(POOLS)) and np.isposinf(outputs[:, 2:]).all()
-    names = stages(built(small(back_end="pool+linear")), WINDOWS)
-    assert "pooled" in names and not any(name.endswith(".scores") for name in names)
+    names = stages(built(small(back_end=back_end)), WINDOWS)
+    assert "logits" in names and not any(name.endswith(".scores") for name in names)
 
 
 @pytest.mark.parametrize("back_end", ["aasist", "pool+linear"])
@@ -204,37 +218,3 @@ def test_the_cosine_head_is_its_formula() -> None:
     for value in (0.0, 1e-30, 1e30):
         gradient = jax.grad(lambda x: head(x)[0, 1])(jnp.full((1, 6), value, jnp.float32))
         assert np.isfinite(gradient).all(), value
-
-
-@pytest.mark.parity
-def test_aasist_is_the_oracles_graph_with_pytorchs_linear_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
-    pytest.importorskip("transformers", reason="needs the extra `parity` (torch, transformers)")
-    from spectra_jax.convert.table import TABLE, expand_row
-    from tests.oracle import spectra_torch
-
-    monkeypatch.setattr(spectra_torch, "KANLinear", lambda inputs, outputs, _: torch.nn.Linear(inputs, outputs))
-    config = small(back_end="aasist")
-    x = np.random.default_rng(1).standard_normal((2, 30, 12))
-    with jax.enable_x64(True):
-        model = KANAASIST(config, precision="float64", rngs=nnx.Rngs(params=2))
-        weights = {
-            f"aasist.{'.'.join(map(str, path))}": leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(model))
-        }
-        ours = np.asarray(model(jnp.asarray(x)))
-    oracle = spectra_torch.AASIST(json.loads(replace(config, back_end="kan-aasist").to_json())).double().eval()
-    rows = [
-        (source, target, "linear" if kind == "kan" else kind)
-        for source, target, kind in TABLE
-        if source.startswith("aasist.")
-    ]
-    entries = [entry for row in rows for entry in expand_row(row, config) if entry.target in weights]
-    assert {entry.target for entry in entries} == set(weights)
-    tensors = {
-        entry.source.removeprefix("aasist."): torch.tensor(
-            np.asarray(weights[entry.target]).transpose(entry.inverse_axes)
-        )
-        for entry in entries
-    }
-    oracle.load_state_dict(tensors)
-    np.testing.assert_allclose(ours, oracle(torch.tensor(x)).detach().numpy(), atol=1e-12)

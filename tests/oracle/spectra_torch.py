@@ -24,6 +24,17 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 PUBLISHED_CONFIG = Path(__file__).parents[1] / "golden" / "full" / "config.json"
 
+# The sizes of Spectra-0's back-end.
+ECAPA = {
+    "channels": 128,
+    "kernel_size": 3,
+    "dilations": [2, 3, 4, 5],
+    "scale": 8,
+    "squeeze_channels": 128,
+    "aggregation_channels": 1536,
+    "attention_channels": 256,
+}
+
 BRANCHES = ("branch1", "branch2", "branch3", "branch4")
 
 # A KAN layer works through this many rows at a time: the bases of all pairs of nodes of a batch at once take a gigabyte
@@ -35,8 +46,8 @@ WEIGHT_NORM_NAMES = {"weight_g": "parametrizations.weight.original0", "weight_v"
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the published values of omitted fields, also inside `encoder` and `kan`."""
-    complete = json.loads(PUBLISHED_CONFIG.read_text())
+    """`config` with the published values of omitted fields, also inside `encoder`, `kan` and `ecapa`."""
+    complete = {"back_end": "kan-aasist", "ecapa": ECAPA, **json.loads(PUBLISHED_CONFIG.read_text())}
     for key, value in config.items():
         complete[key] = {**complete[key], **value} if isinstance(value, Mapping) else value
     return complete
@@ -88,6 +99,11 @@ class KANLinear(nn.Module):
         return torch.cat(rows).unflatten(0, x.shape[:-1])
 
 
+def projection(inputs: int, outputs: int, kan: Mapping[str, Any] | None) -> nn.Module:
+    """A layer of the graph back-end: a KAN layer; without `kan` a linear layer, as in Spectra-AASIST."""
+    return nn.Linear(inputs, outputs) if kan is None else KANLinear(inputs, outputs, kan)
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation residual block, (b, inputs, R, C) -> (b, outputs, R, C)."""
 
@@ -137,12 +153,12 @@ def normalise_features(bn: nn.BatchNorm1d, x: Tensor) -> Tensor:
 class GraphAttention(nn.Module):
     """Attention among the nodes of one type, (b, n, inputs) -> (b, n, outputs)."""
 
-    def __init__(self, inputs: int, outputs: int, temperature: float, kan: Mapping[str, Any]) -> None:
+    def __init__(self, inputs: int, outputs: int, temperature: float, kan: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self.att_proj = KANLinear(inputs, outputs, kan)
+        self.att_proj = projection(inputs, outputs, kan)
         self.att_weight = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)
-        self.proj_with_att = KANLinear(inputs, outputs, kan)
-        self.proj_without_att = KANLinear(inputs, outputs, kan)
+        self.proj_with_att = projection(inputs, outputs, kan)
+        self.proj_without_att = projection(inputs, outputs, kan)
         self.bn = nn.BatchNorm1d(outputs)
         self.input_drop = nn.Dropout(0.2)
         self.temperature = temperature
@@ -161,20 +177,20 @@ class HeterogeneousAttention(nn.Module):
     ((b, n_t, inputs), (b, n_s, inputs), (b or 1, 1, inputs)) -> the same three with `outputs` features.
     """
 
-    def __init__(self, inputs: int, outputs: int, temperature: float, kan: Mapping[str, Any]) -> None:
+    def __init__(self, inputs: int, outputs: int, temperature: float, kan: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self.proj_type1 = KANLinear(inputs, inputs, kan)  # temporal
-        self.proj_type2 = KANLinear(inputs, inputs, kan)  # spectral
-        self.att_proj = KANLinear(inputs, outputs, kan)
-        self.att_projM = KANLinear(inputs, outputs, kan)
+        self.proj_type1 = projection(inputs, inputs, kan)  # temporal
+        self.proj_type2 = projection(inputs, inputs, kan)  # spectral
+        self.att_proj = projection(inputs, outputs, kan)
+        self.att_projM = projection(inputs, outputs, kan)
         self.att_weight11 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # T-T
         self.att_weight22 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # S-S
         self.att_weight12 = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # both cross blocks
         self.att_weightM = nn.Parameter(torch.randn(outputs, 1) / outputs**0.5)  # master
-        self.proj_with_att = KANLinear(inputs, outputs, kan)
-        self.proj_without_att = KANLinear(inputs, outputs, kan)
-        self.proj_with_attM = KANLinear(inputs, outputs, kan)
-        self.proj_without_attM = KANLinear(inputs, outputs, kan)
+        self.proj_with_att = projection(inputs, outputs, kan)
+        self.proj_without_att = projection(inputs, outputs, kan)
+        self.proj_with_attM = projection(inputs, outputs, kan)
+        self.proj_without_attM = projection(inputs, outputs, kan)
         self.bn = nn.BatchNorm1d(outputs)
         self.input_drop = nn.Dropout(0.2)
         self.temperature = temperature
@@ -206,9 +222,9 @@ class HeterogeneousAttention(nn.Module):
 class GraphPool(nn.Module):
     """Keep the share `ratio` of the nodes with the highest scores, (b, n, d) -> (b, k, d), best first."""
 
-    def __init__(self, features: int, ratio: float, kan: Mapping[str, Any]) -> None:
+    def __init__(self, features: int, ratio: float, kan: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self.proj = KANLinear(features, 1, kan)
+        self.proj = projection(features, 1, kan)
         self.drop = nn.Dropout(0.3)
         self.ratio = ratio
 
@@ -229,7 +245,7 @@ class Branch(nn.Module):
     (b, n_t, wide) and (b, n_s, wide) -> (b, k_t, narrow), (b, k_s, narrow), (b, 1, narrow).
     """
 
-    def __init__(self, wide: int, narrow: int, ratio: float, temperature: float, kan: Mapping[str, Any]) -> None:
+    def __init__(self, wide: int, narrow: int, ratio: float, temperature: float, kan: Mapping[str, Any] | None) -> None:
         super().__init__()
         self.master = nn.Parameter(torch.randn(1, 1, wide))
         self.HtrgGAT_layer_ST1 = HeterogeneousAttention(wide, narrow, temperature, kan)
@@ -250,7 +266,8 @@ class AASIST(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        kan, features, channels = config["kan"], config["bridge_dim"], config["residual_channels"]
+        kan = config["kan"] if config.get("back_end", "kan-aasist") == "kan-aasist" else None
+        features, channels = config["bridge_dim"], config["residual_channels"]
         (wide, narrow), ratios, temperatures = config["gat_dims"], config["pool_ratios"], config["temperatures"]
         width = channels[-1][1]
         self.pos_T = nn.Parameter(torch.randn(1, config["max_frames"], features))
@@ -266,7 +283,7 @@ class AASIST(nn.Module):
         for name in BRANCHES:
             self.add_module(name, Branch(wide, narrow, ratios[2], temperatures[2], kan))
         self.drop = nn.Dropout(0.5)
-        self.out_layer = KANLinear(5 * narrow, config["num_classes"], kan)
+        self.out_layer = projection(5 * narrow, config["num_classes"], kan)
 
     def forward(self, x: Tensor) -> Tensor:
         frames, longest = x.shape[1], self.pos_T.shape[1]
@@ -286,6 +303,73 @@ class AASIST(nn.Module):
         t, s, master = (torch.stack(kind).amax(0) for kind in zip(*branches, strict=True))
         pooled = torch.cat([t.abs().amax(1), t.mean(1), s.abs().amax(1), s.mean(1), master.squeeze(1)], dim=1)
         return self.out_layer(self.drop(pooled))  # (b, 5 * narrow) -> (b, classes)
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation, (b, c, T) -> (b, c, T). Index 0 of `se` is the mean over time, which has no weights."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        mean, squeeze = nn.AdaptiveAvgPool1d(1), nn.Conv1d(channels, squeezed, 1)
+        self.se = nn.Sequential(mean, squeeze, nn.ReLU(), nn.Conv1d(squeezed, channels, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.se(x)
+
+
+class Res2Block(nn.Module):
+    """An SE-Res2Block, (b, c, T) -> (b, c, T)."""
+
+    def __init__(self, sizes: Mapping[str, Any], dilation: int) -> None:
+        super().__init__()
+        channels, taps, self.scale = sizes["channels"], sizes["kernel_size"], sizes["scale"]
+        width, padding = channels // self.scale, taps // 2 * dilation
+        groups = range(self.scale - 1)
+        self.conv1, self.bn1 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
+        self.convs = nn.ModuleList(nn.Conv1d(width, width, taps, dilation=dilation, padding=padding) for _ in groups)
+        self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in groups)
+        self.conv3, self.bn3 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
+        self.se = Gate(channels, sizes["squeeze_channels"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        *groups, untouched = self.bn1(self.conv1(x).relu()).chunk(self.scale, dim=1)
+        done: list[Tensor] = []
+        for conv, bn, group in zip(self.convs, self.bns, groups, strict=True):
+            done.append(bn(conv(group + done[-1] if done else group).relu()))
+        return self.se(self.bn3(self.conv3(torch.cat([*done, untouched], dim=1)).relu())) + x
+
+
+class ECAPATDNN(nn.Module):
+    """The back-end of Spectra-0, (b, T, F) -> (b, classes)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        sizes = config["ecapa"]
+        channels, wide, inner = sizes["channels"], sizes["aggregation_channels"], sizes["attention_channels"]
+        taps, dilations = sizes["kernel_size"] + 2, sizes["dilations"]
+        self.conv1 = nn.Conv1d(config["bridge_dim"], channels, taps, padding=taps // 2)
+        self.bn1 = nn.BatchNorm1d(channels)
+        for number, dilation in enumerate(dilations, start=1):
+            self.add_module(f"layer{number}", Res2Block(sizes, dilation))
+        self.blocks = len(dilations)
+        self.add_module(f"layer{self.blocks + 1}", nn.Conv1d(self.blocks * channels, wide, 1))
+        first, last = nn.Conv1d(3 * wide, inner, 1), nn.Conv1d(inner, wide, 1)
+        self.attention = nn.Sequential(first, nn.ReLU(), nn.BatchNorm1d(inner), nn.Tanh(), last, nn.Softmax(dim=2))
+        self.bn5 = nn.BatchNorm1d(2 * wide)
+        self.fc6 = nn.Linear(2 * wide, config["num_classes"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self.bn1(self.conv1(x.transpose(1, 2)).relu())  # (b, channels, T)
+        outputs = []
+        for number in range(1, self.blocks + 1):
+            outputs.append(getattr(self, f"layer{number}")(total))
+            total = total + outputs[-1]
+        x = getattr(self, f"layer{self.blocks + 1}")(torch.cat(outputs, dim=1)).relu()
+        mean, deviation = x.mean(2, keepdim=True), x.var(2, keepdim=True).clamp(min=1e-4).sqrt()
+        weights = self.attention(torch.cat([x, mean.expand_as(x), deviation.expand_as(x)], dim=1))
+        mean = (weights * x).sum(2)
+        deviation = ((weights * x.square()).sum(2) - mean.square()).clamp(min=1e-4).sqrt()
+        return self.fc6(self.bn5(torch.cat([mean, deviation], dim=1)))
 
 
 class Encoder(nn.Module):
@@ -349,10 +433,15 @@ class SpectraAASIST3(nn.Module):
         self.config = complete_config(config)
         self.ssl_encoder = Encoder(self.config["encoder"])
         self.bridge = Bridge(self.config["encoder"]["hidden_size"], self.config["bridge_dim"])
-        self.aasist = AASIST(self.config)
+        # The names that the checkpoints give them.
+        if self.config["back_end"] == "ecapa-tdnn":
+            self.ecapa_tdnn = ECAPATDNN(self.config)
+        else:
+            self.aasist = AASIST(self.config)
 
     def forward(self, windows: Tensor) -> Tensor:
-        return self.aasist(self.bridge(self.ssl_encoder(windows)))
+        back_end = self.ecapa_tdnn if self.config["back_end"] == "ecapa-tdnn" else self.aasist
+        return back_end(self.bridge(self.ssl_encoder(windows)))
 
     def stages(self, windows: Tensor) -> dict[str, Tensor]:
         """Every named intermediate result, in the layouts of the golden data, ending with `pooled` and `logits`."""

@@ -19,6 +19,7 @@ from spectra_jax.model.config import EncoderConfig
 from spectra_jax.model.spectra import SpectraAASIST3
 from spectra_jax.training import BEST, EvaluationEvent, Run, RunConfig
 from tests.conftest import spectra
+from tests.published_detectors import write_small
 from tests.training.runs import MODEL, TRAINING, config, weights_of, without_speed
 
 REGULARIZED = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "layerdrop": 0.1, "mask_time_prob": 0.2}
@@ -81,6 +82,22 @@ def test_a_run_is_that_of_its_encoder_and_is_resumed(encoder: Path, manifest: Pa
         Run(manifest, tmp_path / "run", settings, encoder=encoder, encoder_layers=1)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("back_end", ["aasist", "ecapa-tdnn"])
+def test_a_run_starts_from_a_published_detector(back_end: str, manifest: Path, tmp_path: Path) -> None:
+    source = write_small(back_end, tmp_path / "source")
+    settings = RunConfig.from_dict({"training": TRAINING | STILL})
+    run = Run(manifest, tmp_path / "run", settings, init=source)
+    assert run.config.model.back_end == back_end
+    list(run)
+    found, wanted = weights_of(tmp_path / "run" / BEST), dict(open_checkpoint(source))
+    assert found.keys() == wanted.keys()
+    for path, array in wanted.items():
+        # One step moves the statistics of the batch norms, also at a learning rate of zero.
+        if not path.endswith((".mean", ".var", ".num_batches")):
+            np.testing.assert_allclose(found[path], array, rtol=1e-6, err_msg=path)
+
+
 def test_the_first_layers_of_an_encoder(encoder: Path, manifest: Path, tmp_path: Path) -> None:
     run = Run(manifest, tmp_path / "run", config(), encoder=encoder, encoder_layers=1)
     assert run.config.model.encoder.num_hidden_layers == 1
@@ -132,7 +149,7 @@ def test_the_commands_options(
     found = open_checkpoint(tmp_path / "run" / BEST).config
     assert found.back_end == "pool+linear" and found.encoder.num_hidden_layers == 1
     for options, wanted in (
-        (("--back-end", "asist"), 'back_end = "asist", but it must be one of kan-aasist, aasist, pool+linear'),
+        (("--back-end", "asist"), 'back_end = "asist", but it must be one of kan-aasist, aasist, ecapa-tdnn, pool'),
         (("--back-end", "aasist", "--init", "demo"), "--back-end cannot be used with --init"),
         (("--encoder", encoder, "--init", "demo"), "exclude each other"),
         (("--encoder-layers", 1), "encoder_layers needs encoder"),

@@ -84,6 +84,8 @@ def test_an_export_from_the_hub_is_checked(stand_in: HubStandIn, tmp_path: Path)
     stand_in.repos[hub.PUBLISHED] = {hub.PUBLISHED_REVISION: {hub.PUBLISHED_ONNX: b"another"}}
     with pytest.raises(hub.HubError, match=r"spectra-aasist3.onnx .* has sha256 .* where 5f05c29a"):
         reference_file(hub.PUBLISHED)
+    stand_in.repos["lab260/spectra_0"] = {"main": {"model.onnx": b"another name"}}
+    assert reference_file("lab260/spectra_0").read_bytes() == b"another name"
     with pytest.raises(hub.HubError, match=r"has no spectra-aasist3[.]onnx"):
         stand_in.repos["org/bare"] = {"main": {"config.json": b"{}"}}
         reference_file("org/bare")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from safetensors.numpy import load_file, save_file
 
 from spectra_jax.data.score_files import Scores
 from spectra_jax.data.sources import collect
@@ -26,7 +29,8 @@ from spectra_jax.verification import (
 from spectra_jax.verification.swaps import swapped_scores
 from tests.conftest import spectra
 from tests.golden import recipe
-from tests.verification.pytorch_reference import FIRST_STAGE_OF_WRONG_WEIGHT, TINY, export, write_reference
+from tests.published_detectors import write_small
+from tests.verification.pytorch_reference import CODE, FIRST_STAGE_OF_WRONG_WEIGHT, TINY, export, write_reference
 
 pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
 
@@ -40,6 +44,23 @@ def test_a_correct_torch_module_agrees_in_float64(clips: list[Trial], correct_re
     assert list(found.skipped) == ["empty"] and len(found.ours) == 10
     numbers = found.comparison.to_dict()
     assert numbers["max_difference"] < 1e-9 and numbers["eer_percent"][0] == numbers["eer_percent"][1]
+
+
+def test_spectra_0_agrees_and_a_wrong_weight_is_located(clips: list[Trial], tmp_path: Path) -> None:
+    folder = write_small("ecapa-tdnn", tmp_path / "reference", back_end="ecapa-tdnn")
+    shutil.copyfile(CODE, folder / "reference.py")
+    how: dict[str, Any] = {"precision": "float64", "tolerance": 1e-9, "resamples": 0}
+    found = verify(folder, TorchReference(folder, run_code=True, float64=True), clips[:4], **how)
+    assert found.comparison.agrees, found.comparison.verdict
+    wrong = shutil.copytree(folder, tmp_path / "wrong")
+    tensors = load_file(wrong / "model.safetensors")
+    tensors["ecapa_tdnn.layer2.convs.1.weight"] *= 1.5
+    save_file(tensors, wrong / "model.safetensors")
+    found = verify(folder, TorchReference(wrong, run_code=True, float64=True), clips[:4], **how)
+    assert not found.comparison.agrees
+    assert found.divergence is not None and found.divergence.first == "ecapa.layer2"
+    names = {stage.name for stage in found.divergence.stages}
+    assert {"bridge", "ecapa.first", "ecapa.layer1", "ecapa.layer3", "ecapa.pooled", "logits"} <= names
 
 
 @pytest.mark.slow
