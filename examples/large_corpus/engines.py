@@ -278,7 +278,7 @@ def speak_openjtalk(jobs: Sequence[Job], workshop: Workshop) -> None:
     folders = workshop.unpack(jobs[0].engine)
     program = find_file(folders, "usr/bin/open_jtalk")
     dictionary = find_file(folders, "var/lib/mecab/dic/open-jtalk/naist-jdic")
-    model = find_file(folders, "pyopenjtalk/htsvoice/*.htsvoice")
+    model = find_file(folders, "pyopenjtalk/htsvoice/mei_normal.htsvoice")
     for job in jobs:
         command = [str(program), "-x", str(dictionary), "-m", str(model), "-ow", str(job.out)]
         command += ["-r", str(job.options.get("speed", 1.0)), "-fm", str(job.options.get("semitones", 0.0))]
