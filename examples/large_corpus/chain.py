@@ -197,7 +197,7 @@ def prepare_speech(samples: Samples, utterance_id: str) -> Samples:
     generator = random_generator(utterance_id, "crop")
     length = min(round(generator.uniform(SHORTEST, LONGEST) * RATE), len(speech))
     start = int(generator.integers(len(speech) - length + 1))
-    return speech[start : start + length]
+    return np.ascontiguousarray(speech[start : start + length])
 
 
 def set_level(samples: Samples) -> Samples:
