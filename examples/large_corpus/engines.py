@@ -1,0 +1,420 @@
+"""Spoof clips of the text-to-speech engines of `engines.toml`.
+
+Every engine comes from packages of the table. Debian's are unpacked and run where they lie; they need the shared
+libraries of ALSA and PulseAudio (`apt-get install libasound2 libpulse0`). Python engines run in a scratch environment,
+as they need other versions of NumPy than the project. A clip passes through the same chain as a recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.large_corpus import chain
+from examples.large_corpus.chain import ChainError
+from examples.large_corpus.manifest import Clip, clip_row, split_of_clip
+from examples.large_corpus.packages import DEFAULT_CACHE, Package, read_packages, unpack_package
+
+FOLDER = Path(__file__).parent
+TABLE = FOLDER / "engines.toml"
+TEXTS = FOLDER / "texts.toml"
+WORKER = FOLDER / "engine_worker.py"
+REQUIREMENTS = FOLDER / "engines_requirements.txt"
+GNUSPEECH = FOLDER / "gnuspeech.mjs"
+
+FESTIVAL_ENCODINGS = {"it": "latin-1", "fi": "latin-1", "ca": "latin-1", "cs": "iso-8859-2", "en": "ascii"}
+ESPEAK_RATE = 165  # words in a minute at speed 1
+LOUDEST_FLAT = 0.02  # share of samples at the greatest magnitude above which a sound counts as clipped
+
+
+class EngineError(Exception):
+    """An engine could not be prepared or did not speak."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One voice of an engine.
+
+    Attributes:
+        name: Part of the speaker's identifier.
+        clips: How many sentences the voice reads.
+        texts: Key of the sentences in texts.toml; the language of the voice.
+        first: Number of the first sentence; after the last one comes the first again.
+        voice: Name of the voice in the engine, if it is not `name`.
+        language: Language in the notation of the engine, where it asks for one.
+        source: Speaker whose sounds a vocoder takes, instead of sentences.
+        license: Licence of the voice, if it is not the engine's.
+        options: Settings of the engine, used in turn.
+    """
+
+    name: str
+    clips: int
+    texts: str = ""
+    first: int = 0
+    voice: str = ""
+    language: str = ""
+    source: str = ""
+    license: str = ""
+    options: Sequence[Mapping[str, float]] = field(default_factory=lambda: [{}])
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One text-to-speech engine.
+
+    Attributes:
+        name: Identifier; the attack in the manifest.
+        kind: `neural` or `classic`.
+        family: What kind of synthesis it is.
+        runner: Key of `RUNNERS`.
+        split: `train`, of which every sixth clip is in dev, or `eval`.
+        license: Licence of the voices, as an SPDX expression.
+        packages: Names of the packages it needs.
+        voices: Its voices.
+    """
+
+    name: str
+    kind: str
+    family: str
+    runner: str
+    split: str
+    license: str
+    packages: tuple[str, ...]
+    voices: tuple[Voice, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One sound that an engine is to make.
+
+    Attributes:
+        utterance_id: Identifier of the clip.
+        engine: Engine that speaks.
+        voice: Voice that it speaks with.
+        number: Number of the clip among those of the voice.
+        text: Sentence; empty for a vocoder.
+        out: Path of the sound file.
+        options: Settings of the engine.
+    """
+
+    utterance_id: str
+    engine: Engine
+    voice: Voice
+    number: int
+    text: str
+    out: Path
+    options: Mapping[str, float]
+
+    def to_dict(self, raw: Path) -> dict[str, Any]:
+        """The job for a program of another environment."""
+        entry: dict[str, Any] = {"engine": self.engine.name, "text": self.text, "out": str(self.out), **self.options}
+        entry |= {"voice": self.voice.voice or self.voice.name, "language": self.voice.language}
+        if self.voice.source:
+            entry["source"] = str(raw / f"{clip_name(self.voice.source, self.number)}.wav")
+        return entry
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where engines are prepared and sounds are written.
+
+    Attributes:
+        work: Folder of the corpus's intermediate files.
+        cache: Folder of downloaded packages.
+        packages: Packages of the table by name.
+    """
+
+    work: Path
+    cache: Path
+    packages: Mapping[str, Package]
+
+    @property
+    def raw(self) -> Path:
+        """Folder of the sounds as the engines made them."""
+        return self.work / "raw"
+
+    def unpack(self, engine: Engine) -> list[Path]:
+        """Folders of the engine's unpacked packages, in the order of the table."""
+        return [unpack_package(self.packages[name], self.cache).resolve() for name in engine.packages]
+
+
+def clip_name(speaker: str, number: int) -> str:
+    """Identifier of a clip: letters, digits, hyphens and underscores alone."""
+    return f"{speaker}_{number:02d}".replace("+", "-").replace("@", "-")
+
+
+def read_engines(table: Path = TABLE) -> list[Engine]:
+    """Engines of a TOML file, in its order.
+
+    Raises:
+        EngineError: An engine names a package, a runner or sentences that do not exist.
+    """
+    packages, texts = read_packages(table), read_texts()
+    engines = []
+    for entry in tomllib.loads(table.read_text(encoding="utf-8"))["engine"]:
+        voices = tuple(Voice(**voice) for voice in entry["voices"])
+        engine = Engine(**{**entry, "packages": tuple(entry["packages"]), "voices": voices})
+        missing = [name for name in engine.packages if name not in packages]
+        missing += [voice.texts for voice in voices if not voice.source and voice.texts not in texts]
+        missing += [engine.runner] if engine.runner not in RUNNERS else []
+        if missing:
+            raise EngineError(f"{table}: {engine.name} names {', '.join(missing)}, which the table does not have")
+        engines.append(engine)
+    return engines
+
+
+def read_texts(path: Path = TEXTS) -> dict[str, list[str]]:
+    """Sentences by language."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def plan_jobs(engine: Engine, texts: Mapping[str, Sequence[str]], raw: Path) -> list[Job]:
+    """Every sound of an engine."""
+    jobs = []
+    for voice in engine.voices:
+        speaker = f"{engine.name}_{voice.name}"
+        for number in range(voice.clips):
+            sentences = texts.get(voice.texts, ())
+            text = sentences[(voice.first + number) % len(sentences)] if sentences else ""
+            name = clip_name(speaker, number)
+            options = voice.options[number % len(voice.options)]
+            jobs.append(Job(name, engine, voice, number, text, (raw / f"{name}.wav").resolve(), options))
+    return jobs
+
+
+def run_program(command: Sequence[str], **settings: Any) -> None:
+    """Run a program and report what it writes to its standard error if it fails.
+
+    Raises:
+        EngineError: The program does not exist.
+    """
+    try:
+        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **settings)
+    except FileNotFoundError as error:
+        raise EngineError(f"{command[0]} is not installed; install it and try again") from error
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
+        print(f"{Path(command[0]).name} exited with {result.returncode}:", *lines[-8:], sep="\n  ", file=sys.stderr)
+
+
+def library_path(folders: Sequence[Path]) -> dict[str, str]:
+    """Environment in which programs find the shared libraries of unpacked Debian packages."""
+    found = sorted({str(path.parent) for folder in folders for path in folder.glob("usr/lib/*/lib*.so*")})
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(found)}
+
+
+def find_file(folders: Sequence[Path], pattern: str) -> Path:
+    """The one path below the folders that matches.
+
+    Raises:
+        EngineError: None matches.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob(pattern)):
+            return path
+    raise EngineError(f"no unpacked package has {pattern}; delete the folder of unpacked packages and try again")
+
+
+def speak_espeak(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """eSpeak NG: one call for each sentence."""
+    folders = workshop.unpack(jobs[0].engine)
+    program = find_file(folders, "usr/bin/espeak-ng")
+    data = find_file(folders, "usr/lib/*/espeak-ng-data").parent
+    for job in jobs:
+        rate = str(round(ESPEAK_RATE * job.options.get("speed", 1.0)))
+        command = [str(program), f"--path={data}", "-v", job.voice.name, "-s", rate, "-w", str(job.out), "--stdin"]
+        run_program(command, input=job.text.encode(), env=library_path(folders))
+
+
+def merge_festival(folders: Sequence[Path], target: Path) -> Path:
+    """Copy Festival's library, its lexicons and its voices into one folder, as they lie after an installation."""
+    if not target.exists():
+        partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for folder in folders:
+            for source in (folder / "usr/share/festival", folder / "usr/lib/festival"):
+                if source.exists():
+                    shutil.copytree(source, partial, dirs_exist_ok=True, symlinks=False, ignore_dangling_symlinks=True)
+        partial.rename(target)
+    return target
+
+
+def festival_script(jobs: Sequence[Job]) -> bytes:
+    """Scheme program that speaks sentences of one voice."""
+    voice = jobs[0].voice
+    encoding = FESTIVAL_ENCODINGS.get(voice.texts, "utf-8")
+    lines = [f"(voice_{voice.voice})"]
+    for job in jobs:
+        text = job.text.replace("\\", "").replace('"', "")
+        stretch = 1 / job.options.get("speed", 1.0)
+        lines.append(f"(Parameter.set 'Duration_Stretch {stretch:.3f})")
+        lines.append(f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{job.out}" \'riff)')
+    return "\n".join(lines).encode(encoding, errors="replace")
+
+
+def speak_festival(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """Festival: one call for each voice."""
+    engine = jobs[0].engine
+    folders = workshop.unpack(engine)
+    program = find_file(folders, "usr/bin/festival")
+    library = merge_festival(folders, (workshop.work / f"{engine.name}-library").resolve())
+    script = workshop.work / "festival.scm"
+    for voice in engine.voices:
+        script.write_bytes(festival_script([job for job in jobs if job.voice is voice]))
+        command = [str(program), "--libdir", str(library), "-b", str(script)]
+        run_program(command, env=library_path(folders))
+
+
+def speak_openjtalk(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """Open JTalk: one call for each sentence."""
+    folders = workshop.unpack(jobs[0].engine)
+    program = find_file(folders, "usr/bin/open_jtalk")
+    dictionary = find_file(folders, "var/lib/mecab/dic/open-jtalk/naist-jdic")
+    model = find_file(folders, "pyopenjtalk/htsvoice/mei_normal.htsvoice")
+    for job in jobs:
+        command = [str(program), "-x", str(dictionary), "-m", str(model), "-ow", str(job.out)]
+        command += ["-r", str(job.options.get("speed", 1.0)), "-fm", str(job.options.get("semitones", 0.0))]
+        run_program(command, input=job.text.encode(), env=library_path(folders))
+
+
+def speak_gnuspeech(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """Gnuspeech, compiled to WebAssembly: one call of Node.js."""
+    speech, heap = workshop.unpack(jobs[0].engine)
+    modules = workshop.work / "gnuspeech" / "node_modules"
+    shutil.copytree(speech / "package", modules / "gnuspeech", dirs_exist_ok=True)
+    shutil.copytree(heap / "package", modules / "wasm-heap-manager", dirs_exist_ok=True)
+    path = write_jobs(jobs, workshop)
+    run_program(["node", str(GNUSPEECH), str(modules / "gnuspeech/dist/exports/GnuSpeech.js"), str(path)])
+
+
+def write_jobs(jobs: Sequence[Job], workshop: Workshop) -> Path:
+    """File with the jobs for a program of another environment."""
+    path = workshop.work / f"{jobs[0].engine.name}-jobs.json"
+    entries = [job.to_dict(workshop.raw.resolve()) for job in jobs]
+    path.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
+    return path
+
+
+def prepare_environment(workshop: Workshop) -> Path:
+    """Python of the scratch environment, created at the first call.
+
+    Raises:
+        EngineError: It could not be created.
+    """
+    folder = (workshop.work / "venv-engines").resolve()
+    python = folder / "bin" / "python"
+    finished = folder / "finished"
+    if not finished.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        run_program([sys.executable, "-m", "venv", str(folder)])
+        run_program([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)])
+        if subprocess.run([str(python), "-c", "import onnxruntime, tensorflow"], capture_output=True).returncode:
+            raise EngineError(f"{folder}: pip could not install {REQUIREMENTS}; see its message above, then try again")
+        finished.touch()
+    return python
+
+
+def speak_with_worker(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """Engines of `engine_worker.py`: one call for each engine."""
+    python = prepare_environment(workshop)
+    folders = workshop.unpack(jobs[0].engine)
+    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, folders)), "PYTHONHASHSEED": "0"}
+    run_program([str(python), str(WORKER), str(write_jobs(jobs, workshop))], env=environment)
+
+
+RUNNERS: dict[str, Callable[[Sequence[Job], Workshop], None]] = {
+    "espeak": speak_espeak,
+    "festival": speak_festival,
+    "openjtalk": speak_openjtalk,
+    "gnuspeech": speak_gnuspeech,
+    "worker": speak_with_worker,
+}
+
+
+def speak_jobs(engine: Engine, texts: Mapping[str, Sequence[str]], workshop: Workshop) -> list[Job]:
+    """Jobs of an engine, whose sounds exist unless the engine failed; sounds of an earlier run are kept."""
+    workshop.raw.mkdir(parents=True, exist_ok=True)
+    jobs = plan_jobs(engine, texts, workshop.raw)
+    missing = [job for job in jobs if not job.out.exists()]
+    if missing:
+        RUNNERS[engine.runner](missing, workshop)
+    return jobs
+
+
+def check_sound(samples: chain.Samples, name: str) -> None:
+    """Raise unless a sound is speech-like.
+
+    Raises:
+        ChainError: It is silent, clipped, or much longer than a sentence.
+    """
+    if not samples.any():
+        raise ChainError(f"{name}: it is silent")
+    peak = abs(samples).max()
+    if (abs(samples) >= 0.999 * peak).mean() > LOUDEST_FLAT:
+        raise ChainError(f"{name}: it is clipped")
+    if len(samples) > 12 * chain.RATE:
+        raise ChainError(f"{name}: it lasts {len(samples) / chain.RATE:.1f} s; the engine did not stop")
+
+
+def describe_source(engine: Engine, packages: Mapping[str, Package]) -> str:
+    """Name and version of the package that holds the engine's program or model."""
+    package = packages[engine.packages[-1] if engine.runner == "worker" else engine.packages[0]]
+    return f"{package.name} {package.version}"
+
+
+def write_engine(engine: Engine, workshop: Workshop, output: Path) -> Iterator[Clip]:
+    """Write the clips of one engine; yields their rows and reports the sounds that are dropped."""
+    for job in speak_jobs(engine, read_texts(), workshop):
+        try:
+            if not job.out.exists():
+                raise ChainError(f"{job.utterance_id}: the engine wrote no sound")
+            samples = chain.decode_file(job.out)
+            check_sound(samples, job.utterance_id)
+            clip = chain.finish_clip(chain.prepare_speech(samples, job.utterance_id), job.utterance_id)
+        except ChainError as error:
+            print(f"dropped {error}", file=sys.stderr)
+            continue
+        split = split_of_clip(engine.split, job.number)
+        path = output / split / f"{job.utterance_id}.flac"
+        chain.write_clip(path, clip)
+        yield clip_row(
+            job.utterance_id,
+            path,
+            split,
+            label="spoof",
+            speaker=clip_name(f"{engine.name}_{job.voice.name}", 0)[:-3],
+            attack=engine.name,
+            pair="",
+            source=describe_source(engine, workshop.packages),
+            seconds=len(clip) / chain.RATE,
+            license=job.voice.license or engine.license,
+        )
+
+
+def write_engines(
+    output: Path, cache: Path = DEFAULT_CACHE, table: Path = TABLE, names: Sequence[str] = ()
+) -> list[Clip]:
+    """Write the clips of all engines, or of those named; returns their rows.
+
+    Raises:
+        EngineError: An engine cannot be prepared.
+        PackageError: A package cannot be downloaded.
+    """
+    workshop = Workshop(output, cache, read_packages(table))
+    rows: list[Clip] = []
+    for engine in read_engines(table):
+        if names and engine.name not in names:
+            continue
+        written = list(write_engine(engine, workshop, output))
+        wanted = sum(voice.clips for voice in engine.voices)
+        print(f"{engine.name}: {len(written)} of {wanted} clips", file=sys.stderr)
+        rows += written
+    return rows
