@@ -38,7 +38,7 @@ def build_part(output: Path, part: str, cache: Path, used: frozenset[str]) -> li
     if part == "people":
         return write_people(output, used, cache)
     if part == "copies":
-        return list(write_copies(output, read_part(output, "people")))
+        return write_copies(output, read_part(output, "people"))
     module = importlib.import_module(ENGINES)
     return list(module.write_engines(output, cache))
 

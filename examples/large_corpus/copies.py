@@ -8,11 +8,13 @@ Needs pyworld and pysptk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 from scipy import linalg, signal
 
 from examples.large_corpus import chain
@@ -31,9 +33,9 @@ class MelGriffinLim:
     """Inversion of a mel spectrogram with Griffin and Lim's iterations."""
 
     size: int = 1024
-    hop: int = 160
+    hop: int = 256
     mels: int = 80
-    iterations: int = 60
+    iterations: int = 32
 
     def filters(self) -> Samples:
         """Triangular mel filters, (mels, size // 2 + 1)."""
@@ -140,13 +142,16 @@ def vocoders_of_clip(split: str, number: int) -> tuple[str, ...]:
     return SEEN if split != "eval" else (SEEN[number % len(SEEN)], *UNSEEN)
 
 
-def write_copy(bona_fide: Clip, speech: Samples, vocoder: str, output: Path) -> Clip:
-    """Write one copy of a clip's prepared speech; returns its row."""
+def write_copy(bona_fide: Clip, vocoder: str, output: Path) -> Clip:
+    """Write one copy of a clip, unless an earlier run wrote it; returns its row."""
     utterance_id = f"{bona_fide.utterance_id}_{vocoder}"
-    copy = VOCODERS[vocoder](speech, chain.random_generator(utterance_id, "vocoder"))
-    clip = chain.finish_clip(copy, bona_fide.utterance_id)
     path = output / bona_fide.split / f"{utterance_id}.flac"
-    chain.write_clip(path, clip)
+    if not path.exists():
+        speech = read_prepared(bona_fide, output)
+        copy = VOCODERS[vocoder](speech, chain.random_generator(utterance_id, "vocoder"))
+        partial = path.with_suffix(".partial")
+        chain.write_clip(partial, chain.finish_clip(copy, bona_fide.utterance_id))
+        partial.rename(path)
     return clip_row(
         utterance_id,
         path,
@@ -156,7 +161,7 @@ def write_copy(bona_fide: Clip, speech: Samples, vocoder: str, output: Path) -> 
         attack=vocoder,
         pair=bona_fide.utterance_id,
         source=bona_fide.source,
-        seconds=len(clip) / RATE,
+        seconds=sf.info(path).duration,
         license=bona_fide.license,
     )
 
@@ -166,9 +171,13 @@ def read_prepared(bona_fide: Clip, output: Path) -> Samples:
     return np.load(output / "prepared" / f"{bona_fide.utterance_id}.npy").astype(np.float64)
 
 
-def write_copies(output: Path, bona_fide: Iterable[Clip]) -> Iterator[Clip]:
-    """Write the copies of the clips; yields their rows."""
-    for row in bona_fide:
-        speech = read_prepared(row, output)
-        for vocoder in vocoders_of_clip(row.split, int(row.utterance_id.rsplit("_", 1)[1])):
-            yield write_copy(row, speech, vocoder, output)
+def write_copies(output: Path, bona_fide: Iterable[Clip], processes: int | None = None) -> list[Clip]:
+    """Write the copies of the clips, several at a time; returns their rows."""
+    tasks = [
+        (row, vocoder)
+        for row in bona_fide
+        for vocoder in vocoders_of_clip(row.split, int(row.utterance_id.rsplit("_", 1)[1]))
+    ]
+    with ProcessPoolExecutor(processes) as pool:
+        rows, vocoders = zip(*tasks, strict=True)
+        return list(pool.map(write_copy, rows, vocoders, [output] * len(tasks), chunksize=8))

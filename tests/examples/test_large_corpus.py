@@ -1,0 +1,57 @@
+"""The larger corpus: hashes of packages, the audio chain, and splits; nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.large_corpus import chain
+from examples.large_corpus.manifest import SMALL_CORPUS, check_disjoint, read_manifest, split_of_clip
+from examples.large_corpus.packages import Package, PackageError, compute_sha256, fetch_package
+from examples.large_corpus.people import read_people
+
+
+def write_package(folder: Path) -> Package:
+    """Package of a file that lies in the cache."""
+    path = folder / "voices.deb"
+    path.write_bytes(b"not the file of the table")
+    return Package("debian", "voices", "1.0-1", path.name, compute_sha256(path), "MIT")
+
+
+def test_file_of_the_table_is_taken_from_the_cache(tmp_path: Path) -> None:
+    package = write_package(tmp_path)
+    assert fetch_package(package, tmp_path) == tmp_path / package.file
+
+
+def test_other_hash_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    package = write_package(tmp_path)
+    with pytest.raises(PackageError, match=f"{package.sha256}.*{'0' * 64}"):
+        fetch_package(replace(package, sha256="0" * 64), tmp_path)
+
+
+def test_chain_depends_on_the_identifier_alone() -> None:
+    times = np.arange(5 * chain.RATE) / chain.RATE
+    sound = 0.1 * np.sin(2 * np.pi * 440 * times) * (1.1 + np.sin(2 * np.pi * 3 * times))
+    first, again, other = (
+        chain.finish_clip(chain.prepare_speech(sound, name), name) for name in ("person_00", "person_00", "person_01")
+    )
+    np.testing.assert_array_equal(first, again)
+    assert len(first) != len(other)
+    assert chain.active_level(first / 32768) == pytest.approx(chain.LEVEL, abs=0.2)
+    assert chain.SHORTEST <= len(first) / chain.RATE <= chain.LONGEST
+
+
+def test_no_person_of_eval_is_in_train() -> None:
+    people = {person.speaker: person.split for person in read_people()}
+    small = read_manifest(SMALL_CORPUS / "manifest.csv")
+    for row in small:
+        assert (row.split == "eval") == (people.get(row.speaker, row.split) == "eval")
+    assert sum(split == "eval" for split in people.values()) >= 5
+    assert sum(split == "train" for split in people.values()) >= 15
+    assert [split_of_clip("train", number) for number in range(6)] == ["train"] * 5 + ["dev"]
+    check_disjoint(small)
+    with pytest.raises(ValueError, match=small[0].speaker):
+        check_disjoint([*small, replace(small[0], split="eval")])
