@@ -98,7 +98,8 @@ def test_gradients_and_statistics_of_training_are_the_oracles(back_end: str, tmp
     direction = np.array([0.3, -1.7])
     with jax.enable_x64(True):
         ours.set_attributes(use_running_average=False)
-        graph, params, rest = nnx.split(ours, nnx.Param, ...)
+        parts: Any = nnx.split(ours, nnx.Param, ...)
+        graph, params, rest = parts
 
         def score(params: Any, rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
             model = nnx.merge(graph, params, rest, copy=True)
