@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 from examples.large_corpus.copies import write_copies
+from examples.large_corpus.engines import write_engines
 from examples.large_corpus.manifest import (
     Clip,
     check_disjoint,
@@ -19,7 +18,6 @@ from examples.large_corpus.manifest import (
 from examples.large_corpus.people import write_people
 
 PARTS = ("people", "copies", "engines")
-ENGINES = "examples.large_corpus.engines"
 
 
 def rows_path(output: Path, part: str) -> Path:
@@ -39,8 +37,7 @@ def build_part(output: Path, part: str, cache: Path, used: frozenset[str]) -> li
         return write_people(output, used, cache)
     if part == "copies":
         return write_copies(output, read_part(output, "people"))
-    module = importlib.import_module(ENGINES)
-    return list(module.write_engines(output, cache))
+    return write_engines(output, cache)
 
 
 def build(output: Path, parts: Sequence[str]) -> list[Clip]:
@@ -64,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/large_corpus"), help="folder of the corpus")
     parser.add_argument("--only", choices=PARTS, help="build this part alone; the manifest lists all that exist")
     options = parser.parse_args(arguments)
-    available = [part for part in PARTS if part != "engines" or importlib.util.find_spec(ENGINES)]
-    rows = build(options.output, [options.only] if options.only else available)
+    rows = build(options.output, [options.only] if options.only else PARTS)
     print(f"{options.output / 'manifest.csv'}: {len(rows)} clips")
 
 

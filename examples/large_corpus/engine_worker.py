@@ -134,10 +134,10 @@ def mel_statistics() -> tuple[Samples, Samples]:
         inputs.append(mel[0])
         measured.append(log_mel(engine.mel2audio(mel))[: mel.shape[1]])
     wanted, found = np.concatenate(inputs), np.concatenate(measured)
-    heard = found > np.percentile(found, 10, axis=0)
+    not_silent = found > np.percentile(found, 10, axis=0)
     factors, offsets = np.ones(MEL_BANDS), np.zeros(MEL_BANDS)
     for band in range(MEL_BANDS):
-        rows = heard[:, band]
+        rows = not_silent[:, band]
         factors[band], offsets[band] = np.polyfit(found[rows, band], wanted[rows, band], 1)
     return factors, offsets
 

@@ -146,9 +146,14 @@ class Workshop:
         return [unpack_package(self.packages[name], self.cache).resolve() for name in engine.packages]
 
 
+def speaker_name(name: str) -> str:
+    """Identifier of a voice in the manifest: letters, digits, hyphens and underscores alone."""
+    return name.replace("+", "-").replace("@", "-")
+
+
 def clip_name(speaker: str, number: int) -> str:
-    """Identifier of a clip: letters, digits, hyphens and underscores alone."""
-    return f"{speaker}_{number:02d}".replace("+", "-").replace("@", "-")
+    """Identifier of a clip of a voice."""
+    return f"{speaker_name(speaker)}_{number:02d}"
 
 
 def read_engines(table: Path = TABLE) -> list[Engine]:
@@ -390,7 +395,7 @@ def write_engine(engine: Engine, workshop: Workshop, output: Path) -> Iterator[C
             path,
             split,
             label="spoof",
-            speaker=clip_name(f"{engine.name}_{job.voice.name}", 0)[:-3],
+            speaker=speaker_name(f"{engine.name}_{job.voice.name}"),
             attack=engine.name,
             pair="",
             source=describe_source(engine, workshop.packages),

@@ -41,7 +41,7 @@ class Person:
         files: Pattern of the recordings' paths in the package.
         excluded: Patterns of paths that are not this person, or not speech.
         clips: Greatest number of clips.
-        first: Number of the first clip; not 0 where `examples/corpus` already has clips of the person.
+        first: Number of the first clip; not 0 where `examples/corpus` already has clips of the speaker.
         least_snr: Noisier recordings are left out, dB.
     """
 
@@ -78,7 +78,7 @@ def read_people(table: Path = SOURCES) -> list[Person]:
 
 
 def find_recordings(person: Person, folder: Path, used: frozenset[str] = frozenset()) -> list[Path]:
-    """Recordings of a person in the unpacked package, in an order drawn by the person's identifier.
+    """Recordings of a person in the unpacked package, in a random order that depends on the speaker's identifier alone.
 
     Args:
         person: The person.
@@ -189,9 +189,8 @@ def write_person(person: Person, package: Package, folder: Path, output: Path, u
 
 
 def shorten_source(source: str) -> str:
-    """Names of joined recordings without what leads to their common folder."""
-    names = source.split("+")
-    return "+".join([names[0].rsplit("/", 1)[-1], *(name.rsplit("/", 1)[-1] for name in names[1:])])
+    """Names of joined recordings without their folders."""
+    return "+".join(name.rsplit("/", 1)[-1] for name in source.split("+"))
 
 
 def write_people(output: Path, used: frozenset[str], cache: Path = DEFAULT_CACHE, table: Path = SOURCES) -> list[Clip]:
