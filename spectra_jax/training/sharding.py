@@ -9,7 +9,7 @@ divided among its devices, which all have the same clips (Shoeybi et al., "Megat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,20 @@ class Layout:
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(self.clip_axes)
         )
+
+    def summed_here(self, weights: Mapping[str, jax.Array], specs: Mapping[str, P]) -> dict[str, jax.Array]:
+        """The weights, inside `map_clips`: their gradients are summed over the devices here, not where they are used.
+
+        The sum of a gradient that is computed in a loop or a branch would be inside it. All sums have one identifier,
+        since JAX gives every collective of a `shard_map` the same channel, and XLA:CPU mixes up those of a branch and
+        those beside it: it aborts the process, or reads from address 0.
+
+        Args:
+          weights: by their paths.
+          specs: their `manual_specs`. Over `fsdp` the gradient of a weight that is sharded is summed by its gather.
+        """
+        axes = {path: tuple(axis for axis in self.clip_axes if axis not in specs[path]) for path in weights}
+        return {path: lax.pcast(weight, axes[path], to="varying") for path, weight in weights.items()}
 
     def spec(self, path: str, shape: Sequence[int]) -> P:
         """The mesh axis of each dimension of a weight. An adapter is sharded as its kernel is.

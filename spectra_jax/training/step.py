@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -255,7 +256,10 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
     """(state, frozen weights, examples, key) -> (new statistics, summed loss, summed gradients)."""
     clip_axes = layout.clip_axes
 
-    def loss_of(trained: Leaves, others: Leaves, examples: Examples, key: jax.Array) -> tuple[jax.Array, Leaves]:
+    def loss_of(
+        trained: Leaves, others: Leaves, examples: Examples, key: jax.Array, specs: dict[str, P]
+    ) -> tuple[jax.Array, Leaves]:
+        trained = layout.summed_here(trained, specs)
         model = network.model(lora.merge({**trained, **others}, training.lora))
         key = jax.random.fold_in(key, lax.axis_index(clip_axes) if clip_axes else 0)
         logits = model(examples.windows, rngs=nnx.Rngs(dropout=key))
@@ -266,15 +270,15 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
     if FSDP_AXIS in layout.mesh.axis_names and not training.remat:
         # Otherwise all gathered weights would be stored until the backward pass.
         policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
-        loss_of = jax.checkpoint(loss_of, policy=policy)
+        loss_of = jax.checkpoint(loss_of, policy=policy, static_argnums=4)
 
     def gradients_of(
-        trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
+        specs: dict[str, P], trained: Leaves, statistics: Leaves, frozen: Leaves, examples: Examples, key: jax.Array
     ) -> tuple[Leaves, jax.Array, Leaves]:
         def add_micro_batch(sums: Any, micro_batch: tuple[Examples, jax.Array]) -> Any:
             statistics, total_loss, total = sums
             (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-                trained, {**frozen, **statistics}, *micro_batch
+                trained, {**frozen, **statistics}, *micro_batch, specs
             )
             return (statistics, total_loss + loss, jax.tree.map(jnp.add, total, gradients)), None
 
@@ -293,7 +297,7 @@ def _make_gradients(network: Network, training: TrainingConfig, layout: Layout) 
     ) -> tuple[Leaves, jax.Array, Leaves]:
         trained, statistics, others = layout.manual_specs((state.trained, state.statistics, frozen))
         in_specs = trained, statistics, others, layout.clip_spec(axis=1), P()
-        mapped = layout.map_clips(gradients_of, in_specs, (statistics, P(), trained))
+        mapped = layout.map_clips(functools.partial(gradients_of, trained), in_specs, (statistics, P(), trained))
         result: tuple[Leaves, jax.Array, Leaves] = mapped(state.trained, state.statistics, frozen, examples, key)
         return result
 

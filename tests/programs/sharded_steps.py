@@ -38,7 +38,8 @@ def share_of_device(leaves: dict[str, jax.Array]) -> dict[str, float]:
 
 
 def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, Any]:
-    """Losses and gradient norms of the steps, and the shares of weights, their average and both moments."""
+    """Losses and gradient norms of the steps, the shares of weights, their average and both moments, and how many sums
+    over devices the compiled step has inside loops and branches."""
     run = config(back_end, dropout=0.0, ema_decay=0.9, **training)
     model, options = run.model, run.training
     layout = Layout.of(options.sharding, jax.devices()[:devices])
@@ -54,14 +55,17 @@ def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, An
     rates, key = jax.device_put(
         (LearningRates(np.float32(3e-3), np.float32(3e-3)), jax.random.key(0, impl="rbg")), layout.replicated
     )
+    compiled = step.lower(state, frozen, examples, rates, key).compile()
+    before_main, main = compiled.as_text().split("\nENTRY ")
     losses, norms = [], []
     for _ in range(STEPS):
-        state, report = step(state, frozen, examples, rates, key)
+        state, report = compiled(state, frozen, examples, rates, key)
         losses.append(float(report.loss))
         norms.append(float(report.gradient_norm))
     moments = state.optimizer[1]
     shares = [share_of_device(leaves) for leaves in (state.trained, state.ema, moments.mu, moments.nu)]
-    return {"losses": losses, "norms": norms, "shares": shares}
+    nested = before_main.count(" all-reduce(")
+    return {"losses": losses, "norms": norms, "shares": shares, "nested": nested, "sums": main.count(" all-reduce(")}
 
 
 for case in json.loads(sys.argv[1]):
