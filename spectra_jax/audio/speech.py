@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ SPEECH_PROBABILITY = 0.5
 _ONSET_FRAMES, _ONSET_MARGIN = 3, 2
 
 
+@runtime_checkable  # so that annotations can be checked while the tests run
 class Detector(Protocol):
     """A voice activity detector of one clip: it keeps state from frame to frame.
 
