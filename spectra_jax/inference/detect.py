@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from spectra_jax.audio.speech import INSTALL
+from spectra_jax.audio.speech import INSTALL, require_detector
+from spectra_jax.errors import InputError
 from spectra_jax.inference.decoding import DecodedTrial
 from spectra_jax.inference.detection import Detection, Window, find_segments
 from spectra_jax.inference.results import CERTIFIED, Result
@@ -38,7 +40,7 @@ class DetectionSettings:
       model: name of the network, with which the threshold's is compared; None where it has none.
 
     Raises:
-      ValueError: a prior that is not between 0 and 1.
+      InputError: a prior that is not between 0 and 1.
     """
 
     window_policy: WindowPolicy = COMPLETE_RECORDING
@@ -49,7 +51,36 @@ class DetectionSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.spoof_prior < 1:
-            raise ValueError(f"spoof_prior = {self.spoof_prior}: a probability between 0 and 1, both excluded")
+            raise InputError(f"a spoof prior of {self.spoof_prior}, but it must be between 0 and 1")
+
+    @classmethod
+    def of(
+        cls,
+        window_policy: WindowPolicy = COMPLETE_RECORDING,
+        threshold: float | str | Threshold | None = None,
+        calibration: Calibration | str | Path | None = None,
+        spoof_prior: float = 0.5,
+        model: str | None = None,
+    ) -> Self:
+        """Settings from arguments as a caller has them.
+
+        Args:
+          window_policy, spoof_prior, model: see above.
+          threshold: or its value, or the name of one in circulation.
+          calibration: or its file.
+
+        Raises:
+          InputError: an unknown threshold, a calibration that cannot be read, a prior that is not between 0 and 1; or
+            `window_policy` starts at the first speech, and the extra `inspect` is not installed.
+        """
+        if window_policy.speech_only:
+            require_detector("to start at the first speech")
+        if isinstance(calibration, str | Path):
+            from spectra_jax.evaluation.calibration_file import read_calibration
+
+            calibration = read_calibration(Path(calibration))
+        stated = None if threshold is None else Threshold.of(threshold)
+        return cls(window_policy, stated, calibration, spoof_prior, model)
 
 
 def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: DetectionSettings) -> Detection:
@@ -63,7 +94,7 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
     policy, result = settings.window_policy, clip.result(settings.window_policy)
     if result.error is not None or result.logits is None:
         return Detection(
-            result.trial.utterance_id,
+            str(result.trial.path),
             None,
             result.seconds,
             sha256=clip.file_sha256,
@@ -75,7 +106,7 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
     threshold, calibration = settings.threshold, settings.calibration
     score = result.logits[1]
     return Detection(
-        result.trial.utterance_id,
+        str(result.trial.path),
         result.logits,
         clip.seconds,
         heard_seconds=_covered_seconds(windows),

@@ -10,8 +10,10 @@ A `Detection` decides nothing without a stated threshold, and states no probabil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from spectra_jax.data.trial import Label
@@ -201,9 +203,7 @@ class Detection:
 def find_segments(windows: Sequence[Window], threshold: float) -> tuple[Segment, ...]:
     """The stretches of a recording in which all windows that count score below a threshold.
 
-    Windows overlap, and a window with a spoof at its edge says little about its other half. So a window stands for the
-    time that is nearer to its centre than to its neighbours' centres, and lies in the window; the first one stands for
-    all before its centre too, and the last one for all after it.
+    A window stands for its stretch of `nearest_stretches`.
 
     Args:
       windows: in the order of time.
@@ -211,25 +211,32 @@ def find_segments(windows: Sequence[Window], threshold: float) -> tuple[Segment,
     """
     segments: list[Segment] = []
     run: list[int] = []
+    stretches = nearest_stretches(windows)
     for index in range(len(windows) + 1):
         if index < len(windows) and windows[index].counts and windows[index].score < threshold:
             run.append(index)
         elif run:
-            segments.append(_segment(windows, run))
+            scores = [windows[index].score for index in run]
+            start, end = stretches[run[0]][0], stretches[run[-1]][1]
+            segments.append(Segment(start, end, sum(scores) / len(scores), min(scores), len(run)))
             run = []
     return tuple(segments)
 
 
-def _segment(windows: Sequence[Window], run: Sequence[int]) -> Segment:
-    first, last = run[0], run[-1]
-    start, end = windows[first].start, windows[last].end
-    if first > 0:
-        start = max(start, (_centre(windows[first - 1]) + _centre(windows[first])) / 2)
-    if last < len(windows) - 1:
-        end = min(end, (_centre(windows[last]) + _centre(windows[last + 1])) / 2)
-    scores = [windows[index].score for index in run]
-    return Segment(start, end, sum(scores) / len(scores), min(scores), len(run))
+def nearest_stretches(windows: Sequence[Window]) -> list[tuple[float, float]]:
+    """For each window the time, (start, end) in seconds, that is nearer to its centre than to another's.
 
+    Windows overlap, and a window with a spoof at its edge says little about its other half. These stretches do not
+    overlap. Each lies in its window; the first one begins with its window, and the last one ends with its window.
 
-def _centre(window: Window) -> float:
-    return (window.start + window.end) / 2
+    Args:
+      windows: in the order of time.
+    """
+    centres = [(window.start + window.end) / 2 for window in windows]
+    middles = [(before + after) / 2 for before, after in pairwise(centres)]
+    starts = [-math.inf, *middles]
+    ends = [*middles, math.inf]
+    return [
+        (max(window.start, start), min(window.end, end))
+        for window, start, end in zip(windows, starts, ends, strict=False)
+    ]

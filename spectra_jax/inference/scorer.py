@@ -277,15 +277,8 @@ class Scorer:
         spoof_prior: float = 0.5,
     ) -> DetectionSettings:
         """The settings of `detect`, from arguments as `__call__` takes them; raises the same errors."""
-        if isinstance(calibration, str | Path):
-            from spectra_jax.evaluation.calibration_file import read_calibration
-
-            calibration = read_calibration(Path(calibration))
-        if window_policy.speech_only:
-            require_detector("speech_only")
         model = None if isinstance(self.source, SpectraAASIST3) else str(self.source)
-        stated = None if threshold is None else Threshold.of(threshold)
-        return DetectionSettings(window_policy, stated, calibration, spoof_prior, model)
+        return DetectionSettings.of(window_policy, threshold, calibration, spoof_prior, model)
 
     def detect(
         self,
@@ -319,13 +312,14 @@ class Scorer:
         if len(audios) != len(sample_rates):
             raise ValueError(f"{len(audios)} clips, but {len(sample_rates)} sample rates")
         trials = [
-            Trial(str(index), f"clip {index} of the batch", samples=(clip, rate))
+            Trial(str(index), f"clip {index}", samples=(clip, rate))
             for index, (clip, rate) in enumerate(zip(audios, sample_rates, strict=True))
         ]
         scores = []
         for index, result in enumerate(self.score_trials(trials)):
             if result.score is None:
-                raise AudioError(f"clip {index} of the batch: {result.error}")
+                reason = (result.error or "").removeprefix(f"clip {index}: ")
+                raise AudioError(f"clip {index} of the batch: {reason}")
             scores.append(result.score)
         return scores
 
