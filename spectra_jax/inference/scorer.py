@@ -289,7 +289,7 @@ class Scorer:
     ) -> Generator[Detection]:
         """A detection for each trial, in order; one with an `error` for a trial that cannot be scored.
 
-        Memory does not grow with a recording's length, but for some 500 bytes a window of its detection.
+        Memory does not grow with a recording's length, but for the results of its windows.
 
         Args:
           trials: what to score; see `spectra_jax.inference.recordings.trial_of` and `spectra_jax.data.sources.collect`.

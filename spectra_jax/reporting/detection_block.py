@@ -38,7 +38,7 @@ def print_detection(detection: Detection, console: Console) -> None:
 def _lines(detection: Detection, bars: str) -> Iterator[tuple[str, str]]:
     """The lines' names and texts."""
     if detection.error is not None:
-        yield "not scored", detection.error
+        yield "error", detection.error
         return
     assert detection.score is not None
     if detection.threshold is not None:
@@ -68,7 +68,7 @@ def _verdict(detection: Detection) -> str:
     text = f"bona fide: the score is not below the threshold {threshold.value:g}{name}"
     if detection.segments:
         seconds = sum(segment.end - segment.start for segment in detection.segments)
-        text += f", but {count(len(detection.segments), 'segment')} of {seconds:.2f} s in all is"
+        text += f"; {count(len(detection.segments), 'segment')} below it, {seconds:.2f} s in all"
     return text
 
 
@@ -103,16 +103,14 @@ def _course(windows: Sequence[Window], bars: str) -> Iterator[str]:
     lowest = [min((window.score for window in group if window.counts), default=None) for group in groups]
     known = [score for score in lowest if score is not None] or [window.score for window in windows]
     low, high = min(known), max(known)
-    steps = (high - low) or 1.0
-    row = "".join(
-        "·" if score is None and bars == _BARS else "." if score is None else bars[int((score - low) / steps * 7.999)]
-        for score in lowest
-    )
+    steps = max(high - low, 1.0)  # so that rounding does not look like a course
+    none = "·" if bars == _BARS else "."
+    row = "".join(none if score is None else bars[int((score - low) / steps * 7.999)] for score in lowest)
     remark = f", each bar the lowest of {size:,} windows" if size > 1 else ""
     yield f"{row}"
     start, end = clock(windows[0].start), clock(windows[-1].end)
     yield f"{start}{end:>{max(len(row) - len(start), len(end) + 1)}}"
-    yield f"scores from {low:.2f} (lowest bar) to {high:.2f}{remark}"
+    yield f"scores from {low:.2f} to {high:.2f}{remark}; '{none}' does not count"
 
 
 def clock(seconds: float) -> str:
