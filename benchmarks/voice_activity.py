@@ -40,7 +40,7 @@ def gaps() -> dict[str, Samples]:
     white = random.standard_normal(GAP)
     spectrum = np.fft.rfft(random.standard_normal(GAP))
     pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 20)), GAP)
-    hum = sum(np.sin(2 * np.pi * 50 * k * seconds) / k for k in range(1, 8))
+    hum = np.sum([np.sin(2 * np.pi * 50 * k * seconds) / k for k in range(1, 8)], axis=0)
     chords = np.concatenate([_chord(root, GAP // 4) for root in (220.0, 174.6, 196.0, 261.6)])
     dial = np.sin(2 * np.pi * 350 * seconds) + np.sin(2 * np.pi * 440 * seconds)
     clicks = np.zeros(GAP)

@@ -205,10 +205,10 @@ def make_page(
 `python -m examples.splices --output docs/reports/splices.md` measures this and writes this page.
 
 Real recordings of `examples/corpus`: {CLIPS_OF_A_RECORDING} clips of a speaker one after another. Into every other one,
-{SPLICE_SECONDS:g} s of a vocoded copy of another clip of the same speaker are spliced at a random moment. The checkpoint
-`{model}` scores windows of {window:.2f} s. A hop of {hop:g} s and the threshold {threshold:g} have the highest F1, in seconds,
-on the training speakers. The checkpoint knows these speakers and these attacks, so that only the rows of the eval
-speakers say what to expect of another recording.
+{SPLICE_SECONDS:g} s of a vocoded copy of another clip of the same speaker are spliced at a random moment. The
+checkpoint `{model}` scores windows of {window:.2f} s. A hop of {hop:g} s and the threshold {threshold:g} have the
+highest F1, in seconds, on the training speakers. The checkpoint knows these speakers and these attacks, so that only
+the rows of the eval speakers say what to expect of another recording.
 
 | recordings | precision | recall | splices touched | false alarms |
 | --- | --- | --- | --- | --- |

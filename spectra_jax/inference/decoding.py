@@ -210,7 +210,9 @@ def _windows(
             trial = replace(trial, content=_fetch(trial.path, trial.max_bytes))
         if detailed:
             clip.file_sha256 = _file_sha256(trial)
-        find_speech = policy.needs_detector or (detailed and has_detector())
+        # A detection states that its speech was not measured; scores that depend on it need the detector.
+        optional = detailed and not policy.speech_only
+        find_speech = has_detector() if optional else policy.needs_detector
         if policy.hop is None and not find_speech:
             windows = _first_window(clip, trial, config)
         else:

@@ -130,6 +130,7 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
 
 def _windows(clip: DecodedTrial, rate: int) -> Iterator[Window]:
     assert clip.seconds is not None
+    none_counts = not any(span.counts for span in clip.spans)
     for span, scores in zip(clip.spans, clip.scores, strict=True):
         flags = {
             "partial": span.is_partial,
@@ -144,7 +145,7 @@ def _windows(clip: DecodedTrial, rate: int) -> Iterator[Window]:
             min(span.end / rate, clip.seconds),
             (float(scores.logits[0]), float(scores.logits[1])),
             span.speech_share,
-            span.counts,
+            span.counts or none_counts,
             tuple(flag for flag, holds in flags.items() if holds),
         )
 
@@ -198,7 +199,7 @@ def _warnings_of_speech(
         return
     if not clip.speech_seconds:
         yield f"{clip.detector} found no speech: noise, music or tones have scores that say nothing"
-    elif not any(window.counts for window in windows):
+    elif not any(span.counts for span in clip.spans):
         yield f"no window is {policy.min_speech:.0%} speech, so that all count; {clip.speech_seconds:.2f} s are speech"
     elif skipped := sum(not window.counts for window in windows):
         yield f"{skipped:,} of {count(len(windows), 'window')} do not count: too little speech"

@@ -33,7 +33,8 @@ class Window:
       start, end: seconds of the recording. A partial window ends with the recording.
       logits: spoof and bona fide.
       speech_share: the share of its time that is speech, from 0 to 1; None where that was not measured.
-      counts: whether it counts for the recording's score: it holds enough speech, and enough of the recording.
+      counts: whether it counts for the recording's score: it holds enough speech, and enough of the recording. Where no
+        window does, all count.
       flags: `partial` (its samples are repeated until it is full), `silent` (every sample is zero), `little speech`,
         `short` (a partial window at the end that holds less than half a window), `certified` (computed in float64).
     """

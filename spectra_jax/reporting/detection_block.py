@@ -30,7 +30,9 @@ def print_detection(detection: Detection, console: Console) -> None:
     blocks = _BARS if (console.encoding or "").lower().startswith("utf") else _PLAIN_BARS
     console.print(Text(printable(detection.name)), soft_wrap=True, highlight=False)
     for name, text in _lines(detection, blocks):
-        for number, line in enumerate(textwrap.wrap(printable(text), _WIDTH - _INDENT) if name != "time" else [text]):
+        for number, line in enumerate(
+            textwrap.wrap(printable(text), _WIDTH - _INDENT, break_on_hyphens=False) if name != "time" else [text]
+        ):
             head = name if number == 0 and name != "time" else ""
             console.print(Text(f"  {head:<{_INDENT - 2}}{line}"), soft_wrap=True, highlight=False)
 
@@ -110,7 +112,9 @@ def _course(windows: Sequence[Window], bars: str) -> Iterator[str]:
     yield f"{row}"
     start, end = clock(windows[0].start), clock(windows[-1].end)
     yield f"{start}{end:>{max(len(row) - len(start), len(end) + 1)}}"
-    yield f"scores from {low:.2f} to {high:.2f}{remark}; '{none}' does not count"
+    yield f"scores from {low:.2f} to {high:.2f}{remark}"
+    if none in row:
+        yield f"{none} does not count"
 
 
 def clock(seconds: float) -> str:

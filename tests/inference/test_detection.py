@@ -24,6 +24,12 @@ WINDOW = 64_600 / RATE
 MEAN = WindowPolicy(1.0, "mean")
 
 
+@pytest.fixture
+def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra `inspect` is not installed."""
+    monkeypatch.setattr("spectra_jax.audio.speech.find_spec", lambda name: None)
+
+
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     """The score of a window is the level of its last sample."""
@@ -38,6 +44,7 @@ def windows_of(*scores: float, hop: float = 1.0, length: float = 2.0) -> list[Wi
     return [Window(index * hop, index * hop + length, (0.0, score)) for index, score in enumerate(scores)]
 
 
+@pytest.mark.usefixtures("no_detector")
 def test_every_kind_of_recording_has_the_same_detection(scorer: Scorer, tmp_path: Path) -> None:
     samples = steps(0.5, 0.25)
     path = tmp_path / "call.wav"
@@ -83,13 +90,14 @@ def test_what_is_not_a_recording(scorer: Scorer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="files state their own"):
         scorer("a.wav", 16_000)
     with pytest.raises(TypeError, match="opened as text"):
-        scorer(io.StringIO("a"))  # type: ignore[call-overload]
+        scorer(io.StringIO("a"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="int: a path, a URL"):
         scorer(3)  # type: ignore[call-overload]
     with pytest.raises(AudioError, match="more than the 10 bytes"):
         scorer(bytes(20), max_bytes=10)
 
 
+@pytest.mark.usefixtures("no_detector")
 def test_nothing_is_decided_without_a_threshold(scorer: Scorer) -> None:
     samples = steps(0.5, 0.25)
     plain = scorer(samples, RATE, window_policy=MEAN)
@@ -139,8 +147,8 @@ def test_tones_are_warned_of_and_speech_counts(scorer: Scorer) -> None:
     assert trimmed.heard_seconds == pytest.approx((trimmed.seconds or 0) - trimmed.windows[0].start, abs=1e-3)
 
 
-def test_without_a_detector_all_windows_count(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spectra_jax.audio.speech.find_spec", lambda name: None)
+@pytest.mark.usefixtures("no_detector")
+def test_without_a_detector_all_windows_count(scorer: Scorer) -> None:
     found = scorer(steps(0.5, 0.25), RATE)
     assert {(window.speech_share, window.counts) for window in found.windows} == {(None, True)}
     assert "speech was not measured, so that all windows count: pip install 'spectra-jax[inspect]'" in found.warnings
@@ -161,6 +169,7 @@ def test_stretches_neither_overlap_nor_leave_their_windows() -> None:
     assert nearest_stretches(windows_of(0, 0, hop=5.0)) == [(0.0, 2.0), (5.0, 7.0)]
 
 
+@pytest.mark.usefixtures("no_detector")
 def test_plain_values_for_json(scorer: Scorer) -> None:
     found = scorer(steps(0.5, 0.25), RATE, window_policy=MEAN, threshold=0.3)
     read = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -173,10 +182,11 @@ def test_plain_values_for_json(scorer: Scorer) -> None:
 def test_a_detection_has_logits_or_an_error() -> None:
     for wrong in ({"logits": None}, {"logits": (0.0, 1.0), "error": "x"}):
         with pytest.raises(ValueError, match="either logits or an error"):
-            Detection("a", **wrong)  # type: ignore[arg-type]
+            Detection("a", **wrong)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("no_detector")
 def test_ten_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten hours are 2.3 GB of samples, and their windows 18 GB."""
     import tracemalloc
@@ -189,7 +199,6 @@ def test_ten_hours(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from (block for _ in range(36_000))
 
     replace_streams(monkeypatch, {"ten": blocks})
-    monkeypatch.setattr("spectra_jax.audio.speech.find_spec", lambda name: None)
     scorer = stand_in_scorer(levels, batch_size=8)
     settings = scorer.detection_settings(WindowPolicy(0.5, "mean"))
     tracemalloc.start()

@@ -54,5 +54,6 @@ def test_labels_are_segments_or_windows(tmp_path: Path) -> None:
 def test_subtitles(tmp_path: Path) -> None:
     write_srt(detection(WINDOWS[0], LAST, threshold=0.0), tmp_path / "s.srt")
     assert (tmp_path / "s.srt").read_text() == (
-        "1\n00:00:00,000 --> 00:00:02,000\nscore 1.50\n\n2\n01:00:00,000 --> 01:00:00,500\nscore -0.50, below threshold\n"
+        "1\n00:00:00,000 --> 00:00:02,000\nscore 1.50\n\n"
+        "2\n01:00:00,000 --> 01:00:00,500\nscore -0.50, below threshold\n"
     )

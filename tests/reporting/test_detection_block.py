@@ -18,10 +18,11 @@ WINDOWS = tuple(
 
 
 def printed(detection: Detection, encoding: str = "utf-8") -> str:
-    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    buffer = io.BytesIO()
+    file = io.TextIOWrapper(buffer, encoding=encoding)
     print_detection(detection, Console(file=file, width=200))
     file.flush()
-    return file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return buffer.getvalue().decode(encoding)
 
 
 def found(threshold: Threshold | None = None) -> Detection:
@@ -47,7 +48,7 @@ def test_lines_fit_80_columns() -> None:
     assert "verdict   spoof: the score is below the threshold 3" in text
     assert "the mean of 240 of 300 windows" in text
     assert "each bar the lowest of 5 windows" in text
-    assert "... and 101 more segments" in text or "more segments" in text
+    assert "more segments" in text
 
 
 def test_no_verdict_without_a_threshold() -> None:
