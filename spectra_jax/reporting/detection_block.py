@@ -18,6 +18,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "01234567"
 _MAX_BARS = 60
 _SHOWN_SEGMENTS = 20
+# The name of the lines that show the score over time.
+_COURSE = "course"
 
 
 def print_detection(detection: Detection, console: Console) -> None:
@@ -30,10 +32,10 @@ def print_detection(detection: Detection, console: Console) -> None:
     blocks = _BARS if (console.encoding or "").lower().startswith("utf") else _PLAIN_BARS
     console.print(Text(printable(detection.name)), soft_wrap=True, highlight=False)
     for name, text in _lines(detection, blocks):
-        for number, line in enumerate(
-            textwrap.wrap(printable(text), _WIDTH - _INDENT, break_on_hyphens=False) if name != "time" else [text]
-        ):
-            head = name if number == 0 and name != "time" else ""
+        # Wrapped bars would be read as two rows.
+        lines = [text] if name == _COURSE else textwrap.wrap(printable(text), _WIDTH - _INDENT, break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            head = "" if number or name == _COURSE else name
             console.print(Text(f"  {head:<{_INDENT - 2}}{line}"), soft_wrap=True, highlight=False)
 
 
@@ -50,7 +52,7 @@ def _lines(detection: Detection, bars: str) -> Iterator[tuple[str, str]]:
         yield "P(spoof)", f"{detection.p_spoof:.4f} at a prior of {detection.spoof_prior:g}; LLR {detection.llr:.3f}"
     yield "heard", _heard(detection)
     if len(detection.windows) > 1:
-        yield from (("time", line) for line in _course(detection.windows, bars))
+        yield from ((_COURSE, line) for line in _course(detection.windows, bars))
     for segment in detection.segments[:_SHOWN_SEGMENTS]:
         times = f"{clock(segment.start)} to {clock(segment.end)}"
         windows = count(segment.windows, "window")
