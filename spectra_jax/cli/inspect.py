@@ -98,7 +98,7 @@ def inspect(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Show where in a recording the score falls, and on which evidence it rests.
+    """Show where in a recording the score falls, with its evidence.
 
     Exit status: 0 all scored; 1 some recordings not scored or inputs not read, each with its reason; 2 wrong usage.
     """

@@ -115,8 +115,8 @@ def score(
     aggregate: Annotated[
         Literal["speech-mean", "mean", "min", "median", "first"] | None,
         typer.Option(
-            help="With --windows: how a clip's score follows from its windows' scores. Default: speech-mean, the mean "
-            "over the windows that hold speech, which needs the extra `inspect`.",
+            help="With --windows: how a clip's score follows from those of its windows. By default the mean over the "
+            "windows that hold speech (speech-mean), which needs the extra `inspect`.",
             show_default=False,
         ),
     ] = None,

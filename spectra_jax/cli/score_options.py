@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from spectra_jax.audio.speech import require_detector
 from spectra_jax.cli.output import check_outputs
 from spectra_jax.errors import InputError
 
@@ -96,6 +95,8 @@ class ScoreOptions:
         if self.run.engine == "local" and (self.run.address is not None or self.run.actors is not None):
             raise InputError("--address and --actors are for --engine ray")
         if self.windows is not None and self.aggregate in (None, "speech-mean"):
+            from spectra_jax.audio.speech import require_detector
+
             require_detector("--windows without another --aggregate, such as mean,")
         if self.calibration is not None:
             self._check_calibration_options()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from numpy.typing import ArrayLike
+from typing import Any, Literal
 
 Label = Literal["bonafide", "spoof"]
 
@@ -36,7 +34,7 @@ class Trial:
     path: Path | str
     label: Label | None = None
     content: bytes | None = field(default=None, repr=False)
-    samples: tuple[ArrayLike, int] | None = field(default=None, compare=False, repr=False)
+    samples: tuple[Any, int] | None = field(default=None, compare=False, repr=False)
     stamp: str | None = field(default=None, compare=False)
     problem: str | None = field(default=None, compare=False, repr=False)
     fallbacks: tuple[str, ...] = field(default=(), compare=False, repr=False)
