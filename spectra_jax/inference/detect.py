@@ -1,4 +1,4 @@
-"""From the scores of a recording's windows to a `Detection`, and what its reader is warned of."""
+"""From the scores of a recording's windows to a `Detection`, and its warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_HOP = 0.5
 COMPLETE_RECORDING = WindowPolicy(DEFAULT_HOP, "speech-mean")
 """All of a recording: a window every half second, and the mean score of those that hold speech."""
 SHORT_SECONDS = 1.0
-"""A recording shorter than this is warned of: it is repeated several times to fill a window."""
+"""A recording shorter than this has a warning: it is repeated several times to fill a window."""
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ class Detection:
 def find_segments(windows: Sequence[Window], threshold: float) -> tuple[Segment, ...]:
     """The stretches of a recording in which all windows that count score below a threshold.
 
-    A window stands for its stretch of `nearest_stretches`.
+    Each window represents its stretch of `nearest_stretches`.
 
     Args:
       windows: in the order of time.
