@@ -12,12 +12,12 @@ two into one instruction. Loudness is not normalised.
 both; `resampling`, `preemphasis` and `windows` make windows of its samples.
 """
 
-from spectra_jax.audio.decoding import AudioStream, Decoded, decode, open_stream, read
+from spectra_jax.audio.decoding import AudioStream, Decoded, decode, keep_start, open_stream, read, stream_samples
 from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE, TARGET_RATE, resample
 from spectra_jax.audio.samples import MAX_CHANNELS, is_silent, to_mono
-from spectra_jax.audio.windows import NUM_SAMPLES, prepare, prepare_windows, window
+from spectra_jax.audio.windows import NUM_SAMPLES, AudioWindow, cut_windows, prepare, prepare_windows, window
 from spectra_jax.errors import AudioError
 
 __all__ = [
@@ -29,16 +29,20 @@ __all__ = [
     "TARGET_RATE",
     "AudioError",
     "AudioStream",
+    "AudioWindow",
     "Decoded",
     "InspectedBlocks",
+    "cut_windows",
     "decode",
     "is_silent",
+    "keep_start",
     "open_stream",
     "pre_emphasis",
     "prepare",
     "prepare_windows",
     "read",
     "resample",
+    "stream_samples",
     "to_mono",
     "window",
 ]

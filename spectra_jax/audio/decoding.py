@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spectra_jax.audio.containers import parse
 from spectra_jax.audio.containers.stream import EncodedStream
 from spectra_jax.audio.inspection import InspectedBlocks
 from spectra_jax.audio.readers import Reader, open_reader
 from spectra_jax.audio.resampling import MAX_RATE, MIN_RATE
+from spectra_jax.audio.samples import to_mono
 from spectra_jax.audio.source import Source
 from spectra_jax.errors import AudioError
 
@@ -221,17 +222,46 @@ def decode(
     Raises:
       AudioError: as in `open_stream`.
     """
-    kept: list[NDArray[np.float32]] = []
     with open_stream(path, content, block_samples=block_samples, timeout=timeout) as stream:
-        missing = keep_seconds * stream.rate
-        blocks = InspectedBlocks(stream, str(path))
-        for block in blocks:
-            if missing > 0:
-                kept.append(block[: math.ceil(min(missing, len(block)))])
-                missing -= len(block)
+        return keep_start(stream, str(path), keep_seconds)
+
+
+def keep_start(stream: AudioStream, name: str, keep_seconds: float = math.inf) -> Decoded:
+    """Read a recording to its end and keep its start.
+
+    Args:
+      stream: the recording.
+      name: of it, in messages.
+      keep_seconds: how much of the start to keep.
+
+    Raises:
+      AudioError: as from the stream's blocks; or there are no samples.
+    """
+    kept: list[NDArray[np.float32]] = []
+    missing = keep_seconds * stream.rate
+    blocks = InspectedBlocks(stream, name)
+    for block in blocks:
+        if missing > 0:
+            kept.append(block[: math.ceil(min(missing, len(block)))])
+            missing -= len(block)
     assert blocks.sha256 is not None
     samples = np.concatenate([np.zeros(0, np.float32), *kept])
     return Decoded(samples, stream.rate, blocks.num_samples, blocks.sha256, blocks.not_finite)
+
+
+def stream_samples(samples: ArrayLike, rate: int) -> AudioStream:
+    """The stream of a recording that is in memory.
+
+    Args:
+      samples: (samples,) or (samples, channels), see `spectra_jax.audio.to_mono`.
+      rate: in Hz.
+
+    Raises:
+      AudioError: a shape or type that no clip has.
+    """
+    mono = to_mono(samples)
+    starts = range(0, len(mono), BLOCK_SAMPLES)
+    return AudioStream(rate, (mono[start : start + BLOCK_SAMPLES] for start in starts), len(mono))
 
 
 def _open_file(file: Path) -> io.BufferedIOBase:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -11,10 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from spectra_jax.audio.preemphasis import PREEMPHASIS, pre_emphasis, pre_emphasise_blocks
 from spectra_jax.audio.resampling import TARGET_RATE, resample, resample_blocks
 from spectra_jax.audio.samples import check_finite, to_mono
+from spectra_jax.audio.speech import SpeechTrack
 from spectra_jax.errors import AudioError
 
 NUM_SAMPLES = 64_600
 
+# Longer than any recording, and few enough samples for an integer.
+_LONGEST_HOP = 1e12
 _TOO_LARGE = " once resampled and pre-emphasised (values too large for float32)"
 
 
@@ -80,6 +85,25 @@ def prepare(
     return samples
 
 
+class AudioWindow(NamedTuple):
+    """A window of a clip, and which of the clip's samples it holds.
+
+    Attributes:
+      samples: (num_samples,) float32, pre-emphasised.
+      start: index of its first sample in the clip, at the network's rate.
+      end: index after its last sample in the clip.
+    """
+
+    samples: NDArray[np.float32]
+    start: int
+    end: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the clip ends before the window is full, so that its samples are repeated."""
+        return self.end - self.start < len(self.samples)
+
+
 def prepare_windows(
     blocks: Iterable[NDArray[np.float32]],
     sample_rate: int,
@@ -89,50 +113,101 @@ def prepare_windows(
     preemphasis: float = PREEMPHASIS,
     target_rate: int = TARGET_RATE,
 ) -> Iterator[NDArray[np.float32]]:
+    """The samples of all windows of a clip that is given in blocks: see `cut_windows`."""
+    windows = cut_windows(
+        blocks, sample_rate, hop=hop, num_samples=num_samples, preemphasis=preemphasis, target_rate=target_rate
+    )
+    return (window.samples for window in windows)
+
+
+def cut_windows(
+    blocks: Iterable[NDArray[np.float32]],
+    sample_rate: int,
+    *,
+    hop: float,
+    num_samples: int = NUM_SAMPLES,
+    preemphasis: float = PREEMPHASIS,
+    target_rate: int = TARGET_RATE,
+    speech: SpeechTrack | None = None,
+    speech_only: bool = False,
+) -> Iterator[AudioWindow]:
     """All windows of a clip that is given in blocks, in memory that does not grow with its length.
 
-    The windows equal, to the bit, those cut out of the complete clip after resampling and pre-emphasis. The last window
-    is the last one that the clip fills; a clip shorter than a window is repeated in a single one.
+    The windows equal, to the bit, those cut out of the complete clip after resampling and pre-emphasis. Where the last
+    complete window ends before the clip does, a partial window follows: the samples from its start to the clip's end
+    are repeated until it is full. A clip shorter than a window has one partial window.
 
     Args:
       blocks: (samples,) float32 each, mono.
       sample_rate: of the blocks, in Hz.
-      hop: seconds from one window's start to the next one's; rounded to whole samples, at least one.
+      hop: seconds from one window's start to the next one's; rounded to whole samples, at least one. Infinite for the
+        first window alone.
       num_samples, preemphasis, target_rate: as in `prepare`.
+      speech: given all samples at the target rate, before pre-emphasis. When a window is yielded, it has been given
+        those of the window.
+      speech_only: let the first window start where `speech` finds the first speech; a clip in which it finds none has
+        its first window alone.
 
     Yields:
-      (num_samples,) float32, a new array, all finite.
+      Windows in order; their samples are new arrays, all finite.
 
     Raises:
       AudioError: no samples, a rate that no clip has, or a window with NaN or infinite samples.
     """
-    emphasised = pre_emphasise_blocks(resample_blocks(blocks, sample_rate, target_rate), preemphasis)
-    for samples in _iter_windows(emphasised, num_samples, max(round(hop * target_rate), 1)):
-        check_finite(samples, _TOO_LARGE)
-        yield samples
+    resampled = resample_blocks(blocks, sample_rate, target_rate)
+    emphasised = pre_emphasise_blocks(resampled if speech is None else speech.observe(resampled), preemphasis)
+    step = max(round(min(hop, _LONGEST_HOP) * target_rate), 1)
+    if speech is not None and speech_only:
+        windows = _iter_windows_from_onset(emphasised, speech, num_samples, step)
+    else:
+        windows = _iter_windows(emphasised, num_samples, step)
+    for found in windows:
+        check_finite(found.samples, _TOO_LARGE)
+        yield found
 
 
-def _iter_windows(blocks: Iterable[NDArray[np.float32]], num_samples: int, hop: int) -> Iterator[NDArray[np.float32]]:
-    """Windows of `num_samples` samples of the joined blocks, one every `hop` samples."""
-    pending: list[NDArray[np.float32]] = []
-    num_pending = skip = 0  # `skip`: samples between windows if the hop is longer than a window
-    is_short = True
+def _iter_windows_from_onset(
+    blocks: Iterable[NDArray[np.float32]], speech: SpeechTrack, num_samples: int, hop: int
+) -> Iterator[AudioWindow]:
+    """The windows from the first speech on, or the first window of a clip without speech."""
+    blocks = iter(blocks)
+    first_window = np.empty(0, np.float32)
+    recent = np.empty(0, np.float32)  # what may follow the onset, which is found a little late
+    num_samples_seen = 0
     for block in blocks:
-        if skip >= len(block):
-            skip -= len(block)
+        num_samples_seen += len(block)
+        if len(first_window) < num_samples:
+            first_window = np.concatenate([first_window, block])[:num_samples]
+        recent = np.concatenate([recent, block])
+        if speech.onset is not None:
+            break
+        recent = recent[-speech.onset_delay :].copy()
+    if speech.onset is None:
+        yield AudioWindow(window(first_window, num_samples), 0, len(first_window))
+        return
+    first = num_samples_seen - len(recent)
+    start = max(speech.onset, first)
+    for found in _iter_windows(chain([recent[start - first :]], blocks), num_samples, hop):
+        yield found._replace(start=found.start + start, end=found.end + start)
+
+
+def _iter_windows(blocks: Iterable[NDArray[np.float32]], num_samples: int, hop: int) -> Iterator[AudioWindow]:
+    """Windows of `num_samples` samples of the joined blocks, one every `hop` samples, and a partial one at the end."""
+    pending: list[NDArray[np.float32]] = []  # the samples from `start` on
+    start = end = 0  # the index of the next window's first sample, and after the last sample so far
+    for block in blocks:
+        end += len(block)
+        if end <= start:  # between two windows, where the hop is longer than a window
             continue
-        pending.append(block[skip:])
-        num_pending += len(block) - skip
-        skip = 0
-        if num_pending < num_samples:
+        pending.append(block[max(start - (end - len(block)), 0) :])
+        if end - start < num_samples:
             continue
-        joined, is_short = np.concatenate(pending), False
-        starts = range(0, num_pending - num_samples + 1, hop)
-        for start in starts:
-            yield joined[start : start + num_samples].copy()
-        next_start = starts[-1] + hop
+        joined, first = np.concatenate(pending), start
+        while end - start >= num_samples:
+            yield AudioWindow(joined[start - first : start - first + num_samples].copy(), start, start + num_samples)
+            start += hop
         # A copy, since a view would keep all joined blocks in memory.
-        pending, skip = [joined[next_start:].copy()], max(next_start - num_pending, 0)
-        num_pending = len(pending[0])
-    if is_short:
-        yield window(np.concatenate([np.empty(0, np.float32), *pending]), num_samples)
+        pending = [joined[start - first :].copy()] if start < end else []
+    last_end = start - hop + num_samples
+    if start == 0 or (start < end and last_end < end):
+        yield AudioWindow(window(np.concatenate([np.empty(0, np.float32), *pending]), num_samples), start, end)

@@ -19,6 +19,7 @@ from spectra_jax.cli.compare import compare
 from spectra_jax.cli.convert import convert
 from spectra_jax.cli.evaluate import evaluate
 from spectra_jax.cli.info import info
+from spectra_jax.cli.inspect import inspect
 from spectra_jax.cli.invocation import Invocation
 from spectra_jax.cli.output import print_message
 from spectra_jax.cli.report import report
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (score, evaluate, compare, verify, reproduce, report, calibrate, train, convert, info):
+for command in (score, inspect, evaluate, compare, verify, reproduce, report, calibrate, train, convert, info):
     app.command()(command)
 
 

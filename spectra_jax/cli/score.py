@@ -113,11 +113,13 @@ def score(
         typer.Option(metavar="hop=S", help="Score a window every S seconds instead of the first; see --aggregate."),
     ] = None,
     aggregate: Annotated[
-        Literal["first", "mean", "min", "median"],
+        Literal["speech-mean", "mean", "min", "median", "first"] | None,
         typer.Option(
-            help="How a clip's score follows from its windows' scores. `first` is the network's own convention."
+            help="With --windows: how a clip's score follows from those of its windows. By default the mean over the "
+            "windows that hold speech (speech-mean), which needs the extra `inspect`.",
+            show_default=False,
         ),
-    ] = "first",
+    ] = None,
     part_size: Annotated[
         int,
         typer.Option(
@@ -229,7 +231,19 @@ def _score_clips(options: ScoreOptions, trials: Trials) -> int:
     if options.file is None:
         print_results(rows, stdout())
     _print_summary(summary, options)
+    if window_policy.hop is None:
+        _print_unheard(summary, scorer.model.config.num_samples / scorer.model.config.sample_rate)
     return summary.skipped
+
+
+def _print_unheard(summary: ScoringSummary, window_seconds: float) -> None:
+    """Print how much of recordings longer than a window was not scored."""
+    longer = summary.longer_than(window_seconds)
+    if not longer:
+        return
+    recordings = "" if summary.scored == 1 else f" in each of {count(len(longer), 'recording')} that are longer"
+    longest = "" if len(longer) == 1 and summary.scored == 1 else "at most "
+    print_message(f"heard {window_seconds:.2f} of {longest}{max(longer):.2f} s{recordings}; --windows hop=2 hears all")
 
 
 def _print_summary(summary: ScoringSummary, options: ScoreOptions) -> None:

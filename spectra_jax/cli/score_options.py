@@ -83,17 +83,21 @@ class ScoreOptions:
     calibration: Path | None
     spoof_prior: float
     windows: str | None
-    aggregate: Aggregate
+    aggregate: Aggregate | None
 
     def __post_init__(self) -> None:
         self._check_run_options()
-        if self.windows is None and self.aggregate != "first":
+        if self.windows is None and self.aggregate is not None:
             raise InputError(
                 f"--aggregate {self.aggregate} needs --windows, such as --windows hop=2: without it only the first "
                 "window is scored"
             )
         if self.run.engine == "local" and (self.run.address is not None or self.run.actors is not None):
             raise InputError("--address and --actors are for --engine ray")
+        if self.windows is not None and self.aggregate in (None, "speech-mean"):
+            from spectra_jax.audio.speech import require_detector
+
+            require_detector("--windows without another --aggregate, such as mean,")
         if self.calibration is not None:
             self._check_calibration_options()
         # Raise where they cannot be read.
@@ -146,7 +150,9 @@ class ScoreOptions:
     def window_policy(self) -> WindowPolicy:
         from spectra_jax.inference.windows import WindowPolicy
 
-        return WindowPolicy(self._hop, self.aggregate)
+        if self._hop is None:
+            return WindowPolicy()
+        return WindowPolicy(self._hop, self.aggregate or "speech-mean")
 
     @property
     def _hop(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Label = Literal["bonafide", "spoof"]
 
@@ -21,6 +21,7 @@ class Trial:
       path: of the audio file, which need not exist; text if it is a URL.
       label: "bonafide" (a real person's voice), "spoof", or None if it is not known.
       content: the audio file's bytes, if they are in a shard; `path` is then the location in the shard.
+      samples: of a clip in memory, (samples,) or (samples, channels), and its sample rate; `path` is then its name.
       stamp: short text that changes when the file does, such as its size and time of modification; None if unknown.
         A clip in a tar or parquet shard has the shard's.
       problem: why there is no clip to decode, if its source already knows.
@@ -33,6 +34,7 @@ class Trial:
     path: Path | str
     label: Label | None = None
     content: bytes | None = field(default=None, repr=False)
+    samples: tuple[Any, int] | None = field(default=None, compare=False, repr=False)
     stamp: str | None = field(default=None, compare=False)
     problem: str | None = field(default=None, compare=False, repr=False)
     fallbacks: tuple[str, ...] = field(default=(), compare=False, repr=False)

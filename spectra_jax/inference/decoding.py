@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float
 
 from spectra_jax import audio
+from spectra_jax.audio.speech import SpeechTrack, has_detector, load_detector
+from spectra_jax.data.text import open_plain_file
 from spectra_jax.data.trial import Trial
 from spectra_jax.errors import InputError
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.inference.results import CERTIFIED, Result
-from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy, WindowScores, aggregate_logits
+from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy, WindowScores, WindowSpan, aggregate_logits
 from spectra_jax.model.config import SpectraConfig
 from spectra_jax.model.spectra import POOLS
 
@@ -41,8 +46,14 @@ class DecodedTrial:
     sha256: str | None = None
     expected_windows: int | None = None
     """How many there are by the file's header, which may be wrong; set where every window is scored."""
-    silent: list[bool] = field(default_factory=list)
-    """For each window whether it is digital silence."""
+    spans: list[WindowSpan] = field(default_factory=list)
+    """Where each window is in the clip."""
+    speech_seconds: float | None = None
+    """Seconds of speech in the clip; None where they were not measured."""
+    detector: str | None = None
+    """The name of the voice activity detector; None without one."""
+    file_sha256: str | None = None
+    """SHA-256 of the file's bytes, where that was requested and there is a file."""
     error: str | None = None
     scores: list[WindowScores] = field(default_factory=list)
 
@@ -59,10 +70,11 @@ class DecodedTrial:
         not_finite = ~np.isfinite(logits).all(axis=1)
         if not_finite.any():
             return self._skipped(describe_not_finite(logits[not_finite.argmax()]))
-        clip_logits, chosen = aggregate_logits(logits, window_policy.aggregate)
+        clip_logits, chosen = aggregate_logits(logits, window_policy.aggregate, [span.counts for span in self.spans])
         flags = {
-            "silent": all(self.silent[chosen]),
-            CERTIFIED: any(scores.certified for scores in self.scores[chosen]),
+            "silent": all(self.spans[index].is_silent for index in chosen),
+            "no speech": window_policy.aggregate == "speech-mean" and not any(span.counts for span in self.spans),
+            CERTIFIED: any(self.scores[index].certified for index in chosen),
         }
         result = Result(
             self.trial,
@@ -72,7 +84,7 @@ class DecodedTrial:
             sha256=self.sha256,
             window_scores=None if window_policy.hop is None else tuple(map(float, logits[:, 1])),
         )
-        gaps = np.stack([scores.rank_gaps for scores in self.scores[chosen]]).min(axis=0, initial=math.inf)
+        gaps = np.stack([self.scores[index].rank_gaps for index in chosen]).min(axis=0, initial=math.inf)
         # A gap is infinite where pools have one node and rank nothing.
         if not len(gaps) or not np.isfinite(gaps.min()):
             return result
@@ -104,12 +116,17 @@ class Window(NamedTuple):
 def decode_trial(trial: Trial, config: SpectraConfig) -> DecodedTrial:
     """Decode a trial and compute its first window; a clip that cannot be scored is refused with its reason."""
     clip = _without_content(trial)
-    clip.window = next(_windows(clip, trial.content, config, None), None)
+    clip.window = next(_windows(clip, trial, config, FIRST_WINDOW), None)
     return clip
 
 
 def decode_windows(
-    trials: Iterable[Trial], config: SpectraConfig, hop: float | None, *, batch_size: int
+    trials: Iterable[Trial],
+    config: SpectraConfig,
+    window_policy: WindowPolicy,
+    *,
+    batch_size: int,
+    detailed: bool = False,
 ) -> Generator[Window]:
     """The windows of trials, in order, decoded by threads ahead of the consumer.
 
@@ -119,14 +136,16 @@ def decode_windows(
     Args:
       trials: taken only as fast as they are decoded.
       config: of the network.
-      hop: seconds between windows; None for the first window of each clip alone.
+      window_policy: which windows of each clip.
       batch_size: how many windows the consumer takes at a time.
+      detailed: also compute what scores do not depend on: the digests of files, and, with the extra `inspect`, each
+        window's share of speech.
     """
     # Where every window of a clip is scored, each clip has many decoded at a time, whatever the batch size.
-    num_ahead = 2 * DECODER_THREADS if hop is not None else max(batch_size, 2 * DECODER_THREADS)
+    num_ahead = 2 * DECODER_THREADS if window_policy.hop is not None else max(batch_size, 2 * DECODER_THREADS)
     pool = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="spectra-jax-decode")
     try:
-        started = (_DecodingTrial(pool, trial, config, hop) for trial in trials)
+        started = (_DecodingTrial(pool, trial, config, window_policy, detailed) for trial in trials)
         for decoding in prefetch(started, num_ahead):
             yield from decoding.windows()
     finally:
@@ -139,9 +158,16 @@ class _DecodingTrial:
     What is decoded is bounded without any thread that waits for space in a queue.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, trial: Trial, config: SpectraConfig, hop: float | None):
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        trial: Trial,
+        config: SpectraConfig,
+        window_policy: WindowPolicy,
+        detailed: bool,
+    ):
         self._clip = _without_content(trial)
-        self._windows = _windows(self._clip, trial.content, config, hop)
+        self._windows = _windows(self._clip, trial, config, window_policy, detailed)
         self._pool = pool
         self._next = self._submit()
 
@@ -166,55 +192,75 @@ class _DecodingTrial:
 
 
 def _without_content(trial: Trial) -> DecodedTrial:
-    # The file's bytes are needed only while it is decoded, and results are kept longer.
-    return DecodedTrial(replace(trial, content=None))
+    # The file's bytes, or samples, are needed only while it is decoded, and results are kept longer.
+    return DecodedTrial(replace(trial, content=None, samples=None))
 
 
 def _windows(
-    clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float | None
+    clip: DecodedTrial, trial: Trial, config: SpectraConfig, policy: WindowPolicy, detailed: bool = False
 ) -> Iterator[np.ndarray]:
     """Windows (num_samples,) of a clip, computed as they are taken.
 
     Whether the clip is refused, by `clip.error`, is known only after the last of them.
     """
-    path = clip.trial.path
     try:
-        if clip.trial.problem is not None:
-            raise audio.AudioError(clip.trial.problem)
-        if isinstance(path, str) and content is None:
-            content = _fetch(path, clip.trial.max_bytes)
-        windows = _first_window(clip, content, config) if hop is None else _all_windows(clip, content, config, hop)
-        for window in windows:
-            clip.silent.append(audio.is_silent(window))
-            yield window
+        if trial.problem is not None:
+            raise audio.AudioError(trial.problem)
+        if isinstance(trial.path, str) and trial.content is None and trial.samples is None:
+            trial = replace(trial, content=_fetch(trial.path, trial.max_bytes))
+        if detailed:
+            clip.file_sha256 = _file_sha256(trial)
+        # A detection states that its speech was not measured; scores that depend on it need the detector.
+        optional = detailed and not policy.speech_only
+        find_speech = has_detector() if optional else policy.needs_detector
+        if policy.hop is None and not find_speech:
+            windows = _first_window(clip, trial, config)
+        else:
+            windows = _all_windows(clip, trial, config, policy, find_speech)
+        yield from windows
     except audio.AudioError as error:
         clip.error = str(error)
 
 
-def _first_window(clip: DecodedTrial, content: bytes | None, config: SpectraConfig) -> Iterator[np.ndarray]:
+def _first_window(clip: DecodedTrial, trial: Trial, config: SpectraConfig) -> Iterator[np.ndarray]:
     keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
-    decoded = audio.decode(clip.trial.path, content, keep_seconds=keep)
+    if trial.samples is None:
+        decoded = audio.decode(trial.path, trial.content, keep_seconds=keep)
+    else:
+        decoded = audio.keep_start(audio.stream_samples(*trial.samples), str(trial.path), keep)
     clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
     if decoded.not_finite:
         raise audio.AudioError(decoded.not_finite)
-    yield prepare(decoded.samples, decoded.rate, config)
+    window = prepare(decoded.samples, decoded.rate, config)
+    end = min(math.ceil(decoded.seconds * config.sample_rate), config.num_samples)
+    clip.spans.append(WindowSpan(0, end, end < config.num_samples, audio.is_silent(window)))
+    yield window
 
 
-def _all_windows(clip: DecodedTrial, content: bytes | None, config: SpectraConfig, hop: float) -> Iterator[np.ndarray]:
-    with audio.open_stream(clip.trial.path, content) as stream:
-        blocks = audio.InspectedBlocks(stream, str(clip.trial.path))
+def _all_windows(
+    clip: DecodedTrial, trial: Trial, config: SpectraConfig, policy: WindowPolicy, find_speech: bool
+) -> Iterator[np.ndarray]:
+    hop = math.inf if policy.hop is None else policy.hop
+    speech = SpeechTrack(load_detector()) if find_speech else None
+    with _open_stream(trial) as stream:
+        blocks = audio.InspectedBlocks(stream, str(trial.path))
         if stream.expected_samples is not None:
             after_first = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
-            clip.expected_windows = 1 + max(int(after_first / max(hop, 1 / config.sample_rate)), 0)
+            clip.expected_windows = 1 + max(math.ceil(after_first / max(hop, 1 / config.sample_rate)), 0)
         try:
-            yield from audio.prepare_windows(
+            windows = audio.cut_windows(
                 blocks,
                 stream.rate,
                 hop=hop,
                 num_samples=config.num_samples,
                 preemphasis=config.preemphasis,
                 target_rate=config.sample_rate,
+                speech=speech,
+                speech_only=policy.speech_only,
             )
+            for window in windows:
+                clip.spans.append(_span(window, policy, speech))
+                yield window.samples
         except audio.AudioError:
             # Decoded to its end nevertheless, for its length and digest. A problem in its samples explains more.
             for _ in blocks:
@@ -225,8 +271,42 @@ def _all_windows(clip: DecodedTrial, content: bytes | None, config: SpectraConfi
         finally:
             if blocks.sha256 is not None:
                 clip.seconds, clip.sha256 = blocks.num_samples / stream.rate, blocks.sha256
+            if speech is not None:
+                clip.speech_seconds, clip.detector = speech.seconds, speech.name
         if blocks.not_finite:
             raise audio.AudioError(blocks.not_finite)
+
+
+def _span(window: audio.AudioWindow, policy: WindowPolicy, speech: SpeechTrack | None) -> WindowSpan:
+    share = None if speech is None else speech.share(window.start, window.end)
+    is_silent = audio.is_silent(window.samples)
+    # A clip that is shorter than a window has nothing else.
+    is_short = window.start > 0 and 2 * (window.end - window.start) < len(window.samples)
+    has_speech = not is_silent if share is None else share >= policy.min_speech
+    return WindowSpan(
+        window.start, window.end, window.is_partial, is_silent, share, is_short, has_speech and not is_short
+    )
+
+
+def _file_sha256(trial: Trial) -> str | None:
+    """SHA-256 of the bytes of the trial's file; None for samples, and for what is not a file that can be read."""
+    if trial.samples is not None:
+        return None
+    if trial.content is not None:
+        return hashlib.sha256(trial.content).hexdigest()
+    try:
+        with open_plain_file(trial.path) as file:
+            return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
+    # Decoding states what is wrong with the file.
+    except (OSError, InputError):
+        return None
+
+
+def _open_stream(trial: Trial) -> AbstractContextManager[audio.AudioStream]:
+    """The trial's recording, decoded as its blocks are taken; `AudioError` where that is not possible."""
+    if trial.samples is not None:
+        return nullcontext(audio.stream_samples(*trial.samples))
+    return audio.open_stream(trial.path, trial.content)
 
 
 def prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> Float[np.ndarray, " samples"]:

@@ -7,26 +7,34 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from spectra_jax import hub
-from spectra_jax.data.trial import Trial
+from spectra_jax.audio.speech import require_detector
+from spectra_jax.data.trial import MAX_CLIP_BYTES, Trial
 from spectra_jax.errors import AudioError
 from spectra_jax.inference.batching import Batch, group_windows
 from spectra_jax.inference.compilation_cache import CompilationCache
-from spectra_jax.inference.decoding import decode_windows, describe_not_finite, prepare
+from spectra_jax.inference.decoding import DecodedTrial, decode_windows, prepare
+from spectra_jax.inference.detect import COMPLETE_RECORDING, DetectionSettings, build_detection
+from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.engine import CertifyingEngine, Engine, build_engine, run
 from spectra_jax.inference.identity import score_identity
 from spectra_jax.inference.prefetch import prefetch
+from spectra_jax.inference.recordings import Recording, trial_of
 from spectra_jax.inference.results import Result
+from spectra_jax.inference.thresholds import Threshold
 from spectra_jax.inference.timing import StageTimer
 from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy
 from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3
+
+if TYPE_CHECKING:
+    from spectra_jax.evaluation.metrics import Calibration
 
 
 class ScoringProgress(NamedTuple):
@@ -185,6 +193,114 @@ class Scorer:
         none = np.empty((0, 2 + len(POOLS) if self._diagnostics else 2), self.precision.dtype)
         return np.concatenate([none, *(scores.outputs for scores in run(self.engine, windows))])
 
+    @overload
+    def __call__(
+        self,
+        recording: list[Recording],
+        sample_rate: int | Sequence[int] | None = None,
+        *,
+        window_policy: WindowPolicy = ...,
+        threshold: float | str | Threshold | None = ...,
+        calibration: Calibration | str | Path | None = ...,
+        spoof_prior: float = ...,
+        max_bytes: int = ...,
+    ) -> list[Detection]: ...
+
+    @overload
+    def __call__(
+        self,
+        recording: Recording,
+        sample_rate: int | None = None,
+        *,
+        window_policy: WindowPolicy = ...,
+        threshold: float | str | Threshold | None = ...,
+        calibration: Calibration | str | Path | None = ...,
+        spoof_prior: float = ...,
+        max_bytes: int = ...,
+    ) -> Detection: ...
+
+    def __call__(
+        self,
+        recording: Recording | list[Recording],
+        sample_rate: int | Sequence[int] | None = None,
+        *,
+        window_policy: WindowPolicy = COMPLETE_RECORDING,
+        threshold: float | str | Threshold | None = None,
+        calibration: Calibration | str | Path | None = None,
+        spoof_prior: float = 0.5,
+        max_bytes: int = MAX_CLIP_BYTES,
+    ) -> Detection | list[Detection]:
+        """Score all of a recording, and find where it scores below a threshold.
+
+            scorer("call.m4a").score
+            scorer(samples, 16000, threshold=-1.2).segments
+            scorer(["a.wav", "https://example.org/b.mp3"])
+
+        Args:
+          recording: a path, a URL, the bytes of a file, an open file, or samples; or a list of them.
+          sample_rate: of samples, in Hz; of a list of samples, one for each or one for all.
+          window_policy: which windows are scored; `spectra_jax.inference.windows.FIRST_WINDOW` for the convention of
+            score files.
+          threshold: a score, or the name of one in `spectra_jax.inference.thresholds.THRESHOLDS`; None for no label.
+          calibration: or its file, as `spectra-jax calibrate` writes it.
+          spoof_prior: the prior probability of a spoof, for P(spoof).
+          max_bytes: the largest file that is read from a URL or an open file. A URL may take ten minutes.
+
+        Returns:
+          A detection, or one for each recording of a list. In a list, a recording that cannot be scored has an `error`.
+
+        Raises:
+          AudioError: a single recording cannot be scored.
+          InputError: an unknown threshold, or a calibration that cannot be read; `window_policy` needs the extra
+            `inspect` to skip what is not speech.
+          TypeError: not a recording.
+          ValueError: samples without a sample rate, or a file with one; a prior that is not between 0 and 1.
+        """
+        settings = self.detection_settings(window_policy, threshold, calibration, spoof_prior)
+        recordings: list[Recording] = recording if isinstance(recording, list) else [recording]
+        rates = list(sample_rate) if isinstance(sample_rate, Sequence) else [sample_rate] * len(recordings)
+        if len(rates) != len(recordings):
+            raise ValueError(f"{len(recordings)} recordings, but {len(rates)} sample rates")
+        trials = [trial_of(one, rate, max_bytes=max_bytes) for one, rate in zip(recordings, rates, strict=True)]
+        found = list(self.detect(trials, settings))
+        if isinstance(recording, list):
+            return found
+        if found[0].error is not None:
+            raise AudioError(found[0].error)
+        return found[0]
+
+    def detection_settings(
+        self,
+        window_policy: WindowPolicy = COMPLETE_RECORDING,
+        threshold: float | str | Threshold | None = None,
+        calibration: Calibration | str | Path | None = None,
+        spoof_prior: float = 0.5,
+    ) -> DetectionSettings:
+        """The settings of `detect`, from arguments as `__call__` takes them; raises the same errors."""
+        model = None if isinstance(self.source, SpectraAASIST3) else str(self.source)
+        return DetectionSettings.of(window_policy, threshold, calibration, spoof_prior, model)
+
+    def detect(
+        self,
+        trials: Iterable[Trial],
+        settings: DetectionSettings,
+        *,
+        on_progress: Callable[[ScoringProgress], None] | None = None,
+    ) -> Generator[Detection]:
+        """A detection for each trial, in order; one with an `error` for a trial that cannot be scored.
+
+        Memory does not grow with a recording's length, but for the results of its windows.
+
+        Args:
+          trials: what to score; see `spectra_jax.inference.recordings.trial_of` and `spectra_jax.data.sources.collect`.
+          settings: see `detection_settings`.
+          on_progress: as for `score_trials`.
+        """
+        clips = self._score_clips(trials, settings.window_policy, on_progress=on_progress, detailed=True)
+        with closing(clips):
+            for clip in clips:
+                yield build_detection(clip, self.engine.model.config, settings)
+
     def score_batch(self, audios: Sequence[np.ndarray], sample_rates: Sequence[int]) -> list[float]:
         """Scores of clips, as decoded: 1-D or (samples, channels), float or integer PCM, any sample rate.
 
@@ -195,17 +311,16 @@ class Scorer:
         """
         if len(audios) != len(sample_rates):
             raise ValueError(f"{len(audios)} clips, but {len(sample_rates)} sample rates")
-        windows = []
-        for index, (clip, rate) in enumerate(zip(audios, sample_rates, strict=True)):
-            try:
-                windows.append(self.prepare(clip, rate))
-            except AudioError as error:
-                raise AudioError(f"clip {index} of the batch: {error}") from error
+        trials = [
+            Trial(str(index), f"clip {index}", samples=(clip, rate))
+            for index, (clip, rate) in enumerate(zip(audios, sample_rates, strict=True))
+        ]
         scores = []
-        for index, logits in enumerate(self.logits(np.stack(windows)) if windows else ()):
-            if not np.all(np.isfinite(logits)):
-                raise AudioError(f"clip {index} of the batch: {describe_not_finite(logits)}")
-            scores.append(float(logits[1]))
+        for index, result in enumerate(self.score_trials(trials)):
+            if result.score is None:
+                reason = (result.error or "").removeprefix(f"clip {index}: ")
+                raise AudioError(f"clip {index} of the batch: {reason}")
+            scores.append(result.score)
         return scores
 
     def score_trials(
@@ -234,11 +349,31 @@ class Scorer:
           on_progress: called after each batch, before its results are yielded: while one long recording is scored, many
             times.
         """
+        if window_policy.needs_detector:
+            require_detector(f"aggregate {window_policy.aggregate}" if not window_policy.speech_only else "speech_only")
+        clips = self._score_clips(trials, window_policy, flush_every=flush_every, timer=timer, on_progress=on_progress)
+        with closing(clips):
+            for clip in clips:
+                yield clip.result(window_policy)
+
+    def _score_clips(
+        self,
+        trials: Iterable[Trial],
+        window_policy: WindowPolicy,
+        *,
+        flush_every: int | None = None,
+        timer: StageTimer | None = None,
+        on_progress: Callable[[ScoringProgress], None] | None = None,
+        detailed: bool = False,
+    ) -> Generator[DecodedTrial]:
+        """Decode and score trials, in order; see `score_trials` and `decode_windows`."""
         engine = self.engine
         timer = StageTimer() if timer is None else timer
         listed = timer.timed("listing", trials)
         num_trials = num_windows = 0
-        decoded = decode_windows(listed, engine.model.config, window_policy.hop, batch_size=engine.batch_size)
+        decoded = decode_windows(
+            listed, engine.model.config, window_policy, batch_size=engine.batch_size, detailed=detailed
+        )
         with closing(decoded):
             windows = timer.timed("decoding", decoded, excluding="listing")
             groups = group_windows(windows, engine.batch_size, flush_every)
@@ -252,4 +387,4 @@ class Scorer:
                     last = batch.windows[-1]
                     share = 0.0 if last.last else last.clip.scored_share
                     on_progress(ScoringProgress(num_trials + share, num_windows))
-                yield from (clip.result(window_policy) for clip in finished)
+                yield from finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ class BulkRun:
         self.part_size = parts.in_whole_batches(part_size, batch_size)
         identity = {
             **scorer_identity,
-            "windows": asdict(window_policy),
+            "windows": window_policy.identity(),
             "part_size": self.part_size,
             "input": {"trials": len(trials), "sha256": trials.digest},
         }

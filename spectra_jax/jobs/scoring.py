@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,17 +28,23 @@ class ScoringSummary:
       skipped: how many trials could not be scored.
       certified: how many were scored again in float64.
       notable: the results that were skipped, or are flagged as anything but certified, in order.
+      seconds: how many scored trials there are of each length.
     """
 
     trials: int = 0
     skipped: int = 0
     certified: int = 0
     notable: list[Result] = field(default_factory=list)
+    seconds: Counter[float] = field(default_factory=Counter)
 
     @property
     def scored(self) -> int:
         """How many trials have a score."""
         return self.trials - self.skipped
+
+    def longer_than(self, seconds: float) -> list[float]:
+        """The lengths of the scored trials that are longer, in seconds."""
+        return [length for length in self.seconds.elements() if length > seconds]
 
     def count(self, found: Iterable[Result]) -> Iterator[Result]:
         """Yield the same results, and count them."""
@@ -45,6 +52,8 @@ class ScoringSummary:
             self.trials += 1
             self.skipped += result.error is not None
             self.certified += CERTIFIED in result.flags
+            if result.error is None and result.seconds is not None:
+                self.seconds[result.seconds] += 1
             if result.error is not None or set(result.flags) - {CERTIFIED}:
                 self.notable.append(result)
             yield result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import signal
 
-from spectra_jax.audio import pre_emphasis, prepare, prepare_windows, read, resample, window
+from spectra_jax.audio import cut_windows, pre_emphasis, prepare, prepare_windows, read, resample, window
+from spectra_jax.audio.speech import SpeechTrack
 from spectra_jax.errors import AudioError
 from tests.audio.blocks import assert_same_bits, lengths_of_blocks, noise, split
 
@@ -90,15 +92,70 @@ def test_windows_are_cut_out_of_the_complete_clip(
         assert len(found) == 1
         assert_same_bits(found[0], prepare(clip, rate, num_samples=num_samples))
     else:
-        wanted = np.lib.stride_tricks.sliding_window_view(complete, num_samples)[::hop]
-        assert_same_bits(np.stack(found), np.ascontiguousarray(wanted))
+        wanted = list(np.lib.stride_tricks.sliding_window_view(complete, num_samples)[::hop])
+        start = len(wanted) * hop
+        if start < len(complete) and start - hop + num_samples < len(complete):
+            wanted.append(window(complete[start:], num_samples))
+        assert_same_bits(np.stack(found), np.stack(wanted))
     assert_same_bits(found[0], prepare(clip, rate, num_samples=num_samples))
 
 
-@pytest.mark.parametrize(("samples", "windows"), [(1, 1), (99, 1), (100, 1), (149, 1), (150, 2), (199, 2), (200, 3)])
-def test_the_last_window_is_the_last_complete_one(samples: int, windows: int) -> None:
-    found = list(prepare_windows(iter([noise(samples)]), 16_000, hop=50 / 16_000, num_samples=100))
-    assert [window.shape for window in found] == [(100,)] * windows
+@pytest.mark.parametrize(
+    ("samples", "spans"),
+    [
+        (1, [(0, 1)]),
+        (99, [(0, 99)]),
+        (100, [(0, 100)]),
+        (101, [(0, 100), (50, 101)]),
+        (150, [(0, 100), (50, 150)]),
+        (199, [(0, 100), (50, 150), (100, 199)]),
+    ],
+)
+def test_the_last_window_is_partial_unless_the_clip_fills_it(samples: int, spans: list[tuple[int, int]]) -> None:
+    clip = noise(samples)
+    found = list(cut_windows(iter([clip]), 16_000, hop=50 / 16_000, num_samples=100))
+    assert [(one.start, one.end) for one in found] == spans
+    assert [one.is_partial for one in found] == [end - start < 100 for start, end in spans]
+    start, end = spans[-1]
+    assert_same_bits(found[-1].samples, window(pre_emphasis(clip)[start:end], 100))
+
+
+def test_an_infinite_hop_has_the_first_window_alone() -> None:
+    found = list(cut_windows(iter([noise(1000)]), 16_000, hop=math.inf, num_samples=100))
+    assert [(one.start, one.end) for one in found] == [(0, 100)]
+
+
+class LoudFrames:
+    """A detector for which loud frames are speech."""
+
+    name = "loud frames"
+    frame_samples = 10
+
+    def is_speech(self, frame: NDArray[np.float32]) -> bool:
+        return bool(np.abs(frame).max() > 0.5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=lengths_of_blocks, quiet=st.integers(0, 900))
+def test_windows_start_at_the_first_speech(lengths: list[int], quiet: int) -> None:
+    clip = np.concatenate([np.full(quiet, 0.01, np.float32), np.ones(400, np.float32)])
+    speech = SpeechTrack(LoudFrames())
+    found = list(
+        cut_windows(split(clip, lengths), 16_000, hop=50 / 16_000, num_samples=100, speech=speech, speech_only=True)
+    )
+    assert speech.onset is not None
+    assert quiet - 30 <= found[0].start <= quiet
+    assert found[0].start == speech.onset
+    assert found[-1].end == len(clip)
+    assert_same_bits(found[0].samples, pre_emphasis(clip)[speech.onset : speech.onset + 100])
+
+
+def test_a_clip_without_speech_has_its_first_window() -> None:
+    speech = SpeechTrack(LoudFrames())
+    clip = np.full(1000, 0.01, np.float32)
+    (found,) = cut_windows(iter(np.split(clip, 10)), 16_000, hop=0.1, num_samples=150, speech=speech, speech_only=True)
+    assert (found.start, found.end, speech.seconds) == (0, 150, 0.0)
+    assert_same_bits(found.samples, pre_emphasis(clip)[:150])
 
 
 def test_a_hop_below_one_sample_is_one_sample() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.inference.results import Result
 from spectra_jax.inference.scorer import ScoringProgress
 from spectra_jax.jobs.scorer_options import ScorerOptions
+from spectra_jax.model.config import SpectraConfig
 from tests.golden import recipe
 
 CLIPS = Path(__file__).parents[2] / "examples" / "corpus" / "eval"
@@ -37,6 +39,7 @@ class StandInScorer:
     """Decodes clips as a scorer does, and scores them by their first sample, without a network."""
 
     source = "demo"
+    model = SimpleNamespace(config=SpectraConfig())
 
     def identity(self) -> dict[str, Any]:
         return {"batch_size": 1}

@@ -145,7 +145,7 @@ def test_a_table_in_a_pipe_has_complete_ids() -> None:
     assert run.stderr == ""
 
 
-@pytest.mark.parametrize("hop", [[], ["--windows", "hop=1"]])
+@pytest.mark.parametrize("hop", [[], ["--windows", "hop=1", "--aggregate", "mean"]])
 def test_the_progress_bar_counts_windows_where_all_are_scored(
     no_network: None, monkeypatch: pytest.MonkeyPatch, hop: list[str]
 ) -> None:

@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "calibration": None,
     "spoof_prior": 0.5,
     "windows": None,
-    "aggregate": "first",
+    "aggregate": None,
 }
 
 
@@ -55,6 +55,7 @@ def options(**given: Any) -> ScoreOptions:
         ({"address": "auto", "output": "run/"}, "--address and --actors are for --engine ray"),
         ({"actors": 2, "output": "run/"}, "--address and --actors are for --engine ray"),
         ({"aggregate": "mean"}, "--aggregate mean needs --windows"),
+        ({"aggregate": "first"}, "--aggregate first needs --windows"),
         ({"calibration": Path("c.json"), "output": "run/"}, "--calibration is for score files"),
         ({"calibration": Path("c.json"), "spoof_prior": 1.0}, "--spoof-prior 1.0: a probability between 0 and 1"),
     ],

@@ -53,7 +53,7 @@ def test_bad_clips_of_a_batch_are_named(scorer: Scorer) -> None:
     broken = np.array([0.1, np.nan], np.float32)
     with pytest.raises(AudioError, match=r"clip 1 of the batch: 1 of 2 samples are NaN"):
         scorer.score_batch([waveform(1), broken], [RATE, RATE])
-    with pytest.raises(AudioError, match="clip 0 of the batch: no samples"):
+    with pytest.raises(AudioError, match="clip 0 of the batch: holds no samples"):
         scorer.score_batch([np.empty(0, np.float32)], [RATE])
     with pytest.raises(ValueError, match="2 clips, but 1 sample rates"):
         scorer.score_batch([waveform(1), waveform(2)], [RATE])
@@ -144,10 +144,13 @@ def test_every_window_is_scored_as_if_it_were_the_first(scorer: Scorer, tmp_path
     soundfile.write(tmp_path / "short.wav", waveform(1), rate, subtype="FLOAT")
     trials = [Trial("long", tmp_path / "long.wav"), Trial("short", tmp_path / "short.wav")]
     emphasised = audio.pre_emphasis(long.astype(np.float32))
-    wanted = scorer.logits(np.stack([emphasised[start : start + 64_600] for start in (0, 16_000, 32_000)]))
+    windows = [emphasised[start : start + 64_600] for start in (0, 16_000, 32_000)]
+    windows.append(np.tile(emphasised[48_000:], 2)[:64_600])
+    wanted = scorer.logits(np.stack(windows))
     found = {
         aggregate: list(scorer.score_trials(trials, window_policy=WindowPolicy(1.0, aggregate)))
         for aggregate in get_args(Aggregate)
+        if aggregate != "speech-mean"
     }
     assert list(found) == ["first", "mean", "min", "median"]
     for results in found.values():

@@ -27,4 +27,18 @@ def test_a_clip_s_logits_and_the_windows_they_come_from(
 ) -> None:
     found, chosen = aggregate_logits(LOGITS, aggregate)
     np.testing.assert_allclose(found, logits, rtol=1e-15)
-    assert list(range(3))[chosen] == windows
+    assert chosen.tolist() == windows
+
+
+def test_the_mean_over_windows_that_count() -> None:
+    found, chosen = aggregate_logits(LOGITS, "speech-mean", [True, False, True])
+    assert (found.tolist(), chosen.tolist()) == ([4.5, 3.0], [0, 2])
+    # Where none counts, all do.
+    found, chosen = aggregate_logits(LOGITS, "speech-mean", [False] * 3)
+    assert (found.tolist(), chosen.tolist()) == ([10 / 3, 1.0], [0, 1, 2])
+
+
+def test_records_of_first_windows_are_those_of_earlier_versions() -> None:
+    assert WindowPolicy().identity() == {"hop": None, "aggregate": "first"}
+    assert WindowPolicy(1.0, "mean").identity() == {"hop": 1.0, "aggregate": "mean", "partial": True}
+    assert WindowPolicy(1.0, "speech-mean").identity()["min_speech"] == 0.25
