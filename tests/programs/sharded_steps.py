@@ -49,7 +49,7 @@ def train(devices: int, back_end: str, training: dict[str, Any]) -> dict[str, An
         leaves |= lora.init(leaves, options.lora, jax.random.key(1))
     optimizer = make_optimizer(options)
     state, frozen = first_state(network, leaves, options, optimizer, layout)
-    step = make_step(model, options, optimizer, layout)
+    step: Any = make_step(model, options, optimizer, layout)
     weights = np.array([0.7, 1.3], np.float32)[LABELS]
     examples = jax.device_put(Examples(WINDOWS[None], LABELS[None], weights[None]), layout.by_clip(axis=1))
     rates, key = jax.device_put(
