@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -154,8 +154,15 @@ def _by_shard(run: Callable[..., Any], params: Any, rest: Any, *inputs: Array) -
         return run(params, rest, *inputs)
     mesh = jax.sharding.get_abstract_mesh()
     batch = P(axes)
+
+    def run_shard(params: Any, rest: Any, *inputs: Array) -> Any:
+        # So that gradients are summed over the devices here. The sum of one that is computed in a loop or a branch
+        # would be inside it; a `shard_map` gives all its sums one identifier, and XLA:CPU mixes up those that run at
+        # once.
+        return run(lax.pcast(params, axes, to="varying"), rest, *inputs)
+
     sharded = jax.shard_map(
-        run,
+        run_shard,
         mesh=jax.typeof(inputs[0]).sharding.mesh if mesh.empty else mesh,
         in_specs=(P(), P(), *(batch for _ in inputs)),
         out_specs=batch,

@@ -202,4 +202,7 @@ def test_windows_are_sharded_over_a_mesh(kind: str, how: str, devices: int, shar
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["Explicit", "Auto"])
 def test_gradients_do_not_depend_on_the_mesh(kind: str, sharded: dict[str, Any]) -> None:
-    np.testing.assert_allclose(sharded[f"{kind} 4 gradient"], sharded["Explicit 1 gradient"], rtol=1e-4)
+    found, alone = sharded[f"{kind} 4 gradient"], sharded["Explicit 1 gradient"]
+    np.testing.assert_allclose(found["norm"], alone["norm"], rtol=1e-4)
+    # Collectives of a `shard_map` have one identifier: XLA:CPU mixes up one in a branch and one beside it.
+    assert kind == "Auto" or found["nested"] == 0

@@ -53,13 +53,18 @@ def run(model: Any, windows: np.ndarray, mesh: Mesh, *, set_mesh: bool) -> dict[
     }
 
 
-def gradient_norm(model: Any, windows: np.ndarray, mesh: Mesh) -> float:
-    """Of the gradient with respect to the parameters, with the windows sharded over the mesh."""
+def gradient(model: Any, windows: np.ndarray, mesh: Mesh) -> dict[str, float]:
+    """With respect to the parameters, with the windows sharded over the mesh: its norm, and how many sums over devices
+    are inside a loop or a branch."""
     forward, params, rest = spectra_jax.split(model)
     placed = jax.device_put((params, rest), NamedSharding(mesh, P()))
     sharded = jax.device_put(windows, NamedSharding(mesh, P("clips")))
-    gradient = jax.jit(jax.grad(lambda params, rest, x: jnp.mean(forward(params, rest, x) ** 2)))(*placed, sharded)
-    return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient))))
+    function = jax.jit(jax.grad(lambda params, rest, x: jnp.mean(forward(params, rest, x) ** 2)))
+    compiled = function.lower(*placed, sharded).compile()
+    leaves = jax.tree.leaves(compiled(*placed, sharded))
+    before_main, _ = compiled.as_text().split("\nENTRY ")
+    norm = float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
+    return {"norm": norm, "nested": before_main.count(" all-reduce(")}
 
 
 def main() -> None:
@@ -73,7 +78,7 @@ def main() -> None:
             found[f"{kind.name} {count} arrays"] = run(model, windows, mesh, set_mesh=False)
             found[f"{kind.name} {count} encoder"] = run(model.encoder, windows, mesh, set_mesh=True)
             if count in (1, 4):
-                found[f"{kind.name} {count} gradient"] = gradient_norm(model, windows, mesh)
+                found[f"{kind.name} {count} gradient"] = gradient(model, windows, mesh)
     json.dump(found, sys.stdout)
 
 
