@@ -62,7 +62,7 @@ def gradient(model: Any, windows: np.ndarray, mesh: Mesh) -> dict[str, float]:
     function = jax.jit(jax.grad(lambda params, rest, x: jnp.mean(forward(params, rest, x) ** 2)))
     compiled = function.lower(*placed, sharded).compile()
     leaves = jax.tree.leaves(compiled(*placed, sharded))
-    before_main, _ = compiled.as_text().split("\nENTRY ")
+    before_main, _ = (compiled.as_text() or "").split("\nENTRY ")
     norm = float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
     return {"norm": norm, "nested": before_main.count(" all-reduce(")}
 
