@@ -142,6 +142,8 @@ def evaluate(
         raise typer.BadParameter("--result describes the complete score file: leave out --subset and --match.")
     if result is not None and convention != "arena":
         raise typer.BadParameter("--result states the Arena's EER: leave out --convention.")
+    if result is not None and exact:
+        raise typer.BadParameter("--result states the EER of scores rounded to six decimals: leave out --exact.")
     if asv_key is not None and asv is None:
         raise typer.BadParameter("--asv-key is the key of the scores that --asv names.")
     if plot is not None:

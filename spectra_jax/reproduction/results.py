@@ -73,7 +73,7 @@ class DatasetResult:
       agreement: the verdict of `spectra_jax.compare` on our scores and the published ones.
       hours: spent on scoring, in all sessions together.
       reproduced: whether the expected EER is in the interval of ours, and there is no problem.
-      problem: why there are no figures of ours, or why they are of an earlier run.
+      problem: why there are no figures of ours, why they are of an earlier run, or that too many trials have no score.
       notes: what else the user has to know, a sentence each.
     """
 
@@ -195,7 +195,8 @@ def evaluate_dataset(prepared: Prepared, settings: Settings, problem: str | None
     else:
         ours = _figures(run.scores, labels, expected, settings)
         if ours.num_without_score > _MOST_SKIPPED * len(labels.utterance_ids):
-            notes.append(
+            # An EER of what is left may agree by chance.
+            problem = problem or (
                 f"{count(ours.num_without_score, 'trial')} of {len(labels.utterance_ids):,} could not be scored; the "
                 "Arena's tool ends a run with more than 5 %"
             )

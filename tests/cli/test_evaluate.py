@@ -105,6 +105,8 @@ def test_a_submission_lists_what_is_missing(run: Any, tmp_path: Path) -> None:
         assert "leave out --subset and --match" in " ".join(printed.err.split())
     printed = run(SCORES, "--labels", KEY, "--result", result, "--convention", "asvspoof", status=2)
     assert "leave out --convention" in printed.err
+    printed = run(SCORES, "--labels", KEY, "--result", result, "--exact", status=2)
+    assert "leave out --exact" in printed.err
 
 
 def test_a_submission(run: Any, tmp_path: Path) -> None:

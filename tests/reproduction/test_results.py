@@ -66,6 +66,21 @@ def test_a_run_states_what_scored_it_whatever_the_command_names(prepared: Prepar
     assert refused.ours == found.ours and not refused.reproduced
 
 
+def test_an_equal_eer_of_the_trials_that_are_left_is_no_reproduction(prepared: Prepared, tmp_path: Path) -> None:
+    trials = [Trial(name, Path("labels.parquet"), stamp=COMMIT) for name in IDS]
+    rows = [
+        parts.row(index, Result(trial, (-value / 2, value / 2), 1.0, rank_gap=1.0))
+        for index, (trial, value) in enumerate(zip(trials, VALUES, strict=True))
+    ]
+    rows[0] = parts.row(0, Result(trials[0], None, error="no audio"))
+    parts.write_part(Store(prepared.run_folder), 0, "digest", rows)
+    found = evaluate_dataset(prepared, settings(tmp_path))
+    assert found.ours is not None and found.expected is not None
+    assert found.ours.interval.low <= found.expected <= found.ours.interval.high
+    assert found.problem == "1 trial of 8 could not be scored; the Arena's tool ends a run with more than 5 %"
+    assert not found.reproduced
+
+
 def test_scores_of_other_trials_than_those_of_the_labels_are_an_error(prepared: Prepared, tmp_path: Path) -> None:
     # As after the record was removed, and `main` had moved or another sample was drawn.
     moved = replace(prepared, record=replace(prepared.record, commit=OTHER))
