@@ -66,6 +66,7 @@ class WindowPolicy:
 
 
 FIRST_WINDOW = WindowPolicy()
+"""The first window alone, as score files of the published network have it."""
 
 
 class WindowScores(NamedTuple):
