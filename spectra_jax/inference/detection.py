@@ -66,7 +66,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a recording in which every window that counts scores below the threshold.
+    """A stretch of a recording without gaps in which every window that counts scores below the threshold.
 
     Attributes:
       start, end: seconds of the recording.
@@ -214,13 +214,16 @@ def find_segments(windows: Sequence[Window], threshold: float) -> tuple[Segment,
     run: list[int] = []
     stretches = nearest_stretches(windows)
     for index in range(len(windows) + 1):
-        if index < len(windows) and windows[index].counts and windows[index].score < threshold:
-            run.append(index)
-        elif run:
+        below = index < len(windows) and windows[index].counts and windows[index].score < threshold
+        # Where the hop is longer than a window, nothing is known of what lies between two of them.
+        adjoins = below and bool(run) and windows[index].start <= windows[run[-1]].end
+        if run and not adjoins:
             scores = [windows[index].score for index in run]
             start, end = stretches[run[0]][0], stretches[run[-1]][1]
             segments.append(Segment(start, end, sum(scores) / len(scores), min(scores), len(run)))
             run = []
+        if below:
+            run.append(index)
     return tuple(segments)
 
 

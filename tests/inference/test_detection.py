@@ -162,6 +162,8 @@ def test_segments_are_runs_of_windows_that_count() -> None:
     windows[2] = Window(2.0, 4.0, (0.0, -3.0), counts=False)
     assert [(one.start, one.end) for one in find_segments(windows, 0.0)] == [(1.5, 2.5), (4.5, 6.0)]
     assert find_segments([], 0.0) == ()
+    # What lies between windows with a long hop was not scored.
+    assert [(one.start, one.end) for one in find_segments(windows_of(-1, -1, hop=5.0), 0.0)] == [(0.0, 2.0), (5.0, 7.0)]
 
 
 def test_stretches_neither_overlap_nor_leave_their_windows() -> None:
