@@ -6,7 +6,6 @@ file of unknown origin must not be able to pull other recordings into a page tha
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ import numpy as np
 from spectra_jax.audio import NUM_SAMPLES, TARGET_RATE, read, resample
 from spectra_jax.data.sources.files import AUDIO_SUFFIXES
 from spectra_jax.errors import AudioError
+from spectra_jax.reporting.spectrogram import Spectrogram
 from spectra_jax.reporting.systems import System
+from spectra_jax.reporting.templates import data_url
 
 CLIPS = 16
 """Clips of a page at most ..."""
 CLIP_BYTES = 3_000_000
 """... and their bytes, base64 included."""
-
-# Every 17th of the 256 colours of magma, by Nathaniel Smith and Stefan van der Walt (CC0).
-_MAGMA = "0000040b092420114b3b0f7057157e721f818c2981a8327dc43c75de4968f1605dfa7f5efe9f6dfebf84fddea0fcfdbf"
+_WIDTH, _HEIGHT = 360, 128  # of a spectrogram
 
 
 @dataclass(frozen=True)
@@ -132,37 +131,15 @@ def make_clip(file: Path) -> Clip:
     flac = io.BytesIO()
     soundfile.write(flac, np.clip(window, -1, 1), TARGET_RATE, format="FLAC", subtype="PCM_16")
     return Clip(
-        audio=_data_url("audio/flac", flac.getvalue()),
-        spectrogram=_data_url("image/png", spectrogram(window)),
+        audio=data_url("audio/flac", flac.getvalue()),
+        spectrogram=data_url("image/png", spectrogram(window)),
         seconds=len(window) / TARGET_RATE,
         shortened=len(window) < len(samples),
     )
 
 
 def spectrogram(samples: np.ndarray) -> bytes:
-    """A PNG of the spectrogram, 0 to 8 kHz from the bottom, 80 dB deep, 256 colours."""
-    from PIL import Image
-    from scipy import signal
-
-    width = 512
-    padded = np.pad(samples.astype(np.float64), (0, max(0, width - len(samples))))
-    _, _, power = signal.spectrogram(padded, TARGET_RATE, "hann", width, width - 200)
-    level = 10 * np.log10(power + 1e-12)
-    grey = np.clip((level - level.max() + 80) / 80, 0, 1)
-    image = Image.fromarray(np.flipud(np.round(255 * grey).astype(np.uint8))).resize((360, 128))
-    image.putpalette(_palette().tobytes())
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def _palette() -> np.ndarray:
-    """256 colours of the map magma, (256, 3) uint8."""
-    anchors = np.frombuffer(bytes.fromhex(_MAGMA), np.uint8).reshape(-1, 3)
-    positions = np.linspace(0, 255, len(anchors))
-    channels = [np.interp(np.arange(256), positions, channel) for channel in anchors.T]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
-
-
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    """A PNG of the spectrogram of a clip at 16 kHz, 360 by 128: see `spectra_jax.reporting.spectrogram`."""
+    drawn = Spectrogram(len(samples), _WIDTH)
+    drawn.add(samples)
+    return drawn.png(_WIDTH, _HEIGHT)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -25,6 +21,7 @@ from spectra_jax.reporting.charts.reliability import reliability
 from spectra_jax.reporting.charts.roc import roc
 from spectra_jax.reporting.charts.scatter import gap_scatter, score_scatter
 from spectra_jax.reporting.hints import evaluation_hints
+from spectra_jax.reporting.provenance import origin_rows
 from spectra_jax.reporting.review import TrialToReview
 from spectra_jax.reporting.systems import ATTACK, System
 
@@ -284,20 +281,9 @@ def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -
 
 def provenance_section(systems: Sequence[System], digests: Mapping[str, str], command: Sequence[str]) -> Section:
     """The origin of the page: `digests` are sha256 sums of the model's files by name."""
-    rows = [["created", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"]]
-    if command:
-        rows.append(["command", shlex.join(command)])
-    rows += [[f"sha256 of {system.path.name}", system.sha256] for system in systems]
-    rows += [[f"sha256 of {name} (model)", digest] for name, digest in digests.items()]
+    found = [[f"sha256 of {system.path.name}", system.sha256] for system in systems]
+    found += [[f"sha256 of {name} (model)", digest] for name, digest in digests.items()]
     if not digests:
-        rows.append(["sha256 of the model", "not given (--model)"])
-    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
-    rows.append(["software", f"Python {platform.python_version()}, " + ", ".join(versions)])
+        found.append(["sha256 of the model", "not given (--model)"])
+    rows = origin_rows(command, _PACKAGES, *found)
     return Section("provenance", "Provenance", tables=[Table("Origin of this page", ["what", "value"], rows)])
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
