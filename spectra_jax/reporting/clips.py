@@ -16,9 +16,9 @@ import numpy as np
 from spectra_jax.audio import NUM_SAMPLES, TARGET_RATE, read, resample
 from spectra_jax.data.sources.files import AUDIO_SUFFIXES
 from spectra_jax.errors import AudioError
+from spectra_jax.reporting.data_url import data_url
 from spectra_jax.reporting.spectrogram import Spectrogram
 from spectra_jax.reporting.systems import System
-from spectra_jax.reporting.templates import data_url
 
 CLIPS = 16
 """Clips of a page at most ..."""

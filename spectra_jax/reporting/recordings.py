@@ -18,8 +18,8 @@ from spectra_jax.audio import TARGET_RATE, InspectedBlocks
 from spectra_jax.audio.resampling import resample_blocks
 from spectra_jax.errors import AudioError
 from spectra_jax.inference.decoding import open_trial
+from spectra_jax.reporting.data_url import data_url
 from spectra_jax.reporting.spectrogram import Spectrogram
-from spectra_jax.reporting.templates import data_url
 
 if TYPE_CHECKING:
     from spectra_jax.data.trial import Trial

@@ -34,8 +34,3 @@ def security_policy(scripts: Sequence[str]) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; media-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def data_url(kind: str, data: bytes) -> str:
-    """The address of a file that is embedded in a page; `kind` is its media type."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
