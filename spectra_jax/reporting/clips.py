@@ -17,6 +17,7 @@ from spectra_jax.audio import NUM_SAMPLES, TARGET_RATE, read, resample
 from spectra_jax.data.sources.files import AUDIO_SUFFIXES
 from spectra_jax.errors import AudioError
 from spectra_jax.reporting.data_url import data_url
+from spectra_jax.reporting.score_track import Tick, time_ticks
 from spectra_jax.reporting.spectrogram import Spectrogram
 from spectra_jax.reporting.systems import System
 
@@ -24,7 +25,33 @@ CLIPS = 16
 """Clips of a page at most ..."""
 CLIP_BYTES = 3_000_000
 """... and their bytes, base64 included."""
+WINDOW_SECONDS = NUM_SAMPLES / TARGET_RATE
+"""The window of the published network, where another is not known."""
 _WIDTH, _HEIGHT = 360, 128  # of a spectrogram
+LONGER_SECONDS = 20.0
+"""The length of clips of which windows after the first are scored too."""
+
+
+@dataclass(frozen=True)
+class ClipLength:
+    """How much of a recording's start a clip has, in seconds, and why, in words."""
+
+    seconds: float
+    reason: str
+
+
+def choose_clip_length(systems: Sequence[System], window_seconds: float | None) -> ClipLength:
+    """The length of clips: the network's window, or more where its later windows are scored too.
+
+    Args:
+      systems: whose score files may have a column `window_scores`.
+      window_seconds: the window of the model; None where that is not known.
+    """
+    if any(any(map(str, system.scores.columns.get("window_scores", ()))) for system in systems):
+        return ClipLength(LONGER_SECONDS, "since all windows of a recording are scored")
+    if window_seconds is not None:
+        return ClipLength(window_seconds, "the model's window")
+    return ClipLength(WINDOW_SECONDS, "the window of the published model, since no model was given (--model)")
 
 
 @dataclass(frozen=True)
@@ -42,12 +69,18 @@ class Clip:
     seconds: float
     shortened: bool
 
+    @property
+    def ticks(self) -> Sequence[Tick]:
+        """Of the spectrogram's axis of time."""
+        return time_ticks(self.seconds, most=4)
+
 
 def find_clips(
     utterance_ids: Sequence[str],
     systems: Sequence[System],
     audio_root: Path | None,
     *,
+    seconds: float = WINDOW_SECONDS,
     clips: int = CLIPS,
     clip_bytes: int = CLIP_BYTES,
 ) -> dict[str, Clip]:
@@ -57,6 +90,7 @@ def find_clips(
       utterance_ids: of the trials.
       systems: whose score files may have a column `path`.
       audio_root: a folder to look in, also by id; None looks beside the score files and in the current folder.
+      seconds: how much of each recording's start a clip has.
       clips: the largest number of clips.
       clip_bytes: the largest total size of their data URLs.
     """
@@ -71,7 +105,7 @@ def find_clips(
         if file is None:
             continue
         try:
-            clip = make_clip(file)
+            clip = make_clip(file, seconds)
         except AudioError:
             continue
         size = len(clip.audio) + len(clip.spectrogram)
@@ -113,8 +147,8 @@ def _find(identity: str, paths: Sequence[str], roots: Sequence[Path], *, by_id: 
     return None
 
 
-def make_clip(file: Path) -> Clip:
-    """The network's window of a file as FLAC (16 kHz, 16 bits), and its spectrogram.
+def make_clip(file: Path, seconds: float = WINDOW_SECONDS) -> Clip:
+    """The first `seconds` of a file as FLAC (16 kHz, 16 bits), and its spectrogram.
 
     FLAC, since it is lossless and every browser plays it.
 
@@ -127,7 +161,7 @@ def make_clip(file: Path) -> Clip:
     if not np.isfinite(audio).all():
         raise AudioError(f"{file}: samples that are NaN or infinite")
     samples = resample(audio, rate)
-    window = samples[:NUM_SAMPLES]
+    window = samples[: round(seconds * TARGET_RATE)]
     flac = io.BytesIO()
     soundfile.write(flac, np.clip(window, -1, 1), TARGET_RATE, format="FLAC", subtype="PCM_16")
     return Clip(

@@ -23,12 +23,18 @@ from spectra_jax.messages import count, printable
 from spectra_jax.reporting.detection_block import clock, describe_aggregate, describe_verdict
 from spectra_jax.reporting.extra import require_report_extra
 from spectra_jax.reporting.provenance import origin_rows
+from spectra_jax.reporting.recordings import (
+    Codec,
+    RecordingView,
+    choose_codec,
+    share_audio_seconds,
+    view_recording,
+)
 from spectra_jax.reporting.score_track import Row, ScoreTrack, Tick, draw_scores, time_ticks, track_rows
 
 if TYPE_CHECKING:
     from spectra_jax.data.trial import Trial
     from spectra_jax.inference.scorer import Scorer
-    from spectra_jax.reporting.recordings import Codec, RecordingView
 
 PICTURED = 50
 """How many recordings have pictures, audio and a table of windows: those with the lowest scores."""
@@ -103,6 +109,16 @@ class _Entry:
         return min(self.detection.speech_seconds, self.detection.seconds)
 
     @property
+    def error(self) -> str:
+        """Why the recording was not scored, printable."""
+        return printable(self.detection.error)
+
+    @property
+    def not_heard_seconds(self) -> float:
+        """Seconds of the recording that are in no window."""
+        return max((self.detection.seconds or 0.0) - self.detection.heard_seconds, 0.0)
+
+    @property
     def evidence(self) -> list[list[str]]:
         """What and value of the recording, as rows of a table."""
         detection, rows = self.detection, []
@@ -115,7 +131,7 @@ class _Entry:
         if detection.threshold is not None:
             threshold = detection.threshold
             name = "" if threshold.name is None else f"{threshold.name}, "
-            rows.append(["threshold", f"{threshold.value:g}: {name}{threshold.source}"])
+            rows.append(["threshold", f"{threshold.value!r}: {name}{threshold.source}"])
         if detection.p_spoof is not None:
             rows.append(["prior probability of a spoof", f"{detection.spoof_prior:g}"])
         return rows
@@ -154,7 +170,7 @@ def render_inspection(
     from spectra_jax.reporting.templates import security_policy, template_environment, template_file
 
     entries = _entries(detections, recordings)
-    scripts = [template_file("theme.js"), template_file("inspection.js")]
+    scripts = [template_file("shared.js"), template_file("inspection.js")]
     known = [["model", printable(context.model)]]
     if context.weights_sha256 is not None:
         known.append(["sha256 of the weights", context.weights_sha256])
@@ -165,7 +181,6 @@ def render_inspection(
     return environment.get_template("inspection.html").render(
         title=entries[0].name if len(entries) == 1 else count(len(entries), "recording"),
         entries=entries,
-        codec=_codec([entry.view.audio_seconds for entry in entries if entry.view]),
         origin=origin_rows(context.command, _PACKAGES, *known),
         most_pictured=PICTURED,
         most_segments=SEGMENTS,
@@ -204,8 +219,8 @@ def _entries(detections: Sequence[Detection], recordings: Iterable[Trial | None]
     order = sorted(range(len(detections)), key=lambda index: _rank(detections[index]))
     pictured = set(order[:PICTURED])
     lengths = [detections[index].seconds or 0.0 for index in pictured if detections[index].error is None]
-    limit = _audio_limit(lengths)
-    codec = _codec([min(seconds, limit) for seconds in lengths])
+    limit = share_audio_seconds(lengths)
+    codec = choose_codec(sum(min(seconds, limit) for seconds in lengths))
     entries = [
         _entry(detection, trial, limit, codec, index in pictured)
         for index, (detection, trial) in enumerate(zip(detections, recordings, strict=True))
@@ -218,21 +233,7 @@ def _rank(detection: Detection) -> float:
     return math.inf if detection.score is None else detection.score
 
 
-def _audio_limit(lengths: Sequence[float]) -> float:
-    from spectra_jax.reporting.recordings import share_audio_seconds
-
-    return share_audio_seconds(lengths)
-
-
-def _codec(lengths: Sequence[float]) -> Codec:
-    from spectra_jax.reporting.recordings import choose_codec
-
-    return choose_codec(sum(lengths))
-
-
 def _entry(detection: Detection, trial: Trial | None, limit: float, codec: Codec, pictured: bool) -> _Entry:
-    from spectra_jax.reporting.recordings import view_recording
-
     name = printable(detection.name)
     if detection.error is not None or detection.seconds is None:
         return _Entry(detection, name)

@@ -50,6 +50,7 @@ class RecordingView:
       low, high: the lowest and the highest sample of each column, (columns,).
       spectrogram: a data URL.
       audio: a data URL; None where none is embedded.
+      codec: of the audio.
       audio_seconds: how much of the recording `audio` has, from its start.
     """
 
@@ -57,6 +58,7 @@ class RecordingView:
     high: NDArray[np.float32]
     spectrogram: str
     audio: str | None
+    codec: Codec
     audio_seconds: float
 
     @property
@@ -119,6 +121,7 @@ def view_recording(
         envelope.high,
         data_url("image/png", spectrogram.png(COLUMNS, SPECTROGRAM_HEIGHT)),
         None if audio is None else audio.url(),
+        codec,
         0.0 if audio is None else min(audio.num_samples / TARGET_RATE, seconds),
     )
 

@@ -20,7 +20,7 @@ def render(title: str, systems: Sequence[System], sections: Sequence[Section]) -
     """The page as HTML; sections without content are listed at its end, with the reason."""
     shown = [section for section in sections if not section.empty]
     drawn = [chart for section in shown for chart in section.charts]
-    scripts = [_vega(), template_file("theme.js"), template_file("page.js")]
+    scripts = [_vega(), template_file("shared.js"), template_file("page.js")]
     return (
         template_environment()
         .get_template("page.html")

@@ -131,13 +131,14 @@ def _score_ticks(low: float, high: float) -> list[Tick]:
     return [Tick(100 * (value - low) / (high - low), f"{round(value, digits) + 0.0:.{digits}f}") for value in values]
 
 
-def time_ticks(seconds: float) -> list[Tick]:
-    """Marks of an axis of so many seconds: at most eight and the start, as m:ss, with hours h:mm:ss."""
+def time_ticks(seconds: float, most: int = _TIME_TICKS) -> list[Tick]:
+    """Marks of an axis of so many seconds: the start and at most `most` others, as m:ss, with hours h:mm:ss."""
     steps = [*_TIME_STEPS, *(3600 * 2**power for power in range(2, 20))]
-    step = next(step for step in steps if seconds / step <= _TIME_TICKS)
+    step = next(step for step in steps if seconds / step <= most)
     digits = 0 if step >= 1 else len(f"{step:g}") - 2
     return [
-        Tick(100 * index * step / seconds, _clock(index * step, digits)) for index in range(int(seconds / step) + 1)
+        Tick(100 * index * step / seconds, _clock(index * step, digits))
+        for index in range(math.floor(seconds / step + 1e-9) + 1)
     ]
 
 

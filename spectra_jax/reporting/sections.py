@@ -20,6 +20,7 @@ from spectra_jax.reporting.charts.histogram import histogram
 from spectra_jax.reporting.charts.reliability import reliability
 from spectra_jax.reporting.charts.roc import roc
 from spectra_jax.reporting.charts.scatter import gap_scatter, score_scatter
+from spectra_jax.reporting.clips import ClipLength
 from spectra_jax.reporting.hints import evaluation_hints
 from spectra_jax.reporting.provenance import origin_rows
 from spectra_jax.reporting.review import TrialToReview
@@ -56,7 +57,7 @@ class Section:
       anchor: its fragment in the page's address.
       title: of the section.
       lead: what it shows, in a sentence; or why it shows nothing.
-      verdict: a sentence that is set apart, and whether it is good news.
+      verdict: a sentence that the page has at its top, and whether it is good news.
       tables, charts, trials: what it shows.
     """
 
@@ -265,7 +266,7 @@ def near_ties_section(comparisons: Sequence[Comparison]) -> Section:
     return Section("parity", "Near ties", lead=lead, charts=drawn)
 
 
-def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -> Section:
+def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview], length: ClipLength) -> Section:
     if not trials:
         return Section("trials", "Trials", "No errors at the threshold of the EER, and no differences.")
     evaluated = any(system.evaluation for system in systems)
@@ -273,7 +274,10 @@ def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -
     lead = f"{count(len(trials), 'trial')} to review: {listed}"
     lead += ", and the largest differences." if len(systems) > 1 else "."
     if clips := sum(trial.clip is not None for trial in trials):
-        lead += f" {count(clips, 'clip')} can be played, as decoded for the network: the first four seconds at 16 kHz."
+        lead += (
+            f" {count(clips, 'clip')} can be played, as decoded for the network at 16 kHz: at most the first "
+            f"{length.seconds:.2f} s, {length.reason}."
+        )
     else:
         lead += " Their audio was not found: name its folder with --audio-root."
     return Section("trials", "Trials", lead, trials=trials)

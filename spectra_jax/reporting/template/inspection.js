@@ -1,6 +1,6 @@
 "use strict";
 
-// Each recording: its windows can be heard, and a playhead shows the position of its audio.
+// Each recording: its windows can be played, and a playhead shows the position of its audio.
 for (const section of document.querySelectorAll(".recording")) {
   const tracks = section.querySelector(".tracks");
   if (!tracks) continue;
@@ -13,7 +13,7 @@ for (const section of document.querySelectorAll(".recording")) {
   const audible = Number(tracks.dataset.audible);
   const windows = Array.from(section.querySelectorAll(".windows tbody tr"));
   let index = -1;
-  let end = null; // where what is heard ends; null to play on
+  let end = null; // where what is played ends; null to play on
 
   const time = (value) => {
     const hundredths = Math.round(value * 100);
@@ -51,24 +51,31 @@ for (const section of document.querySelectorAll(".recording")) {
     row.classList.add("current");
     show(Number(row.dataset.start), Number(row.dataset.end), describe(row));
   };
-  const hear = (start, stop) => {
+  const play = (start, stop) => {
     if (!audio || start >= audible) return;
     for (const other of document.querySelectorAll("audio")) if (other !== audio) other.pause();
     end = stop;
     audio.currentTime = start;
     audio.play().catch(() => {});
   };
-  const hearChosen = () => {
-    if (index >= 0) hear(Number(windows[index].dataset.start), Number(windows[index].dataset.end));
+  const playChosen = () => {
+    if (index >= 0) play(Number(windows[index].dataset.start), Number(windows[index].dataset.end));
   };
   const windowAt = (position) => windows.findIndex((row) => position < Number(row.dataset.to));
 
-  overlay.hidden = false;
+  overlay.tabIndex = 0;
+  text.hidden = false;
+  text.textContent = "Click, or press an arrow key and Enter, to choose a window and play it.";
+  const attributes = {
+    role: "slider", "aria-label": overlay.dataset.label, "aria-valuemin": "0", "aria-valuemax": seconds.toFixed(2),
+    "aria-valuenow": "0", "aria-valuetext": "no window",
+  };
+  for (const [name, value] of Object.entries(attributes)) overlay.setAttribute(name, value);
   overlay.addEventListener("click", (event) => {
     const box = overlay.getBoundingClientRect();
     const found = windowAt(((event.clientX - box.left) / box.width) * seconds);
     choose(found < 0 ? windows.length - 1 : found);
-    hearChosen();
+    playChosen();
   });
   overlay.addEventListener("keydown", (event) => {
     const page = Math.max(Math.round(windows.length / 10), 1);
@@ -78,8 +85,8 @@ for (const section of document.querySelectorAll(".recording")) {
     else if (event.key === "End") choose(windows.length - 1);
     else if (event.key === "Enter" || event.key === " ") {
       if (audio && !audio.paused) audio.pause();
-      else if (index < 0) choose(0), hearChosen();
-      else hearChosen();
+      else if (index < 0) choose(0), playChosen();
+      else playChosen();
     } else return;
     event.preventDefault();
   });
@@ -90,15 +97,15 @@ for (const section of document.querySelectorAll(".recording")) {
     if (!audio || start >= audible) continue;
     const button = document.createElement("button");
     button.type = "button";
-    button.className = "hear";
+    button.className = "play";
     button.textContent = row.cells[0].textContent;
-    button.setAttribute("aria-label", `Hear ${button.textContent} to ${row.cells[1].textContent}`);
+    button.setAttribute("aria-label", `Play ${button.textContent} to ${row.cells[1].textContent}`);
     row.cells[0].replaceChildren(button);
     button.addEventListener("click", () => {
       const number = windows.indexOf(row);
       if (number >= 0) choose(number);
       else show(start, stop, `Segment ${time(start)} to ${time(stop)}`);
-      hear(start, stop);
+      play(start, stop);
     });
   }
 

@@ -17,3 +17,15 @@
   button.hidden = false;
   show();
 }
+
+// A table that is wider than the page has a line above it that states so.
+for (const region of document.querySelectorAll(".scroll")) {
+  const note = document.createElement("p");
+  note.className = "more-columns";
+  note.textContent = "Scroll sideways for more columns \u2192";
+  note.hidden = true;
+  region.before(note);
+  const update = () => { note.hidden = region.scrollWidth <= region.clientWidth + 1; };
+  new ResizeObserver(update).observe(region);
+  update();
+}
