@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from spectra_jax.errors import AudioError, InputError
+from spectra_jax.errors import AudioError
 from spectra_jax.files.outputs import output_file
 from spectra_jax.inference.detection import Detection
 from spectra_jax.messages import count, printable
@@ -24,6 +24,7 @@ from spectra_jax.reporting.detection_block import clock, describe_aggregate, des
 from spectra_jax.reporting.extra import require_report_extra
 from spectra_jax.reporting.provenance import origin_rows
 from spectra_jax.reporting.recordings import (
+    AUDIO_SECONDS,
     Codec,
     RecordingView,
     choose_codec,
@@ -204,22 +205,12 @@ def write_inspection(
         file.write(html.encode("utf-8", "backslashreplace"))
 
 
-def require_page_name(path: Path) -> None:
-    """Check that the name of a page ends in .html or .htm.
-
-    Raises:
-      InputError: it does not.
-    """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: this file is a page; its name must end in .html")
-
-
 def _entries(detections: Sequence[Detection], recordings: Iterable[Trial | None]) -> list[_Entry]:
     """The recordings in the order of the page."""
     order = sorted(range(len(detections)), key=lambda index: _rank(detections[index]))
     pictured = set(order[:PICTURED])
     lengths = [detections[index].seconds or 0.0 for index in pictured if detections[index].error is None]
-    limit = share_audio_seconds(lengths)
+    limit = share_audio_seconds(lengths, AUDIO_SECONDS)
     codec = choose_codec(sum(min(seconds, limit) for seconds in lengths))
     entries = [
         _entry(detection, trial, limit, codec, index in pictured)

@@ -67,7 +67,7 @@ class RecordingView:
         return float(max(-self.low.min(), self.high.max()))
 
 
-def share_audio_seconds(lengths: Sequence[float], total: float = AUDIO_SECONDS) -> float:
+def share_audio_seconds(lengths: Sequence[float], total: float) -> float:
     """The length at which each recording's audio is cut, so that all of them together have `total` seconds.
 
     Args:

@@ -134,7 +134,7 @@ def _score_ticks(low: float, high: float) -> list[Tick]:
 def time_ticks(seconds: float, most: int = _TIME_TICKS) -> list[Tick]:
     """Marks of an axis of so many seconds: the start and at most `most` others, as m:ss, with hours h:mm:ss."""
     steps = [*_TIME_STEPS, *(3600 * 2**power for power in range(2, 20))]
-    step = next(step for step in steps if seconds / step <= most)
+    step = next(step for step in steps if math.floor(seconds / step) <= most)
     digits = 0 if step >= 1 else len(f"{step:g}") - 2
     return [
         Tick(100 * index * step / seconds, _clock(index * step, digits))
