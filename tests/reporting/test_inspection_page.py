@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +169,17 @@ def test_the_file_appears_completely_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write_inspection(tmp_path / "new" / "a.html", [found], [trial(found)], CONTEXT)
     assert Page((tmp_path / "new" / "a.html").read_text()).headings[0] == "a.wav"
+
+
+def test_a_full_disk_keeps_the_page_before(tmp_path: Path) -> None:
+    found = make_detection([1.0])
+    write_inspection(tmp_path / "a.html", [found], [None], CONTEXT)
+    before = (tmp_path / "a.html").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            write_inspection(tmp_path / "a.html", [found], [trial(found)], CONTEXT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"] and (tmp_path / "a.html").read_bytes() == before
