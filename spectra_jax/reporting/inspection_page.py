@@ -95,7 +95,8 @@ class _Entry:
         """The verdict and its CSS class; None without a threshold or a score."""
         if self.detection.label is None:
             return None
-        kind = "bad" if self.detection.label == "spoof" else "mixed" if self.detection.segments else "good"
+        doubtful = self.detection.segments or self.detection.warnings
+        kind = "bad" if self.detection.label == "spoof" else "mixed" if doubtful else "good"
         return _sentence(describe_verdict(self.detection)), kind
 
     @property

@@ -84,8 +84,10 @@ def share_audio_seconds(lengths: Sequence[float], total: float) -> float:
 
 
 def choose_codec(seconds: float) -> Codec:
-    """The codec of a page with so much audio over all recordings."""
-    return "FLAC" if seconds <= LOSSLESS_SECONDS else "MP3"
+    """The codec of a page with so much audio over all recordings; FLAC also where libsndfile was built without MP3."""
+    import soundfile
+
+    return "FLAC" if seconds <= LOSSLESS_SECONDS or "MP3" not in soundfile.available_formats() else "MP3"
 
 
 def view_recording(

@@ -183,3 +183,14 @@ def test_a_full_disk_keeps_the_page_before(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"] and (tmp_path / "a.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("scores", "warnings", "kind"),
+    [([1.0], (), "good"), ([-1.0], (), "bad"), ([1.0], ("no speech",), "mixed"), ([3.0, -1.0], (), "mixed")],
+)
+def test_a_verdict_in_doubt_does_not_look_certain(scores: list[float], warnings: tuple[str, ...], kind: str) -> None:
+    html = render_inspection([make_detection(scores, threshold=0.0, warnings=warnings)], [None], CONTEXT)
+    assert [a["class"] for tag, a in Page(html).elements if (a.get("class") or "").startswith("verdict")] == [
+        f"verdict {kind}"
+    ]

@@ -24,7 +24,7 @@ def noise(seconds: float) -> np.ndarray:
     return (np.round(values * 32768) / 32768).astype(np.float32)
 
 
-def heard(url: str | None) -> np.ndarray:
+def decoded(url: str | None) -> np.ndarray:
     assert url is not None
     samples: np.ndarray = soundfile.read(io.BytesIO(base64.b64decode(url.partition(",")[2])), dtype="float32")[0]
     return samples
@@ -34,7 +34,7 @@ def test_waveform_and_lossless_audio_are_those_of_the_samples() -> None:
     samples = noise(2)
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
     view = view_recording(trial_of(samples, RATE), 2.0, digest, 1.5, "FLAC")
-    np.testing.assert_array_equal(heard(view.audio), samples[: RATE * 3 // 2])
+    np.testing.assert_array_equal(decoded(view.audio), samples[: RATE * 3 // 2])
     assert view.audio_seconds == 1.5 and len(view.low) == len(view.high) == COLUMNS
     assert (view.low.min(), view.high.max()) == (samples.min(), samples.max())
     assert view.low[0] == samples[: 2 * RATE // COLUMNS].min()
@@ -45,7 +45,7 @@ def test_other_rates_from_the_bytes_of_a_file(rate: int) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.sin(np.arange(rate) / 20), rate, format="WAV")
     view = view_recording(trial_of(file.getvalue()), 1.0, None, 10.0, "MP3")
-    assert len(heard(view.audio)) == RATE and view.audio_seconds == 1.0
+    assert len(decoded(view.audio)) == RATE and view.audio_seconds == 1.0
     assert np.isfinite(view.low).all() and np.isfinite(view.high).all()
 
 
