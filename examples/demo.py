@@ -87,7 +87,7 @@ def write_page(results: list[Result]) -> str:
     title = "The demo checkpoint on the example corpus' eval speakers: a demo, not a detector for real use"
     try:
         labels = read_labels(CORPUS / "manifest.csv")
-        write_report([scores], REPORT, labels=labels, common=True, audio_root=CORPUS, title=title)
+        write_report([scores], REPORT, labels=labels, common=True, audio_root=CORPUS, model="demo", title=title)
     except InputError as error:
         return f"No report: {error}"
     return f"Report: {REPORT}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -65,6 +67,15 @@ def inspect(
         bool, typer.Option("--speech-only", help="Let the first window start where the first speech does.")
     ] = False,
     as_json: AsJson = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="F.html",
+            help="Write a page with waveforms, spectrograms, scores over time and the recordings to listen to. It is "
+            "one file that fetches nothing. Needs the extra `report`.",
+        ),
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="F", help="Write a table of all windows that Excel opens.")
     ] = None,
@@ -106,6 +117,7 @@ def inspect(
     from spectra_jax.inference.detect import DetectionSettings
     from spectra_jax.inference.windows import WindowPolicy
     from spectra_jax.jobs.scorer_options import ScorerOptions
+    from spectra_jax.reporting.extra import require_report_extra
 
     hop = _hop(windows)
     if hop is None and aggregate not in (None, "first"):
@@ -113,6 +125,9 @@ def inspect(
     policy = WindowPolicy(hop, aggregate or ("first" if hop is None else "speech-mean"), min_speech, speech_only)
     trials = collect(inputs, max_clip_bytes=max_clip_bytes)
     check_outputs(csv, extension=".csv")
+    if html is not None:
+        require_report_extra()
+        check_outputs(html, extension=".html")
     label_files = [_LabelFiles(path, suffix, trials) for path, suffix in ((audacity, ".txt"), (srt, ".srt"))]
     size: int | Literal["auto"] = "auto" if batch_size == "auto" else int(batch_size)
     options = ScorerOptions(model, precision.value, size, use_cache=not no_compile_cache)
@@ -127,6 +142,8 @@ def inspect(
         found = list(scorer.detect(trials, settings, on_progress=show))
     _print(found, scorer, model, as_json=as_json)
     _write(found, csv, csv_separator, label_files)
+    if html is not None:
+        _write_page(html, found, trials, scorer, model)
     if any(detection.error is not None for detection in found) or trials.skipped_inputs.unreadable:
         raise typer.Exit(1)
 
@@ -209,3 +226,11 @@ def _write(
     audacity, srt = label_files
     audacity.write(found, write_audacity_labels)
     srt.write(found, write_srt)
+
+
+def _write_page(html: Path, found: Sequence[Detection], trials: Trials, scorer: Scorer, model: str) -> None:
+    from spectra_jax.reporting.inspection_page import InspectionContext, write_inspection
+
+    context = InspectionContext.of(scorer, ["spectra-jax", *sys.argv[1:]])
+    write_inspection(html, found, trials, replace(context, model=model))
+    print_message(f"{html}: {html.stat().st_size / 1e6:.1f} MB; open it in a browser")

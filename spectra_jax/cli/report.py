@@ -44,7 +44,8 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="T", help="The title of the page.")] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="M", help="A model's folder or weight file, whose sha256 the page states.")
+        Path | None,
+        typer.Option(metavar="M", help="A model's folder or weight file, or `demo`, whose sha256 the page states."),
     ] = None,
     tolerance: Tolerance = 1e-4,
     gap_bound: GapBound = None,

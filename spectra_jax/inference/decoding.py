@@ -206,8 +206,7 @@ def _windows(
     try:
         if trial.problem is not None:
             raise audio.AudioError(trial.problem)
-        if isinstance(trial.path, str) and trial.content is None and trial.samples is None:
-            trial = replace(trial, content=_fetch(trial.path, trial.max_bytes))
+        trial = _with_content(trial)
         if detailed:
             clip.file_sha256 = _file_sha256(trial)
         # A detection states that its speech was not measured; scores that depend on it need the detector.
@@ -242,7 +241,7 @@ def _all_windows(
 ) -> Iterator[np.ndarray]:
     hop = math.inf if policy.hop is None else policy.hop
     speech = SpeechTrack(load_detector()) if find_speech else None
-    with _open_stream(trial) as stream:
+    with open_trial(trial) as stream:
         blocks = audio.InspectedBlocks(stream, str(trial.path))
         if stream.expected_samples is not None:
             after_first = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
@@ -302,11 +301,25 @@ def _file_sha256(trial: Trial) -> str | None:
         return None
 
 
-def _open_stream(trial: Trial) -> AbstractContextManager[audio.AudioStream]:
-    """The trial's recording, decoded as its blocks are taken; `AudioError` where that is not possible."""
+def open_trial(trial: Trial) -> AbstractContextManager[audio.AudioStream]:
+    """The trial's recording, decoded as its blocks are taken. What is at a URL is downloaded.
+
+    Raises:
+      AudioError: there is nothing to decode. Further ones as in `spectra_jax.audio.open_stream`.
+    """
+    if trial.problem is not None:
+        raise audio.AudioError(trial.problem)
+    trial = _with_content(trial)
     if trial.samples is not None:
         return nullcontext(audio.stream_samples(*trial.samples))
     return audio.open_stream(trial.path, trial.content)
+
+
+def _with_content(trial: Trial) -> Trial:
+    """The trial with the bytes that its URL has, where that is all it has."""
+    if isinstance(trial.path, str) and trial.content is None and trial.samples is None:
+        return replace(trial, content=_fetch(trial.path, trial.max_bytes))
+    return trial
 
 
 def prepare(clip: np.ndarray, sample_rate: int, config: SpectraConfig) -> Float[np.ndarray, " samples"]:

@@ -6,7 +6,6 @@ file of unknown origin must not be able to pull other recordings into a page tha
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,42 @@ import numpy as np
 from spectra_jax.audio import NUM_SAMPLES, TARGET_RATE, read, resample
 from spectra_jax.data.sources.files import AUDIO_SUFFIXES
 from spectra_jax.errors import AudioError
+from spectra_jax.reporting.data_url import data_url
+from spectra_jax.reporting.score_track import Tick, time_ticks
+from spectra_jax.reporting.spectrogram import Spectrogram
 from spectra_jax.reporting.systems import System
 
 CLIPS = 16
 """Clips of a page at most ..."""
 CLIP_BYTES = 3_000_000
 """... and their bytes, base64 included."""
+WINDOW_SECONDS = NUM_SAMPLES / TARGET_RATE
+"""The window of the published network, where another is not known."""
+_WIDTH, _HEIGHT = 360, 128  # of a spectrogram
+LONGER_SECONDS = 20.0
+"""The length of clips of which windows after the first are scored too."""
 
-# Every 17th of the 256 colours of magma, by Nathaniel Smith and Stefan van der Walt (CC0).
-_MAGMA = "0000040b092420114b3b0f7057157e721f818c2981a8327dc43c75de4968f1605dfa7f5efe9f6dfebf84fddea0fcfdbf"
+
+@dataclass(frozen=True)
+class ClipLength:
+    """How much of a recording's start a clip has, in seconds, and why, in words."""
+
+    seconds: float
+    reason: str
+
+
+def choose_clip_length(systems: Sequence[System], window_seconds: float | None) -> ClipLength:
+    """The length of clips: the network's window, or more where its later windows are scored too.
+
+    Args:
+      systems: whose score files may have a column `window_scores`.
+      window_seconds: the window of the model; None where that is not known.
+    """
+    if any(any(map(str, system.scores.columns.get("window_scores", ()))) for system in systems):
+        return ClipLength(LONGER_SECONDS, "since all windows of a recording are scored")
+    if window_seconds is not None:
+        return ClipLength(window_seconds, "the model's window")
+    return ClipLength(WINDOW_SECONDS, "the window of the published model, since no model was given (--model)")
 
 
 @dataclass(frozen=True)
@@ -43,12 +69,18 @@ class Clip:
     seconds: float
     shortened: bool
 
+    @property
+    def ticks(self) -> Sequence[Tick]:
+        """Of the spectrogram's axis of time."""
+        return time_ticks(self.seconds, most=4)
+
 
 def find_clips(
     utterance_ids: Sequence[str],
     systems: Sequence[System],
     audio_root: Path | None,
     *,
+    seconds: float = WINDOW_SECONDS,
     clips: int = CLIPS,
     clip_bytes: int = CLIP_BYTES,
 ) -> dict[str, Clip]:
@@ -58,6 +90,7 @@ def find_clips(
       utterance_ids: of the trials.
       systems: whose score files may have a column `path`.
       audio_root: a folder to look in, also by id; None looks beside the score files and in the current folder.
+      seconds: how much of each recording's start a clip has.
       clips: the largest number of clips.
       clip_bytes: the largest total size of their data URLs.
     """
@@ -72,7 +105,7 @@ def find_clips(
         if file is None:
             continue
         try:
-            clip = make_clip(file)
+            clip = make_clip(file, seconds)
         except AudioError:
             continue
         size = len(clip.audio) + len(clip.spectrogram)
@@ -114,8 +147,8 @@ def _find(identity: str, paths: Sequence[str], roots: Sequence[Path], *, by_id: 
     return None
 
 
-def make_clip(file: Path) -> Clip:
-    """The network's window of a file as FLAC (16 kHz, 16 bits), and its spectrogram.
+def make_clip(file: Path, seconds: float = WINDOW_SECONDS) -> Clip:
+    """The first `seconds` of a file as FLAC (16 kHz, 16 bits), and its spectrogram.
 
     FLAC, since it is lossless and every browser plays it.
 
@@ -128,41 +161,19 @@ def make_clip(file: Path) -> Clip:
     if not np.isfinite(audio).all():
         raise AudioError(f"{file}: samples that are NaN or infinite")
     samples = resample(audio, rate)
-    window = samples[:NUM_SAMPLES]
+    window = samples[: round(seconds * TARGET_RATE)]
     flac = io.BytesIO()
     soundfile.write(flac, np.clip(window, -1, 1), TARGET_RATE, format="FLAC", subtype="PCM_16")
     return Clip(
-        audio=_data_url("audio/flac", flac.getvalue()),
-        spectrogram=_data_url("image/png", spectrogram(window)),
+        audio=data_url("audio/flac", flac.getvalue()),
+        spectrogram=data_url("image/png", spectrogram(window)),
         seconds=len(window) / TARGET_RATE,
         shortened=len(window) < len(samples),
     )
 
 
 def spectrogram(samples: np.ndarray) -> bytes:
-    """A PNG of the spectrogram, 0 to 8 kHz from the bottom, 80 dB deep, 256 colours."""
-    from PIL import Image
-    from scipy import signal
-
-    width = 512
-    padded = np.pad(samples.astype(np.float64), (0, max(0, width - len(samples))))
-    _, _, power = signal.spectrogram(padded, TARGET_RATE, "hann", width, width - 200)
-    level = 10 * np.log10(power + 1e-12)
-    grey = np.clip((level - level.max() + 80) / 80, 0, 1)
-    image = Image.fromarray(np.flipud(np.round(255 * grey).astype(np.uint8))).resize((360, 128))
-    image.putpalette(_palette().tobytes())
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def _palette() -> np.ndarray:
-    """256 colours of the map magma, (256, 3) uint8."""
-    anchors = np.frombuffer(bytes.fromhex(_MAGMA), np.uint8).reshape(-1, 3)
-    positions = np.linspace(0, 255, len(anchors))
-    channels = [np.interp(np.arange(256), positions, channel) for channel in anchors.T]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
-
-
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    """A PNG of the spectrogram of a clip at 16 kHz, 360 by 128: see `spectra_jax.reporting.spectrogram`."""
+    drawn = Spectrogram(len(samples), _WIDTH)
+    drawn.add(samples)
+    return drawn.png(_WIDTH, _HEIGHT)

@@ -46,11 +46,11 @@ def _lines(detection: Detection, bars: str) -> Iterator[tuple[str, str]]:
         return
     assert detection.score is not None
     if detection.threshold is not None:
-        yield "verdict", _verdict(detection)
-    yield "score", f"{detection.score:.4f}, {_aggregate(detection)}; higher = more bona fide"
+        yield "verdict", describe_verdict(detection)
+    yield "score", f"{detection.score:.4f}, {describe_aggregate(detection)}; higher = more bona fide"
     if detection.p_spoof is not None:
         yield "P(spoof)", f"{detection.p_spoof:.4f} at a prior of {detection.spoof_prior:g}; LLR {detection.llr:.3f}"
-    yield "heard", _heard(detection)
+    yield "heard", describe_heard(detection)
     if len(detection.windows) > 1:
         yield from ((_COURSE, line) for line in _course(detection.windows, bars))
     for segment in detection.segments[:_SHOWN_SEGMENTS]:
@@ -63,7 +63,8 @@ def _lines(detection: Detection, bars: str) -> Iterator[tuple[str, str]]:
         yield "warning", warning
 
 
-def _verdict(detection: Detection) -> str:
+def describe_verdict(detection: Detection) -> str:
+    """The verdict in words. There must be a threshold."""
     threshold = detection.threshold
     assert threshold is not None
     name = f" ({threshold.name})" if threshold.name else ""
@@ -76,7 +77,8 @@ def _verdict(detection: Detection) -> str:
     return text
 
 
-def _aggregate(detection: Detection) -> str:
+def describe_aggregate(detection: Detection) -> str:
+    """How the score follows from those of the windows, in words."""
     number, counted = len(detection.windows), sum(window.counts for window in detection.windows)
     if detection.hop is None or detection.aggregate == "first":
         return "of the first window"
@@ -91,7 +93,8 @@ def _aggregate(detection: Detection) -> str:
             return f"the median of {count(number, 'window')}"
 
 
-def _heard(detection: Detection) -> str:
+def describe_heard(detection: Detection) -> str:
+    """How much of the recording was scored, and how much of it is speech, in words."""
     text = f"{detection.heard_seconds:.2f} of {detection.seconds:.2f} s"
     if detection.speech_seconds is not None:
         text += f"; {min(detection.speech_seconds, detection.seconds or 0.0):.2f} s are speech"

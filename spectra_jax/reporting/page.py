@@ -13,10 +13,10 @@ from spectra_jax.data.score_files import Scores
 from spectra_jax.errors import InputError
 from spectra_jax.evaluation.compare import Comparison, compare
 from spectra_jax.files.outputs import output_file, require_writable
-from spectra_jax.reporting.clips import find_clips
+from spectra_jax.reporting.clips import ClipLength, choose_clip_length, find_clips
 from spectra_jax.reporting.extra import require_report_extra
 from spectra_jax.reporting.review import trials_to_review
-from spectra_jax.reporting.systems import System, model_digests, read_systems
+from spectra_jax.reporting.systems import System, model_digests, model_window_seconds, read_systems
 
 if TYPE_CHECKING:
     from spectra_jax.reporting.sections import Section
@@ -53,7 +53,8 @@ def write_report(
       subset: take the trials of this subset only.
       audio_root: a folder with the trials' audio; None follows the files' column `path` where it leads below the score
         file's folder or the current one.
-      model: a model's folder or weight file, whose sha256 the page states.
+      model: a model's folder or weight file, or `demo`. The page states its sha256, and clips are as long as its
+        window.
       title: of the page.
       command: the words of the command that writes the page, which states it.
       common: take the trials that all files have; otherwise a trial that one file lacks is an error.
@@ -71,7 +72,8 @@ def write_report(
     require_report_extra()
     systems = read_systems(runs, labels, match=match, subset=subset, common=common, resamples=resamples, seed=seed)
     comparisons = [_compare(systems[0], other, tolerance, gap_bound, common, resamples, seed) for other in systems[1:]]
-    sections = _sections(systems, comparisons, root, digests, command)
+    length = choose_clip_length(systems, None if model is None else model_window_seconds(model))
+    sections = _sections(systems, comparisons, root, length, digests, command)
     _write(output, title or _title(systems), systems, sections)
     return systems[0].evaluation.subsets if systems[0].evaluation else {}
 
@@ -112,6 +114,7 @@ def _sections(
     systems: Sequence[System],
     comparisons: Sequence[Comparison],
     audio_root: Path | None,
+    length: ClipLength,
     digests: dict[str, str],
     command: Sequence[str],
 ) -> list[Section]:
@@ -120,18 +123,18 @@ def _sections(
     from spectra_jax.reporting.charts.chart import system_key
 
     trials = trials_to_review(systems, comparisons)
-    clips = find_clips([trial.utterance_id for trial in trials], systems, audio_root)
+    clips = find_clips([trial.utterance_id for trial in trials], systems, audio_root, seconds=length.seconds)
     trials = [replace(trial, clip=clips.get(trial.utterance_id)) for trial in trials]
     keys = [system_key(index, system.name) for index, system in enumerate(systems)]
     return [
-        sections.metrics_section(systems, keys),
         sections.error_rates_section(systems, keys),
+        sections.metrics_section(systems, keys),
         sections.scores_section(systems),
         sections.attacks_section(systems, keys),
         sections.calibration_section(systems, keys),
         sections.comparison_section(systems, comparisons),
         sections.near_ties_section(comparisons),
-        sections.trials_section(systems, trials),
+        sections.trials_section(systems, trials, length),
         sections.provenance_section(systems, digests, command),
     ]
 

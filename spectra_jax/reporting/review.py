@@ -91,9 +91,12 @@ def _extremes(system: System, several: bool) -> Iterator[_Reason]:
     """The highest and the lowest scores."""
     by, about = (" by", system.name) if several else ("", "")
     order = np.argsort(system.scores.scores, kind="stable")
-    number = min(_EXTREMES, len(order) // 2)
-    for rows, text in ((order[::-1], f"among the highest{by}"), (order, f"among the lowest{by}")):
-        for row in rows[:number]:
+    lowest, highest = min(_EXTREMES, len(order) // 2), min(_EXTREMES, (len(order) + 1) // 2)
+    for rows, text in (
+        (order[::-1][:highest], f"among the highest{by}"),
+        (order[:lowest], f"among the lowest{by}"),
+    ):
+        for row in rows:
             yield _Reason(str(system.scores.utterance_ids[row]), text, about)
 
 

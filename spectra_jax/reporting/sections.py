@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -24,7 +20,9 @@ from spectra_jax.reporting.charts.histogram import histogram
 from spectra_jax.reporting.charts.reliability import reliability
 from spectra_jax.reporting.charts.roc import roc
 from spectra_jax.reporting.charts.scatter import gap_scatter, score_scatter
+from spectra_jax.reporting.clips import ClipLength
 from spectra_jax.reporting.hints import evaluation_hints
+from spectra_jax.reporting.provenance import origin_rows
 from spectra_jax.reporting.review import TrialToReview
 from spectra_jax.reporting.systems import ATTACK, System
 
@@ -59,7 +57,7 @@ class Section:
       anchor: its fragment in the page's address.
       title: of the section.
       lead: what it shows, in a sentence; or why it shows nothing.
-      verdict: a sentence that is set apart, and whether it is good news.
+      verdict: a sentence that the page has at its top, and whether it is good news.
       tables, charts, trials: what it shows.
     """
 
@@ -268,7 +266,7 @@ def near_ties_section(comparisons: Sequence[Comparison]) -> Section:
     return Section("parity", "Near ties", lead=lead, charts=drawn)
 
 
-def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -> Section:
+def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview], length: ClipLength) -> Section:
     if not trials:
         return Section("trials", "Trials", "No errors at the threshold of the EER, and no differences.")
     evaluated = any(system.evaluation for system in systems)
@@ -276,7 +274,10 @@ def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -
     lead = f"{count(len(trials), 'trial')} to review: {listed}"
     lead += ", and the largest differences." if len(systems) > 1 else "."
     if clips := sum(trial.clip is not None for trial in trials):
-        lead += f" {count(clips, 'clip')} can be played, as decoded for the network: the first four seconds at 16 kHz."
+        lead += (
+            f" {count(clips, 'clip')} can be played, as decoded for the network at 16 kHz: at most the first "
+            f"{length.seconds:.2f} s, {length.reason}."
+        )
     else:
         lead += " Their audio was not found: name its folder with --audio-root."
     return Section("trials", "Trials", lead, trials=trials)
@@ -284,20 +285,9 @@ def trials_section(systems: Sequence[System], trials: Sequence[TrialToReview]) -
 
 def provenance_section(systems: Sequence[System], digests: Mapping[str, str], command: Sequence[str]) -> Section:
     """The origin of the page: `digests` are sha256 sums of the model's files by name."""
-    rows = [["created", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"]]
-    if command:
-        rows.append(["command", shlex.join(command)])
-    rows += [[f"sha256 of {system.path.name}", system.sha256] for system in systems]
-    rows += [[f"sha256 of {name} (model)", digest] for name, digest in digests.items()]
+    found = [[f"sha256 of {system.path.name}", system.sha256] for system in systems]
+    found += [[f"sha256 of {name} (model)", digest] for name, digest in digests.items()]
     if not digests:
-        rows.append(["sha256 of the model", "not given (--model)"])
-    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
-    rows.append(["software", f"Python {platform.python_version()}, " + ", ".join(versions)])
+        found.append(["sha256 of the model", "not given (--model)"])
+    rows = origin_rows(command, _PACKAGES, *found)
     return Section("provenance", "Provenance", tables=[Table("Origin of this page", ["what", "value"], rows)])
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"

@@ -13,7 +13,7 @@ import numpy as np
 from spectra_jax.data.conventions import NOTHING, Match, is_bonafide
 from spectra_jax.data.labels import Labels, labels_of, own_label_words, take_subset
 from spectra_jax.data.score_files import Scores, read_scores
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, SpectraError
 from spectra_jax.evaluation.evaluate import Evaluation, evaluate
 from spectra_jax.messages import count, examples
 
@@ -117,6 +117,17 @@ def _system(
     return System(file, digest, kept, bonafide, attacks, evaluation)
 
 
+def model_window_seconds(model: str | os.PathLike[str]) -> float | None:
+    """The length of a model's window; None for weights that are not those of such a network."""
+    from spectra_jax.checkpoints.resolve import DEMO, open_checkpoint
+
+    try:
+        config = open_checkpoint(DEMO if str(model) == DEMO else Path(model)).config
+    except (SpectraError, OSError):
+        return None
+    return config.num_samples / config.sample_rate
+
+
 def _rows(scores: Scores, kept: np.ndarray) -> Scores:
     if not kept.any():
         raise InputError(f"{scores.name}: none of its {count(len(scores), 'trial')} has a label")
@@ -134,11 +145,15 @@ def _attacks(column: np.ndarray | None) -> np.ndarray | None:
 
 
 def model_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """sha256 of the weights in a model's folder, or of a weight file, by file name.
+    """sha256 of the weights in a model's folder, or of a weight file, by file name; `demo` is the demo checkpoint.
 
     Raises:
       InputError: no such file, or a folder without one.
     """
+    from spectra_jax.checkpoints.resolve import DEMO, open_checkpoint
+
+    if str(folder) == DEMO:
+        return {DEMO: open_checkpoint(DEMO).sha256()}
     path = Path(folder)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,7 @@ def test_one_bad_file_never_costs_the_others(
         (["--windows", "first", "--aggregate", "mean"], "--aggregate mean needs several windows"),
         (["--srt", "one.srt", str(CLIPS / "june_00.flac")], "one file for 2 recordings"),
         (["--csv", "w.txt"], "its name must end in .csv"),
+        (["--html", "w.txt"], "its name must end in .html"),
     ],
 )
 def test_wrong_usage(
@@ -44,3 +47,32 @@ def test_wrong_usage(
 ) -> None:
     assert spectra(monkeypatch, "inspect", "--model", "demo", str(CLIP), *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_page_of_a_recording_and_of_one_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("altair", reason="needs the extra `report`")
+    pytest.importorskip("vl_convert", reason="needs the extra `report`")
+    hostile = tmp_path / "<script>alert(1)<" / 'script> "q" 😀.flac'
+    hostile.parent.mkdir()
+    shutil.copy(CLIP, hostile)
+    (tmp_path / "empty.wav").touch()
+    output = tmp_path / "new" / "page.html"
+    words = ["inspect", "--model", "demo", "--threshold", "0", "--json", "--html", str(output)]
+    assert spectra(monkeypatch, *words, str(tmp_path / "empty.wav"), str(hostile)) == 1
+    printed = capsys.readouterr()
+    _, found = json.loads(printed.out)["recordings"]
+    assert f"{output}: 0." in printed.err and "MB; open it in a browser" in printed.err
+    html = output.read_text()
+    for text in (f"{found['score']:.4f}", found["sha256"], json.loads(printed.out)["weights_sha256"], "0 bytes"):
+        assert text in html
+    assert "<script>alert" not in html and "data:audio/flac" in html
+
+
+def test_a_page_needs_its_extra_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert spectra(monkeypatch, "inspect", "--model", "nowhere", str(CLIP), "--html", str(tmp_path / "p.html")) == 2
+    assert "need jinja2: pip install 'spectra-jax[report]'" in capsys.readouterr().err

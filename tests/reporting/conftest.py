@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -13,8 +15,21 @@ import soundfile
 
 from spectra_jax.data.labels import Labels, read_labels
 from spectra_jax.data.score_files import Scores
+from spectra_jax.inference.detection import Detection, Window, find_segments
+from spectra_jax.inference.thresholds import Threshold
 from spectra_jax.reporting.console import SafeConsole
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Dialog
+    from playwright.sync_api import Page as BrowserPage
+
+OpenPage: TypeAlias = "Callable[..., BrowserPage]"
+
+# Without these a browser looks for updates of its own.
+_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
 N = 400
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -34,6 +49,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        if tag == "a":
+            return  # its text is that of the cell or paragraph around it
         self._open = tag
         if tag == "table":
             self.tables.append([])
@@ -47,7 +64,8 @@ class Page(HTMLParser):
             self.scripts.append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self._open = ""
+        if tag != "a":
+            self._open = ""
 
     def handle_data(self, data: str) -> None:
         if self._open in ("td", "th"):
@@ -165,3 +183,76 @@ def check_escaped(console: SafeConsole) -> None:
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert r"[red]a[/red]\x1b[2J\x9b31m\u202eb" in printed
     assert not any(mark in printed for mark in ("\x1b[2J", "\x9b", "\u202e"))
+
+
+def make_window(index: int, score: float, *, counts: bool = True, flags: tuple[str, ...] = ()) -> Window:
+    """A window of two seconds, with one every half second."""
+    return Window(index / 2, index / 2 + 2, (-score, score), 0.5, counts, flags)
+
+
+def make_detection(
+    scores: Sequence[float], *, threshold: float | None = None, name: str = "a.wav", **fields: Any
+) -> Detection:
+    """The detection of a recording with windows of these scores."""
+    windows = tuple(make_window(index, score) for index, score in enumerate(scores))
+    known: dict[str, Any] = {
+        "heard_seconds": windows[-1].end,
+        "windows": windows,
+        "hop": 0.5,
+        "window_seconds": 2.0,
+        "aggregate": "speech-mean",
+    }
+    if threshold is not None:
+        known |= {"threshold": Threshold(threshold), "segments": find_segments(windows, threshold)}
+    mean = sum(scores) / len(scores)
+    return Detection(name, (-mean, mean), windows[-1].end, **(known | fields))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium. Tests are skipped without one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engines:
+        started = engines.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Opens a file, with keywords of a browser context; at the end checks that nothing else was fetched, or logged."""
+    logged: list[str] = []
+    fetched: list[str] = []
+    opened: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        logged.append("a dialog")
+        dialog.dismiss()
+
+    def open_file(path: Path, **settings: Any) -> BrowserPage:
+        context = browser.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.on("dialog", dismiss)
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(path.as_uri())
+        opened.append(path.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert logged == []
+    assert {url for url in fetched if not url.startswith("data:")} == set(opened)
+
+
+def overflow(page: BrowserPage) -> int:
+    """By how many pixels the page is wider than its window."""
+    width: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,14 @@ def test_systems_differ_by_colour_or_dash() -> None:
     keys = [system_key(index, str(index)) for index in range(20)]
     assert len({(key.colour, tuple(key.dash)) for key in keys}) == 20
     assert all(isinstance(key, Key) and key.colour.startswith("var(--system-") for key in keys)
+
+
+def test_captions_hold_in_light_and_dark(systems: list[System]) -> None:
+    caption = attack_strips(systems[0]).caption.lower()
+    assert not re.search("dark|light|bright", caption) and "the more of the attack's trials" in caption
+
+
+def test_axes_of_calibration_have_labels_that_a_phone_has_space_for(systems: list[System]) -> None:
+    for chart in reliability(systems, KEYS):
+        (axis,) = {str(layer["encoding"]["x"]["axis"]) for layer in chart.spec["layer"]}
+        assert "'labelOverlap': 'greedy'" in axis and axis.count("0.") == 4

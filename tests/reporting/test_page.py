@@ -10,9 +10,9 @@ import pytest
 from spectra_jax.data.labels import Labels
 from spectra_jax.data.score_files import read_scores
 from spectra_jax.evaluation.evaluate import evaluate
-from spectra_jax.reporting.clips import CLIP_BYTES, CLIPS
+from spectra_jax.reporting.clips import CLIP_BYTES, CLIPS, LONGER_SECONDS, WINDOW_SECONDS
 from spectra_jax.reporting.page import write_report
-from spectra_jax.reporting.systems import read_systems
+from spectra_jax.reporting.systems import model_window_seconds, read_systems
 from tests.conftest import spectra
 from tests.reporting.conftest import N, Page
 
@@ -22,7 +22,8 @@ pytest.importorskip("jinja2", reason="needs the extra `report`")
 
 
 def test_tables_hold_the_metrics_of_the_evaluations(folder: Path, labels: Labels, html: str) -> None:
-    rows = {row[0]: row[1:] for row in Page(html).tables[0]}
+    metrics = next(table for table in Page(html).tables if table[1][0] == "EER, %")
+    rows = {row[0]: row[1:] for row in metrics}
     for index, name in enumerate(("first", "second")):
         found = evaluate(read_scores(folder / f"{name}.csv"), labels, by=["attack"], resamples=100)
         interval = found.intervals["eer_percent"]
@@ -143,3 +144,38 @@ def test_clips_beside_the_score_file_are_on_the_page(recordings: Path) -> None:
     images = [a for tag, a in parsed.elements if tag == "img"]
     assert all((a["alt"] or "").startswith("Spectrogram of c") for a in images) and len(images) == len(sounds)
     assert (recordings / "r.html").stat().st_size < 1_100_000 + CLIP_BYTES
+
+
+def test_clips_are_as_long_as_what_is_scored(recordings: Path) -> None:
+    window = model_window_seconds("demo")
+    assert window is not None and window != WINDOW_SECONDS
+    rows = (recordings / "s.csv").read_text().splitlines()
+    scored = [f"{rows[0]},window_scores", *(f"{row},1.5;2.5" for row in rows[1:])]
+    (recordings / "windows.csv").write_text("\n".join(scored) + "\n")
+    for name, model, seconds, reason in (
+        ("s.csv", None, WINDOW_SECONDS, "the window of the published model, since no model was given"),
+        ("s.csv", "demo", window, "the model's window"),
+        ("windows.csv", "demo", LONGER_SECONDS, "since all windows of a recording are scored"),
+    ):
+        write_report([recordings / name], recordings / "r.html", resamples=0, model=model)
+        parsed = Page((recordings / "r.html").read_text())
+        assert f"at most the first {seconds:.2f} s, {reason}" in parsed.text
+        shown = f"{min(seconds, 10):.1f} s{' of a longer clip' if seconds < 10 else ''}; score"
+        assert shown in parsed.text, "the clips have ten seconds"
+        assert ("not given (--model)" in parsed.text) == (model is None)
+
+
+def test_pictures_come_before_metrics_and_the_verdict_before_both(html: str) -> None:
+    parsed = Page(html)
+    assert parsed.headings[:2] == ["Error rates", "Metrics"]
+    kinds = [attributes.get("class") or tag for tag, attributes in parsed.elements]
+    assert kinds.count("verdict bad") == 1 and kinds.index("verdict bad") < kinds.index("nav") < kinds.index("plot")
+
+
+def test_spectrograms_have_axes(recordings: Path) -> None:
+    write_report([recordings / "s.csv"], recordings / "r.html", resamples=0)
+    parsed = Page((recordings / "r.html").read_text())
+    clips = [attributes for tag, attributes in parsed.elements if attributes.get("class") == "spectrogram"]
+    axes = [attributes["class"] for _, attributes in parsed.elements if "axis" in (attributes.get("class") or "")]
+    assert len(axes) == 2 * len(clips) > 0
+    assert "02468 kHz" in parsed.text and "0:000:010:020:030:04" in parsed.text

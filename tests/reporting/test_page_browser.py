@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +12,17 @@ import pytest
 import soundfile
 
 from spectra_jax.reporting.page import write_report
+from tests.reporting.conftest import OpenPage, overflow
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
+    from playwright.sync_api import Page
 
     OpenReport = Callable[..., Page]
 
 pytest.importorskip("vl_convert", reason="needs the extra `report`")
 pytest.importorskip("altair", reason="needs the extra `report`")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
-# Without these a browser looks for updates of its own.
-_ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run"),
-]
 HOSTILE = "</script><img/src=x/onerror=alert(1)>"
 N = 300
 
@@ -55,46 +49,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as engines:
-        started = engines.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def open_report(browser: Browser, report: Path) -> Iterator[OpenReport]:
-    """Opens the report, with keywords of a browser context; at the end checks that nothing was fetched or logged."""
-    logged: list[str] = []
-    fetched: list[str] = []
-    contexts: list[BrowserContext] = []
-
-    def dismiss(dialog: Dialog) -> None:
-        logged.append("a dialog")
-        dialog.dismiss()
+def open_report(open_page: OpenPage, report: Path) -> OpenReport:
+    """Opens the report, with keywords of a browser context."""
 
     def opened(**settings: Any) -> Page:
-        context = browser.new_context(**settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: logged.append(message.text))
-        page.on("pageerror", lambda error: logged.append(str(error)))
-        page.on("dialog", dismiss)
-        page.on("request", lambda request: fetched.append(request.url))
-        page.goto(report.as_uri())
+        page = open_page(report, **settings)
         page.wait_for_selector("html[data-drawn]")
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert logged == []
-    assert {url for url in fetched if not url.startswith("data:")} == {report.as_uri()}
-
-
-def overflow(page: Page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return opened
 
 
 def test_every_section_and_chart_loads(open_report: OpenReport) -> None:
@@ -103,7 +67,7 @@ def test_every_section_and_chart_loads(open_report: OpenReport) -> None:
     assert charts.count() >= 10 and page.locator(".plot svg").count() == charts.count()
     assert page.locator(".plot svg path").count() > 100, "something is drawn"
     sections = page.locator("main section h2").all_text_contents()
-    wanted = ["Metrics", "Error rates", "Scores", "Attacks", "Calibration", "Comparison", "Near ties", "Trials"]
+    wanted = ["Error rates", "Metrics", "Scores", "Attacks", "Calibration", "Comparison", "Near ties", "Trials"]
     assert sections == [*wanted, "Provenance"]
     assert page.locator("#metrics tbody tr").first.locator("td").first.inner_text().count("to") == 1
     assert page.locator("#trials-table tbody th", has_text=HOSTILE).count() == 1, "as text"
@@ -203,3 +167,24 @@ def test_print(open_report: OpenReport) -> None:
 def test_reduced_motion(open_report: OpenReport) -> None:
     page = open_report(reduced_motion="reduce")
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_labels_of_an_axis_do_not_touch_on_a_phone(open_report: OpenReport) -> None:
+    page = open_report(viewport={"width": 360, "height": 740})
+    axes = page.evaluate(
+        """() => Array.from(document.querySelectorAll("#calibration .role-axis-label"), (axis) =>
+            Array.from(axis.querySelectorAll("text"), (text) => [text.textContent, text.getBoundingClientRect()]))"""
+    )
+    assert len(axes) >= 4 and all(len(axis) >= 3 for axis in axes)
+    for axis in axes:
+        boxes = [box for text, box in axis if text]
+        for before, after in pairwise(boxes):
+            assert before["right"] + 2 < after["left"] or after["bottom"] <= before["top"] + 2
+
+
+def test_a_table_that_scrolls_has_a_sign_of_it(open_report: OpenReport) -> None:
+    page = open_report(viewport={"width": 375, "height": 740})
+    assert page.locator("#trials .more-columns").is_visible()
+    assert not page.locator("#provenance .more-columns").is_visible(), "this table fits"
+    shadow = page.locator("#trials .scroll").evaluate("region => getComputedStyle(region).backgroundAttachment")
+    assert shadow == "local, local, scroll, scroll"

@@ -67,3 +67,10 @@ def test_extreme_scores_without_labels(folder: Path) -> None:
     for reason, expected in reasons.items():
         assert {trial.utterance_id for trial in trials if trial.why == reason} == set(expected)
     assert all(trial.label == trial.attack == "" for trial in trials)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 9, 10, 11])
+def test_a_short_file_without_labels_is_listed_completely(number: int, tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("".join(f"t{index} {index}.0\n" for index in range(number)))
+    listed = [trial.utterance_id for trial in trials_to_review([read_systems([tmp_path / "s.txt"])[0]], [])]
+    assert len(listed) == len(set(listed)) == min(number, 10)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.data.labels import Labels
 from spectra_jax.errors import InputError
-from spectra_jax.reporting.systems import model_digests, read_systems
+from spectra_jax.reporting.systems import model_digests, model_window_seconds, read_systems
 from tests.reporting.conftest import HOSTILE, N
 
 HEADER = "utterance_id,score,label,attack\n"
@@ -71,3 +72,11 @@ def test_digests_of_a_model(tmp_path: Path) -> None:
     for wrong in (tmp_path / "none", tmp_path / "none.safetensors"):
         with pytest.raises(InputError, match=r"neither a \.safetensors file nor a folder with one"):
             model_digests(wrong)
+
+
+def test_the_demo_checkpoint_has_a_digest_and_a_window(tmp_path: Path) -> None:
+    assert [len(digest) for digest in model_digests("demo").values()] == [64]
+    config = open_checkpoint("demo").config
+    assert model_window_seconds("demo") == config.num_samples / config.sample_rate
+    (tmp_path / "a.safetensors").write_bytes(b"not weights")
+    assert model_window_seconds(tmp_path / "a.safetensors") is None

@@ -105,7 +105,8 @@ def attack_strips(system: System) -> Chart:
         layers.append(threshold_line(system.evaluation.threshold))
     return Chart(
         title=f"Scores by attack, {system.name}",
-        caption="Darker: more of the attack's trials. Scores right of the dashed threshold are accepted as bona fide.",
+        caption="The stronger a colour, the more of the attack's trials. Scores right of the dashed threshold are "
+        "accepted as bona fide.",
         spec=layered(layers, 19 * len(strips)),
         head=("attack", "trials", "lower quartile", "median", "upper quartile"),
         rows=[

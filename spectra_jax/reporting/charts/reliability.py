@@ -42,8 +42,10 @@ def reliability(systems: Sequence[System], keys: Sequence[Key]) -> list[Chart]:
 def _chart(title: str, caption: str, found: Sequence[tuple[Key, curves.Reliability]]) -> Chart:
     keys = [key for key, _ in found]
     unit = alt.Scale(domain=[0, 1])
-    x = alt.X("stated:Q", title="stated P(bona fide), even odds", scale=unit)
-    y = alt.Y("observed:Q", title="observed share of bona fide", scale=unit)
+    # Few enough labels for the width of a phone.
+    axis = alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], labelOverlap="greedy", labelSeparation=6)
+    x = alt.X("stated:Q", title="stated P(bona fide), even odds", scale=unit, axis=axis)
+    y = alt.Y("observed:Q", title="observed share of bona fide", scale=unit, axis=axis)
     data = stacked(
         table(
             stated=[round(float(value), 4) for value in one.stated],
