@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "convert": _BELOW_DATA | {"checkpoints", "exporting"},
     "checkpoints": _BELOW_DATA | {"convert"},
     "encoders": _BELOW_DATA | {"checkpoints", "convert"},
-    "inference": _BELOW_INFERENCE,
+    # A detection states P(spoof) by a calibration.
+    "inference": _BELOW_INFERENCE | {"evaluation"},
     "evaluation": _BELOW_DATA | {"data"},
     "reporting": _BELOW_JOBS | {"reproduction"},
     "verification": _BELOW_JOBS,

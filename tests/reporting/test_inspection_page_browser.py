@@ -21,6 +21,8 @@ pytest.importorskip("altair", reason="needs the extra `report`")
 pytest.importorskip("jinja2", reason="needs the extra `report`")
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
+pytestmark = pytest.mark.slow
+
 NAME = '<img/src=x/onerror=alert(1)> "quoted" ' + "long_name_" * 12 + ".wav"
 SCORES = [2.0, 1.5, -1.25, -0.5, 1.0, 1.0, 0.5, 0.5, 0.5]
 # Text, its colour, and the first background behind it that is not transparent, as three numbers of 0 to 255 each.

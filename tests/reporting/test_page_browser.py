@@ -23,6 +23,8 @@ pytest.importorskip("vl_convert", reason="needs the extra `report`")
 pytest.importorskip("altair", reason="needs the extra `report`")
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><img/src=x/onerror=alert(1)>"
 N = 300
 
