@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from spectra_jax.inference.detection import Detection, Window, nearest_stretches
 
@@ -100,11 +99,9 @@ def draw_scores(detection: Detection, rows: Sequence[Row]) -> ScoreTrack:
 
     area = ""
     if threshold is not None:
-        for below, run in groupby(rows, key=lambda row: row.below):
-            members = list(run)
-            if below:
-                steps = "".join(f"V{height(row.window.score)}H{_ms(row.end)}" for row in members)
-                area += f"M{_ms(members[0].start)} {height(threshold)}{steps}V{height(threshold)}Z"
+        for members in _runs_below(rows):
+            steps = "".join(f"V{height(row.window.score)}H{_ms(row.end)}" for row in members)
+            area += f"M{_ms(members[0].start)} {height(threshold)}{steps}V{height(threshold)}Z"
     return ScoreTrack(
         width=max(_ms(detection.seconds), 1),
         above=lines(row for row in rows if row.window.counts and not row.below),
@@ -114,6 +111,19 @@ def draw_scores(detection: Detection, rows: Sequence[Row]) -> ScoreTrack:
         threshold=None if threshold is None else height(threshold),
         ticks=_score_ticks(low, high),
     )
+
+
+def _runs_below(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows below the threshold that follow each other without a gap. Windows that are far apart leave gaps."""
+    run: list[Row] = []
+    for row in rows:
+        if run and not (row.below and math.isclose(run[-1].end, row.start, abs_tol=1e-6)):
+            yield run
+            run = []
+        if row.below:
+            run.append(row)
+    if run:
+        yield run
 
 
 def _ms(seconds: float) -> int:

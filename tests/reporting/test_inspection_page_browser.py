@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,18 @@ def test_a_click_plays_the_window_under_it(open_html: Callable[..., Page]) -> No
     assert chosen is not None and chosen["width"] == pytest.approx(box["width"] / 3, abs=1)
     overlay.click(position={"x": box["width"] * 5.9 / 6, "y": 10})
     assert "Window 0:04.00 to 0:06.00" in (page.locator(".chosen-window").first.text_content() or "")
+
+
+def test_a_click_where_no_window_is(open_page: OpenPage, tmp_path: Path) -> None:
+    noise = trial_of(np.random.default_rng(0).normal(0, 0.1, 6 * 16_000), 16_000)
+    first = replace(make_detection([1.0]), seconds=6.0, hop=None, aggregate="first")
+    write_inspection(tmp_path / "first.html", [first], [noise], InspectionContext("demo"))
+    page = open_page(tmp_path / "first.html")
+    box = page.locator(".overlay").bounding_box()
+    assert box is not None
+    page.locator(".overlay").click(position={"x": box["width"] * 4 / 6, "y": 100})
+    assert (page.locator(".chosen-window").text_content() or "").endswith("in no window, and not scored")
+    assert 3.9 <= sought(page) < 6
 
 
 def test_windows_from_the_keyboard(open_html: Callable[..., Page]) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from spectra_jax.inference.detection import Detection
+from spectra_jax.inference.detection import Detection, Window
 from spectra_jax.inference.thresholds import Threshold
 from spectra_jax.reporting.score_track import ROWS, draw_scores, time_ticks, track_rows
 from tests.reporting.conftest import make_detection, make_window
@@ -66,6 +66,13 @@ def test_ticks_of_scores_are_few_distinct_and_inside(scores: list[float]) -> Non
 def test_ticks_of_time(seconds: float, texts: list[str]) -> None:
     assert [tick.text for tick in time_ticks(seconds)] == texts
     assert len(time_ticks(seconds, most=4)) <= 5
+
+
+def test_a_gap_between_windows_is_not_filled() -> None:
+    windows = tuple(Window(start, start + 2, (0.0, -1.0)) for start in (0.0, 5.0, 6.0))
+    found = Detection("a", (0.0, -1.0), 8.0, windows=windows, threshold=Threshold(0.0))
+    track = draw_scores(found, track_rows(found))
+    assert [part.partition(" ")[0] for part in track.area.split("M")[1:]] == ["0", "5000"]
 
 
 def test_a_threshold_far_away_is_in_the_picture() -> None:

@@ -61,7 +61,8 @@ for (const section of document.querySelectorAll(".recording")) {
   const playChosen = () => {
     if (index >= 0) play(Number(windows[index].dataset.start), Number(windows[index].dataset.end));
   };
-  const windowAt = (position) => windows.findIndex((row) => position < Number(row.dataset.to));
+  const windowAt = (position) =>
+    windows.findIndex((row) => Number(row.dataset.from) <= position && position < Number(row.dataset.to));
 
   overlay.tabIndex = 0;
   text.hidden = false;
@@ -73,9 +74,17 @@ for (const section of document.querySelectorAll(".recording")) {
   for (const [name, value] of Object.entries(attributes)) overlay.setAttribute(name, value);
   overlay.addEventListener("click", (event) => {
     const box = overlay.getBoundingClientRect();
-    const found = windowAt(((event.clientX - box.left) / box.width) * seconds);
-    choose(found < 0 ? windows.length - 1 : found);
-    playChosen();
+    const position = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * seconds;
+    const found = windowAt(position);
+    if (found >= 0) {
+      choose(found);
+      playChosen();
+    } else {
+      windows[index]?.classList.remove("current");
+      index = -1;
+      show(position, position, `${time(position)}: in no window, and not scored`);
+      play(position, null);
+    }
   });
   overlay.addEventListener("keydown", (event) => {
     const page = Math.max(Math.round(windows.length / 10), 1);
