@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from examples.large_corpus import chain
+from examples.large_corpus.engines import JOINED_SHARE, TABLE, Workshop, join_as_recordings, plan_copies, read_engines
 from examples.large_corpus.manifest import SMALL_CORPUS, check_disjoint, read_manifest, split_of_clip
-from examples.large_corpus.packages import Package, PackageError, compute_sha256, fetch_package
+from examples.large_corpus.packages import Package, PackageError, compute_sha256, fetch_package, read_packages
 from examples.large_corpus.people import read_people
 
 
@@ -55,3 +56,25 @@ def test_no_person_of_eval_is_in_train() -> None:
     check_disjoint(small)
     with pytest.raises(ValueError, match=small[0].speaker):
         check_disjoint([*small, replace(small[0], split="eval")])
+
+
+def test_half_of_the_synthetic_sounds_get_the_gaps_of_joined_recordings() -> None:
+    times = np.arange(3 * chain.RATE) / chain.RATE
+    sound = 0.1 * np.sin(2 * np.pi * 440 * times) * (1.1 + np.sin(2 * np.pi * times / 0.75))
+    joined = [join_as_recordings(sound, f"engine_voice_{number:02d}") for number in range(60)]
+    changed = [samples for samples in joined if samples is not sound]
+    assert len(changed) / len(joined) == pytest.approx(JOINED_SHARE, abs=0.15)
+    levels = chain.frame_levels(changed[0])
+    assert np.mean(levels < -100) > 0.02  # silence between the words, which the sound itself does not have
+    assert len(changed[0]) / chain.RATE <= 3 + 6 * chain.GAP
+
+
+def test_neural_copies_are_of_training_speakers_and_name_their_recording(tmp_path: Path) -> None:
+    vocoder = next(engine for engine in read_engines() if engine.copies_recordings)
+    recordings = [row for row in read_manifest(SMALL_CORPUS / "manifest.csv") if row.label == "bonafide"]
+    plan = plan_copies(vocoder, recordings, Workshop(tmp_path, tmp_path, read_packages(TABLE)))
+    assert {row.split for _, row in plan} == {"train", "dev"}
+    for job, row in plan:
+        assert job.utterance_id == f"{row.utterance_id}_{vocoder.name}"
+        assert int(row.utterance_id.rsplit("_", 1)[1]) % 2
+        assert job.to_dict()["source"] == str(job.source)
