@@ -10,6 +10,7 @@ import pytest
 
 from examples.large_corpus import chain
 from examples.large_corpus.engines import JOINED_SHARE, TABLE, Workshop, join_as_recordings, plan_copies, read_engines
+from examples.large_corpus.evaluate import ATTACKS, FIRST_SPEAKERS, figures_by_attack
 from examples.large_corpus.manifest import SMALL_CORPUS, check_disjoint, read_manifest, split_of_clip
 from examples.large_corpus.packages import Package, PackageError, compute_sha256, fetch_package, read_packages
 from examples.large_corpus.people import read_people
@@ -78,3 +79,23 @@ def test_neural_copies_are_of_training_speakers_and_name_their_recording(tmp_pat
         assert job.utterance_id == f"{row.utterance_id}_{vocoder.name}"
         assert int(row.utterance_id.rsplit("_", 1)[1]) % 2
         assert job.to_dict()["source"] == str(job.source)
+
+
+def test_figures_by_attack_count_the_speakers_asked_for_and_all_text_to_speech() -> None:
+    rows, scores = [], []
+    for speaker, level in (("june", 2.0), ("other", -2.0)):
+        for number in range(4):
+            rows.append({"speaker": speaker, "label": "bonafide", "attack": "-"})
+            scores.append(level + 0.1 * number)
+            for attack in ("world", "lpc"):
+                rows.append({"speaker": speaker, "label": "spoof", "attack": attack})
+                scores.append(level - 1 + 0.1 * number)
+    for attack in ("flite", "kokoro", "hibari", "gnuspeech"):
+        for number in range(4):
+            rows.append({"speaker": f"{attack}:voice", "label": "spoof", "attack": attack})
+            scores.append(0.1 * number)
+    everyone = figures_by_attack(rows, np.array(scores))
+    first = figures_by_attack(rows, np.array(scores), FIRST_SPEAKERS)
+    assert list(everyone) == list(first) == list(ATTACKS)
+    assert {rate for rate, _ in first.values()} == {0.0}
+    assert {rate for rate, _ in everyone.values()} == {0.5}
