@@ -1,6 +1,6 @@
 """Write a detector with the back-end `kan-aasist` whose encoder and bridge come from one with another back-end.
 
-    python -m examples.demo_checkpoint.start FIRST CONFIG OUTPUT
+    python -m examples.large_corpus.start FIRST CONFIG OUTPUT
 
 FIRST is a checkpoint. CONFIG is a configuration of a run; the back-end starts from random weights of its seed. Give the
 result to `spectra-jax train --init OUTPUT`. An encoder learns faster below a cheap back-end.
