@@ -9,11 +9,22 @@ import numpy as np
 import pytest
 
 from examples.large_corpus import chain
-from examples.large_corpus.engines import JOINED_SHARE, TABLE, Workshop, join_as_recordings, plan_copies, read_engines
+from examples.large_corpus.engines import (
+    FOLDER,
+    JOINED_SHARE,
+    TABLE,
+    Workshop,
+    join_as_recordings,
+    plan_copies,
+    read_engines,
+)
 from examples.large_corpus.evaluate import ATTACKS, FIRST_SPEAKERS, figures_by_attack
 from examples.large_corpus.manifest import SMALL_CORPUS, check_disjoint, read_manifest, split_of_clip
 from examples.large_corpus.packages import Package, PackageError, compute_sha256, fetch_package, read_packages
 from examples.large_corpus.people import read_people
+from examples.large_corpus.start import write_start
+from spectra_jax.checkpoints.resolve import open_checkpoint
+from spectra_jax.training.config import RunConfig
 
 
 def write_package(folder: Path) -> Package:
@@ -99,3 +110,13 @@ def test_figures_by_attack_count_the_speakers_asked_for_and_all_text_to_speech()
     assert list(everyone) == list(first) == list(ATTACKS)
     assert {rate for rate, _ in first.values()} == {0.0}
     assert {rate for rate, _ in everyone.values()} == {0.5}
+
+
+@pytest.mark.long
+def test_start_has_the_encoder_of_the_first_detector_and_a_new_back_end(tmp_path: Path) -> None:
+    write_start("demo", RunConfig.from_json(FOLDER / "detector.json"), tmp_path / "start")
+    first, start = dict(open_checkpoint("demo")), dict(open_checkpoint(str(tmp_path / "start")))
+    assert first.keys() == start.keys()
+    for path in ("encoder.feature_extractor.layers.0.conv.kernel", "bridge.linear1.kernel"):
+        np.testing.assert_array_equal(start[path], first[path])
+    assert any(not np.array_equal(start[path], first[path]) for path in first if path.endswith("kernel"))
