@@ -37,7 +37,7 @@ def build_part(output: Path, part: str, cache: Path, used: frozenset[str]) -> li
         return write_people(output, used, cache)
     if part == "copies":
         return write_copies(output, read_part(output, "people"))
-    return write_engines(output, cache)
+    return write_engines(output, cache, people=read_part(output, "people"))
 
 
 def build(output: Path, parts: Sequence[str]) -> list[Clip]:

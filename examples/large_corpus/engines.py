@@ -13,13 +13,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soundfile as sf
+
 from examples.large_corpus import chain
 from examples.large_corpus.chain import ChainError
+from examples.large_corpus.copies import read_prepared
 from examples.large_corpus.manifest import Clip, clip_row, split_of_clip
 from examples.large_corpus.packages import DEFAULT_CACHE, Package, read_packages, unpack_package
 
@@ -32,6 +35,9 @@ GNUSPEECH = FOLDER / "gnuspeech.mjs"
 
 FESTIVAL_ENCODINGS = {"it": "latin-1", "fi": "latin-1", "ca": "latin-1", "cs": "iso-8859-2", "en": "ascii"}
 ESPEAK_RATE = 165  # words in a minute at speed 1
+JOINED_SHARE = 0.5  # of the sounds, as of the recordings, which are often joined from prompts of one word
+WORD = 0.7  # seconds of a joined piece
+MOST_JOINED = 6
 LOUDEST_FLAT = 0.02  # share of samples at the greatest magnitude above which a sound counts as clipped
 
 
@@ -79,6 +85,7 @@ class Engine:
         license: Licence of the voices, as an SPDX expression.
         packages: Names of the packages it needs.
         voices: Its voices.
+        copies_recordings: Whether it is a vocoder that also copies recordings of the training speakers.
     """
 
     name: str
@@ -89,6 +96,7 @@ class Engine:
     license: str
     packages: tuple[str, ...]
     voices: tuple[Voice, ...]
+    copies_recordings: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Job:
         text: Sentence; empty for a vocoder.
         out: Path of the sound file.
         options: Settings of the engine.
+        source: Path of the sound that a vocoder copies.
     """
 
     utterance_id: str
@@ -111,14 +120,15 @@ class Job:
     number: int
     text: str
     out: Path
-    options: Mapping[str, float]
+    options: Mapping[str, float] = field(default_factory=dict)
+    source: Path | None = None
 
-    def to_dict(self, raw: Path) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The job for a program of another environment."""
         entry: dict[str, Any] = {"engine": self.engine.name, "text": self.text, "out": str(self.out), **self.options}
         entry |= {"voice": self.voice.voice or self.voice.name, "language": self.voice.language}
-        if self.voice.source:
-            entry["source"] = str(raw / f"{clip_name(self.voice.source, self.number)}.wav")
+        if self.source:
+            entry["source"] = str(self.source)
         return entry
 
 
@@ -191,7 +201,8 @@ def plan_jobs(engine: Engine, texts: Mapping[str, Sequence[str]], raw: Path) -> 
             text = sentences[(voice.first + number) % len(sentences)] if sentences else ""
             name = clip_name(speaker, number)
             options = voice.options[number % len(voice.options)]
-            jobs.append(Job(name, engine, voice, number, text, (raw / f"{name}.wav").resolve(), options))
+            source = (raw / f"{clip_name(voice.source, number)}.wav").resolve() if voice.source else None
+            jobs.append(Job(name, engine, voice, number, text, (raw / f"{name}.wav").resolve(), options, source))
     return jobs
 
 
@@ -273,7 +284,10 @@ def speak_festival(jobs: Sequence[Job], workshop: Workshop) -> None:
     library = merge_festival(folders, (workshop.work / f"{engine.name}-library").resolve())
     script = workshop.work / "festival.scm"
     for voice in engine.voices:
-        script.write_bytes(festival_script([job for job in jobs if job.voice is voice]))
+        spoken = [job for job in jobs if job.voice is voice]
+        if not spoken:  # an earlier run wrote all sounds of this voice
+            continue
+        script.write_bytes(festival_script(spoken))
         command = [str(program), "--libdir", str(library), "-b", str(script)]
         run_program(command, env=library_path(folders))
 
@@ -303,7 +317,7 @@ def speak_gnuspeech(jobs: Sequence[Job], workshop: Workshop) -> None:
 def write_jobs(jobs: Sequence[Job], workshop: Workshop) -> Path:
     """File with the jobs for a program of another environment."""
     path = workshop.work / f"{jobs[0].engine.name}-jobs.json"
-    entries = [job.to_dict(workshop.raw.resolve()) for job in jobs]
+    entries = [job.to_dict() for job in jobs]
     path.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
@@ -344,14 +358,24 @@ RUNNERS: dict[str, Callable[[Sequence[Job], Workshop], None]] = {
 }
 
 
-def speak_jobs(engine: Engine, texts: Mapping[str, Sequence[str]], workshop: Workshop) -> list[Job]:
-    """Jobs of an engine, whose sounds exist unless the engine failed; sounds of an earlier run are kept."""
+def speak_jobs(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """Make the sounds of one engine's jobs that do not exist from an earlier run."""
     workshop.raw.mkdir(parents=True, exist_ok=True)
-    jobs = plan_jobs(engine, texts, workshop.raw)
     missing = [job for job in jobs if not job.out.exists()]
     if missing:
-        RUNNERS[engine.runner](missing, workshop)
-    return jobs
+        RUNNERS[missing[0].engine.runner](missing, workshop)
+
+
+def join_as_recordings(samples: chain.Samples, utterance_id: str) -> chain.Samples:
+    """Speech (n,) as it is, or, for `JOINED_SHARE` of the identifiers, its words with gaps between them.
+
+    Many recordings are of one word and are joined by `chain.join_prompts`. Without the same gaps in synthetic speech, a
+    detector would learn the gaps.
+    """
+    if chain.random_generator(utterance_id, "join").random() >= JOINED_SHARE:
+        return samples
+    words = chain.cut_at_pauses(chain.trim_speech(chain.band_pass(samples)), WORD, search=0.3)
+    return chain.join_prompts(words[:MOST_JOINED])
 
 
 def check_sound(samples: chain.Samples, name: str) -> None:
@@ -369,6 +393,19 @@ def check_sound(samples: chain.Samples, name: str) -> None:
         raise ChainError(f"{name}: it lasts {len(samples) / chain.RATE:.1f} s; the engine did not stop")
 
 
+def read_sound(job: Job) -> chain.Samples:
+    """Sound of a job.
+
+    Raises:
+        ChainError: The engine wrote none, or `check_sound` does not accept it.
+    """
+    if not job.out.exists():
+        raise ChainError(f"{job.utterance_id}: the engine wrote no sound")
+    samples = chain.decode_file(job.out)
+    check_sound(samples, job.utterance_id)
+    return samples
+
+
 def describe_source(engine: Engine, packages: Mapping[str, Package]) -> str:
     """Name and version of the package that holds the engine's program or model."""
     package = packages[engine.packages[-1] if engine.runner == "worker" else engine.packages[0]]
@@ -377,12 +414,11 @@ def describe_source(engine: Engine, packages: Mapping[str, Package]) -> str:
 
 def write_engine(engine: Engine, workshop: Workshop, output: Path) -> Iterator[Clip]:
     """Write the clips of one engine; yields their rows and reports the sounds that are dropped."""
-    for job in speak_jobs(engine, read_texts(), workshop):
+    jobs = plan_jobs(engine, read_texts(), workshop.raw)
+    speak_jobs(jobs, workshop)
+    for job in jobs:
         try:
-            if not job.out.exists():
-                raise ChainError(f"{job.utterance_id}: the engine wrote no sound")
-            samples = chain.decode_file(job.out)
-            check_sound(samples, job.utterance_id)
+            samples = join_as_recordings(read_sound(job), job.utterance_id)
             clip = chain.finish_clip(chain.prepare_speech(samples, job.utterance_id), job.utterance_id)
         except ChainError as error:
             print(f"dropped {error}", file=sys.stderr)
@@ -404,10 +440,65 @@ def write_engine(engine: Engine, workshop: Workshop, output: Path) -> Iterator[C
         )
 
 
+def plan_copies(engine: Engine, people: Iterable[Clip], workshop: Workshop) -> list[tuple[Job, Clip]]:
+    """Copies of every second recording of the training speakers by a neural vocoder, with the recordings' rows."""
+    voice = Voice("recordings", clips=0)
+    plan = []
+    for row in people:
+        number = int(row.utterance_id.rsplit("_", 1)[1])
+        if row.split == "eval" or number % 2 == 0:
+            continue
+        name = f"{row.utterance_id}_{engine.name}"
+        source, out = ((workshop.raw / f"{stem}.wav").resolve() for stem in (f"{name}_source", name))
+        plan.append((Job(name, engine, voice, number, "", out, source=source), row))
+    return plan
+
+
+def write_neural_copies(engine: Engine, people: Iterable[Clip], workshop: Workshop, output: Path) -> Iterator[Clip]:
+    """Write the copies of recordings by a neural vocoder, with the noise of their recordings; yields their rows."""
+    plan = plan_copies(engine, people, workshop)
+    workshop.raw.mkdir(parents=True, exist_ok=True)
+    for job, row in plan:
+        if job.source and not job.source.exists():
+            sf.write(job.source, read_prepared(row, output), chain.RATE, subtype="FLOAT")
+    speak_jobs([job for job, _ in plan], workshop)
+    for job, row in plan:
+        try:
+            clip = chain.finish_clip(read_sound(job), row.utterance_id)
+        except ChainError as error:
+            print(f"dropped {error}", file=sys.stderr)
+            continue
+        path = output / row.split / f"{job.utterance_id}.flac"
+        chain.write_clip(path, clip)
+        yield clip_row(
+            job.utterance_id,
+            path,
+            row.split,
+            label="spoof",
+            speaker=row.speaker,
+            attack=engine.name,
+            pair=row.utterance_id,
+            source=row.source,
+            seconds=len(clip) / chain.RATE,
+            license=row.license,
+        )
+
+
 def write_engines(
-    output: Path, cache: Path = DEFAULT_CACHE, table: Path = TABLE, names: Sequence[str] = ()
+    output: Path,
+    cache: Path = DEFAULT_CACHE,
+    table: Path = TABLE,
+    names: Sequence[str] = (),
+    people: Sequence[Clip] = (),
 ) -> list[Clip]:
     """Write the clips of all engines, or of those named; returns their rows.
+
+    Args:
+        output: Folder of the corpus.
+        cache: Folder of the packages.
+        table: TOML file of packages and engines.
+        names: Engines to run; none: all.
+        people: Recordings that vocoders among the engines copy.
 
     Raises:
         EngineError: An engine cannot be prepared.
@@ -422,4 +513,6 @@ def write_engines(
         wanted = sum(voice.clips for voice in engine.voices)
         print(f"{engine.name}: {len(written)} of {wanted} clips", file=sys.stderr)
         rows += written
+        if engine.copies_recordings:
+            rows += write_neural_copies(engine, people, workshop, output)
     return rows

@@ -102,17 +102,6 @@ def signal_to_noise(samples: Samples) -> float:
     return chain.active_level(samples) - float(np.percentile(levels, 3)) if len(levels) else 0.0
 
 
-def cut_pieces(samples: Samples) -> list[Samples]:
-    """Pieces of about `PIECE` seconds, cut at the quietest frame within half a second of each boundary."""
-    levels = chain.frame_levels(samples)
-    cuts = [0]
-    while cuts[-1] + PIECE * chain.RATE * 1.3 < len(samples):
-        near = cuts[-1] // chain.HOP + int((PIECE - 0.5) * chain.RATE) // chain.HOP
-        window = levels[near : near + chain.RATE // chain.HOP]
-        cuts.append((near + int(np.argmin(window))) * chain.HOP)
-    return [samples[start:end] for start, end in zip(cuts, [*cuts[1:], len(samples)], strict=True)]
-
-
 def read_prompts(person: Person, recordings: list[Path], folder: Path) -> Iterator[tuple[str, Samples]]:
     """Name and samples of each recording, or of each piece of a long one, that is not too noisy."""
     for path in recordings:
@@ -127,7 +116,7 @@ def read_prompts(person: Person, recordings: list[Path], folder: Path) -> Iterat
         if signal_to_noise(limited) < person.least_snr:
             continue
         if len(samples) > LONG * chain.RATE:
-            for number, piece in enumerate(cut_pieces(samples)):
+            for number, piece in enumerate(chain.cut_at_pauses(samples, PIECE, search=0.5)):
                 yield f"{name}#{number}", piece
         else:
             yield name, samples
