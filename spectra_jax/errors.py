@@ -2,6 +2,7 @@
 
     SpectraError
     ├── InputError (ValueError)              arguments, files or tables that have to change; nothing was scored
+    │   ├── TooLongError                     a recording that is longer than a caller's limit
     │   └── UnusableFileError                a file of a run that is damaged or belongs to another run
     ├── AudioError (ValueError)              a clip that cannot be decoded or scored
     │   └── UnsupportedCodecError            a sound file in a codec that no decoder here has
@@ -37,6 +38,10 @@ class SpectraError(Exception):
 
 class InputError(SpectraError, ValueError):
     """Arguments, files or tables that have to change before the work can be done. Nothing was scored."""
+
+
+class TooLongError(InputError):
+    """A recording is longer than a caller's limit."""
 
 
 class UnusableFileError(InputError):
