@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from spectra_jax.serving.problems import Problem
+from spectra_jax.serving.problems import RequestError
 from spectra_jax.serving.settings import API_KEY_VARIABLE
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
@@ -22,7 +22,7 @@ def check_key(headers: Headers, key: str | None) -> None:
       key: the right one; None where none is needed.
 
     Raises:
-      Problem: there is none, or another.
+      RequestError: there is none, or another.
     """
     if key is None:
         return
@@ -30,7 +30,7 @@ def check_key(headers: Headers, key: str | None) -> None:
     given = stated.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
     if not hmac.compare_digest(given.encode(), key.encode()):
         detail = "the API key is wrong" if given else "this service needs its API key"
-        raise Problem(
+        raise RequestError(
             401,
             f"{detail}: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the service has it from the "
             f"environment variable {API_KEY_VARIABLE}",
@@ -48,7 +48,7 @@ def check_origin(method: str, headers: Headers, hosts: frozenset[str] | None) ->
         whose name leads here; None for any.
 
     Raises:
-      Problem: it is.
+      RequestError: it is.
     """
     stated = headers.get("host", "")
     try:
@@ -56,7 +56,7 @@ def check_origin(method: str, headers: Headers, hosts: frozenset[str] | None) ->
     except ValueError:
         host = ""
     if hosts is not None and host not in hosts:
-        raise Problem(421, f"Host {stated!r}: this service is reached as {', '.join(sorted(hosts))}")
+        raise RequestError(421, f"Host {stated!r}: this service is reached as {', '.join(sorted(hosts))}")
     origin = headers.get("origin")
     if method == "POST" and origin is not None and urlsplit(origin).netloc != stated:
-        raise Problem(403, f"sent by a page of {origin}: only the service's own page may send requests from a browser")
+        raise RequestError(403, f"sent by a page of {origin}: only the service's own page may, from a browser")

@@ -24,7 +24,7 @@ from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.engine import Engine
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.inference.windows import WindowScores
-from spectra_jax.serving.problems import Problem, busy, unavailable
+from spectra_jax.serving.problems import RequestError, busy, unavailable
 
 _WINDOWS_AT_ONCE = 8
 """Windows of a recording that a thread decodes at a time: 2 MB."""
@@ -34,7 +34,7 @@ class Job:
     """A recording on its way through the decoder and the network.
 
     Attributes:
-      detection: the future result; a `Problem` where the recording cannot be scored.
+      detection: the future result; a `RequestError` where the recording cannot be scored.
     """
 
     def __init__(self, clip: DecodedTrial, windows: Generator[np.ndarray], settings: DetectionSettings):
@@ -119,7 +119,7 @@ class Batcher:
           settings: how its scores become a detection.
 
         Raises:
-          Problem: the queue is full, or the batcher is stopped.
+          RequestError: the queue is full, or the batcher is stopped.
         """
         job = Job(
             *decode_detailed(trial, self._config, settings.window_policy, max_seconds=self._max_seconds), settings
@@ -161,6 +161,8 @@ class Batcher:
         if job.decoded:
             job.decoded.clear()
             self._turns.remove(job)
+            if not self._turns:
+                self._waiting_since = None
         if not job.is_decoding:
             job.windows.close()
         self._start_decoding()
@@ -179,14 +181,14 @@ class Batcher:
 
     def _decode(self, job: Job) -> None:
         """Decode the next windows of a job, in a thread of the pool."""
-        problem: Problem | None = None
+        problem: RequestError | None = None
         windows: list[np.ndarray] = []
         try:
             windows = list(islice(job.windows, _WINDOWS_AT_ONCE))
             if job.clip.error is not None:
-                problem = Problem(400, job.clip.error)
+                problem = RequestError(400, job.clip.error)
         except TooLongError as error:
-            problem = Problem(422, str(error))
+            problem = RequestError(422, str(error))
         except Exception as error:
             problem = _internal(error)
         with self._changed:
@@ -262,7 +264,7 @@ class Batcher:
 
     def _is_due(self, size: int) -> bool:
         """Whether a batch is to be computed, with the lock held."""
-        if self._waiting_since is None or not self._num_decoded:
+        if self._waiting_since is None:
             return False
         return self._num_decoded >= size or time.monotonic() >= self._waiting_since + self._max_wait
 
@@ -301,7 +303,7 @@ class Batcher:
             self._fail(job, _internal(error))
             return
         if detection.error is not None:
-            self._fail(job, Problem(400, detection.error))
+            self._fail(job, RequestError(400, detection.error))
         elif self._end(job):
             job.detection.set_result(detection)
 
@@ -309,7 +311,7 @@ class Batcher:
         for job in set(jobs):
             self._fail(job, _internal(error))
 
-    def _fail(self, job: Job, problem: Problem) -> None:
+    def _fail(self, job: Job, problem: RequestError) -> None:
         if self._end(job):
             job.detection.set_exception(problem)
 
@@ -322,8 +324,8 @@ class Batcher:
             return waits
 
 
-def _internal(error: Exception) -> Problem:
+def _internal(error: Exception) -> RequestError:
     """The problem of an error that should not happen. Its text is for the log alone."""
-    problem = Problem(500, "the recording could not be scored, by an error of the service; its log has the cause")
+    problem = RequestError(500, "the recording could not be scored, by an error of the service; its log has the cause")
     problem.__cause__ = error
     return problem

@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from spectra_jax.errors import InputError
-from spectra_jax.serving.problems import Problem
+from spectra_jax.serving.problems import RequestError
 
 _PORTS = {"http": 80, "https": 443}
 _READ = 1 << 16
@@ -86,7 +86,7 @@ def download(url: str, prefixes: Sequence[UrlPrefix], *, max_bytes: int, max_sec
       max_seconds: how long it may take altogether.
 
     Raises:
-      Problem: the URL is not permitted, leads to another, has too much, takes too long or cannot be read.
+      RequestError: the URL is not permitted, leads to another, has too much, takes too long or cannot be read.
     """
     deadline = time.monotonic() + max_seconds
     parts, prefix = _permitted(url, prefixes)
@@ -96,23 +96,23 @@ def download(url: str, prefixes: Sequence[UrlPrefix], *, max_bytes: int, max_sec
             return _read(connection, url, parts, max_bytes, deadline)
         finally:
             connection.close()
-    except (TimeoutError, socket.timeout) as error:
-        raise Problem(502, f"{url}: not complete after {max_seconds:g} s") from error
+    except TimeoutError as error:
+        raise RequestError(502, f"{url}: not complete after {max_seconds:g} s") from error
     except (OSError, HTTPException) as error:
-        raise Problem(502, f"{url}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise RequestError(502, f"{url}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _permitted(url: str, prefixes: Sequence[UrlPrefix]) -> tuple[SplitResult, UrlPrefix]:
     """A URL's parts, and the prefix that permits it."""
     if not prefixes:
-        raise Problem(403, "this service reads no URLs: upload the file; --allow-url permits the URLs of a prefix")
+        raise RequestError(403, "this service reads no URLs: upload the file; --allow-url permits the URLs of a prefix")
     if len(url) > _MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise Problem(400, f"a URL has at most {_MAX_URL:,} ASCII characters, without spaces and backslashes")
+        raise RequestError(400, f"a URL has at most {_MAX_URL:,} ASCII characters, without spaces and backslashes")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise Problem(400, f"{url}: not a URL: {error}") from error
+        raise RequestError(400, f"{url}: not a URL: {error}") from error
     # Dots as whole parts of a path lead out of a prefix; a server may decode more than once.
     path = unquote(unquote(parts.path)).replace("\\", "/")
     climbs = any(part in (".", "..") for part in path.split("/"))
@@ -120,7 +120,7 @@ def _permitted(url: str, prefixes: Sequence[UrlPrefix]) -> tuple[SplitResult, Ur
         for prefix in prefixes:
             if prefix.permits(parts):
                 return parts, prefix
-    raise Problem(403, f"{url}: not below a URL that this service may read: upload the file, or see --allow-url")
+    raise RequestError(403, f"{url}: not below a URL that this service may read: upload the file, or see --allow-url")
 
 
 def _host(parts: SplitResult) -> str:
@@ -154,7 +154,7 @@ def _connect(prefix: UrlPrefix, deadline: float) -> HTTPConnection:
     addresses = [str(entry[4][0]) for entry in found]
     private = [] if prefix.names_address else [address for address in addresses if not _is_public(address)]
     if private:
-        raise Problem(
+        raise RequestError(
             403,
             f"{prefix.host} has the address {private[0]}, which is not one of the internet; where that is meant, "
             "--allow-url names the address itself",
@@ -176,11 +176,13 @@ def _read(connection: HTTPConnection, url: str, parts: SplitResult, max_bytes: i
     response = connection.getresponse()
     if 300 <= response.status < 400:
         where = response.headers.get("Location", "nowhere")
-        raise Problem(400, f"{url}: leads to {where[:_MAX_URL]}, and redirects are not followed: state the URL itself")
+        raise RequestError(
+            400, f"{url}: leads to {where[:_MAX_URL]}, and redirects are not followed: state the URL itself"
+        )
     if response.status != 200:
-        raise Problem(502, f"{url}: its server answers with the status {response.status} {response.reason}")
+        raise RequestError(502, f"{url}: its server answers with the status {response.status} {response.reason}")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise Problem(502, f"{url}: its server compresses the response, although it was told not to")
+        raise RequestError(502, f"{url}: its server compresses the response, although it was told not to")
     content = bytearray()
     stream = connection.sock
     while True:
@@ -190,11 +192,11 @@ def _read(connection: HTTPConnection, url: str, parts: SplitResult, max_bytes: i
         block = response.read1(_READ)
         if not block:
             if response.length:
-                raise Problem(502, f"{url}: its server stated {response.length:,} more bytes than it sent")
+                raise RequestError(502, f"{url}: its server stated {response.length:,} more bytes than it sent")
             return bytes(content)
         content += block
         if len(content) > max_bytes:
-            raise Problem(413, f"{url}: more than the {max_bytes:,} bytes that a recording may have")
+            raise RequestError(413, f"{url}: more than the {max_bytes:,} bytes that a recording may have")
 
 
 def _left(deadline: float) -> float:

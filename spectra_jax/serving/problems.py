@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class RequestError(Exception):
     """A request that is refused or failed.
 
     Args:
@@ -39,21 +39,21 @@ class Problem(Exception):
         return JSONResponse(content, self.status, self.headers, MEDIA_TYPE)
 
 
-def busy(detail: str, retry_after: int = 1) -> Problem:
+def busy(detail: str, retry_after: int = 1) -> RequestError:
     """The problem of a request for which there is no capacity at present.
 
     Args:
       detail: what is exhausted.
       retry_after: seconds after which to try again.
     """
-    return Problem(429, f"{detail}; try again in {retry_after} s", {"Retry-After": str(retry_after)})
+    return RequestError(429, f"{detail}; try again in {retry_after} s", {"Retry-After": str(retry_after)})
 
 
-def unavailable(detail: str, retry_after: int = 5) -> Problem:
+def unavailable(detail: str, retry_after: int = 5) -> RequestError:
     """The problem of a request that comes before the service is ready, or after it was told to stop.
 
     Args:
       detail: why.
       retry_after: seconds after which to try again.
     """
-    return Problem(503, f"{detail}; try again in {retry_after} s", {"Retry-After": str(retry_after)})
+    return RequestError(503, f"{detail}; try again in {retry_after} s", {"Retry-After": str(retry_after)})

@@ -41,7 +41,7 @@ class Metrics:
         self.batch_windows = Histogram(
             "batch_windows", "Windows of each batch of the network.", buckets=_WINDOWS, **common
         )
-        self.audio_seconds = Counter("audio_seconds", "Length of the recordings that were scored, in seconds.", **common)
+        self.audio_seconds = Counter("audio_seconds", "Seconds of the recordings that were scored.", **common)
         self.dropped = Counter("dropped_requests", "Requests whose client hung up.", **common)
         depth = Gauge("queue_depth", "Recordings that are decoded, scored or waiting.", **common)
         depth.set_function(queue_depth)

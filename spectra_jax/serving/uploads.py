@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from spectra_jax.serving.problems import Problem, busy
+from spectra_jax.serving.problems import RequestError, busy
 from spectra_jax.serving.settings import ServiceSettings
 
 FORM_BYTES = 1 << 16
@@ -38,7 +38,7 @@ class Buffered:
         """Count bytes that were read.
 
         Raises:
-          Problem: there are more than the limit.
+          RequestError: there are more than the limit.
         """
         if self.total + count > self.limit:
             raise busy(f"{self.limit:,} bytes of recordings are in memory, which is the most")
@@ -85,14 +85,14 @@ async def read_body(request: Request, settings: ServiceSettings, buffered: Buffe
       body: filled. Its `num_bytes` is right even where an error is raised, and is to be removed from `buffered`.
 
     Raises:
-      Problem: a body of another kind, too large, too slow, or without a recording.
+      RequestError: a body of another kind, too large, too slow, or without a recording.
       ClientDisconnect: the client has hung up.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(415, f"Content-Encoding {request.headers['content-encoding']!r}: send the body as it is")
+        raise RequestError(415, f"Content-Encoding {request.headers['content-encoding']!r}: send the body as it is")
     if kind not in ("multipart/form-data", "application/json"):
-        raise Problem(
+        raise RequestError(
             415,
             f"a body of type {kind or 'that is not stated'!r}: send a form (multipart/form-data) with the recording in "
             'its field `file`, or JSON: {"url": "https://..."}',
@@ -109,7 +109,7 @@ async def read_body(request: Request, settings: ServiceSettings, buffered: Buffe
             else:
                 await _read_form(request.headers, stream, settings, body)
     except TimeoutError:
-        raise Problem(
+        raise RequestError(
             408,
             f"the request's body was not complete after {settings.body_seconds:g} s; send a smaller file",
             {"Connection": "close"},
@@ -128,8 +128,8 @@ async def _limited(
         yield block
 
 
-def _too_large(settings: ServiceSettings) -> Problem:
-    return Problem(
+def _too_large(settings: ServiceSettings) -> RequestError:
+    return RequestError(
         413,
         f"more than the {settings.max_bytes:,} bytes that a recording may have; cut it, or compress it (FLAC, Opus)",
         {"Connection": "close"},
@@ -143,17 +143,17 @@ async def _read_form(
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
-        raise Problem(400, f"the form cannot be read: {getattr(error, 'message', error)}") from error
+        raise RequestError(400, f"the form cannot be read: {getattr(error, 'message', error)}") from error
     async with _closing(form):
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if name != "file":
-                    raise Problem(400, f"a file in the field {name[:_NAME_CHARACTERS]!r}: its field is `file`")
+                    raise RequestError(400, f"a file in the field {name[:_NAME_CHARACTERS]!r}: its field is `file`")
                 body.content, body.name = await value.read(), _file_name(value.filename)
             else:
                 body.fields[name] = value
     if body.content is None:
-        raise Problem(400, "the form has no file: send the recording in the field `file`, with a file name")
+        raise RequestError(400, "the form has no file: send the recording in the field `file`, with a file name")
     if len(body.content) > settings.max_bytes:
         raise _too_large(settings)
 
@@ -180,8 +180,8 @@ def _read_json(content: bytes, body: Body) -> None:
         found = json.loads(content)
     # A deeply nested array exhausts the parser's stack.
     except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
+        raise RequestError(400, f"the body is not valid JSON: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("url"), str):
-        raise Problem(400, 'a JSON object with the URL of a recording is expected: {"url": "https://..."}')
+        raise RequestError(400, 'a JSON object with the URL of a recording is expected: {"url": "https://..."}')
     body.url = found.pop("url")
     body.fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
