@@ -45,6 +45,12 @@ def serve(
     precision: Annotated[
         PrecisionOption, typer.Option(help="The type in which the encoder computes.")
     ] = PrecisionOption.float32,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify", help="Score windows with a near tie again in float64, so that no score depends on its batch."
+        ),
+    ] = False,
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Windows per call of the network.")] = 8,
     max_wait_ms: Annotated[
         float, typer.Option(metavar="MS", min=0, help="How long a window waits for others of its batch.")
@@ -100,7 +106,7 @@ def serve(
         allowed_urls=tuple(allow_url or ()),
         api_key=api_key,
     )
-    options = ScorerOptions(model, precision.value, max_batch, use_cache=not no_compile_cache)
+    options = ScorerOptions(model, precision.value, max_batch, certify=certify, use_cache=not no_compile_cache)
     service = Service(settings, lambda: options.load(None, print_message), model)
     listening = listen(host, port)
     Invocation.of(context).on_interrupt = "requests in flight were finished"

@@ -246,12 +246,13 @@ def _windows(
         clip.error = str(error)
 
 
-def _first_window(
-    clip: DecodedTrial, trial: Trial, config: SpectraConfig, max_seconds: float
-) -> Iterator[np.ndarray]:
+def _first_window(clip: DecodedTrial, trial: Trial, config: SpectraConfig, max_seconds: float) -> Iterator[np.ndarray]:
     keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
-    with open_trial(trial) as stream:
-        decoded = audio.keep_start(_limited(stream, max_seconds, trial), str(trial.path), keep)
+    if trial.samples is None and math.isinf(max_seconds):
+        decoded = audio.decode(trial.path, trial.content, keep_seconds=keep)
+    else:
+        with open_trial(trial) as stream:
+            decoded = audio.keep_start(_limited(stream, max_seconds, trial), str(trial.path), keep)
     clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
     if decoded.not_finite:
         raise audio.AudioError(decoded.not_finite)

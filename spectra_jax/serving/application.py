@@ -30,7 +30,7 @@ from spectra_jax.serving.uploads import Body, read_body
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of a refused request, so that a client that is still sending reads the response instead of a closed connection.
-_DISCARDED_BYTES, _DISCARD_SECONDS = 32 << 20, 2.0
+_DISCARDED_BYTES, _DISCARD_SECONDS = 32 << 20, 1.0
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -208,17 +208,14 @@ class _Requests:
             self._service.metrics.dropped.inc()
         except RequestError as error:
             problem = error
-        except HTTPException as error:
-            problem = RequestError(
-                error.status_code, f"{request.method} {request.url.path}: {error.detail}", error.headers
-            )
         except Exception as error:
             problem = RequestError(500, "an error of the service; its log has the cause")
             problem.__cause__ = error
         if problem is not None and status is None:
             if problem.status >= 500 and problem.__cause__ is not None:
                 log("error", logging.ERROR, problem.__cause__, request_id=request_id)
-            if not is_read:
+            # One that sends slowly was waited for already.
+            if not is_read and problem.status != 408:
                 await _discard(receive)
             await problem.response(request_id)(scope, receive, send_with_headers)
         self._record(request, request_id, status, time.perf_counter() - start)

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -173,30 +173,33 @@ def _connect(prefix: UrlPrefix, deadline: float) -> HTTPConnection:
 def _read(connection: HTTPConnection, url: str, parts: SplitResult, max_bytes: int, deadline: float) -> bytes:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "spectra-jax"})
-    response = connection.getresponse()
+    # A server that states no length makes the connection give up its socket.
+    stream = connection.sock
+    with connection.getresponse() as response:
+        _check_response(response, url)
+        content = bytearray()
+        while True:
+            if stream.fileno() >= 0:
+                stream.settimeout(_left(deadline))
+            block = response.read1(_READ)
+            if not block:
+                break
+            content += block
+            if len(content) > max_bytes:
+                raise RequestError(413, f"{url}: more than the {max_bytes:,} bytes that a recording may have")
+        if response.length:
+            raise RequestError(502, f"{url}: its server stated {response.length:,} more bytes than it sent")
+        return bytes(content)
+
+
+def _check_response(response: HTTPResponse, url: str) -> None:
     if 300 <= response.status < 400:
-        where = response.headers.get("Location", "nowhere")
-        raise RequestError(
-            400, f"{url}: leads to {where[:_MAX_URL]}, and redirects are not followed: state the URL itself"
-        )
+        where = response.headers.get("Location", "nowhere")[:_MAX_URL]
+        raise RequestError(400, f"{url}: redirects to {where}, which is not followed: state that URL")
     if response.status != 200:
         raise RequestError(502, f"{url}: its server answers with the status {response.status} {response.reason}")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise RequestError(502, f"{url}: its server compresses the response, although it was told not to")
-    content = bytearray()
-    stream = connection.sock
-    while True:
-        # Closed by a server that states no length, once it has sent everything.
-        if stream is not None and stream.fileno() >= 0:
-            stream.settimeout(_left(deadline))
-        block = response.read1(_READ)
-        if not block:
-            if response.length:
-                raise RequestError(502, f"{url}: its server stated {response.length:,} more bytes than it sent")
-            return bytes(content)
-        content += block
-        if len(content) > max_bytes:
-            raise RequestError(413, f"{url}: more than the {max_bytes:,} bytes that a recording may have")
 
 
 def _left(deadline: float) -> float:

@@ -239,4 +239,6 @@ def _window_policy(windows: str, aggregate: str) -> WindowPolicy:
     if hop < MIN_HOP:
         raise ValueError(f"hop = {hop:g}: at least {MIN_HOP:g} s are expected")
     chosen: Any = aggregate or "speech-mean"
+    if chosen not in get_args(Aggregate):
+        raise ValueError(f"aggregate {chosen!r} is none of {', '.join(get_args(Aggregate))}")
     return WindowPolicy(hop, chosen)

@@ -27,7 +27,8 @@ def index_page(*, needs_key: bool) -> tuple[str, str]:
     scripts = [_hash(script), *_inspection_scripts()]
     policy = (
         f"default-src 'none'; script-src {' '.join(scripts)}; style-src 'unsafe-inline'; img-src data:; "
-        "media-src data:; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "media-src data:; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )
     return html, policy
 
