@@ -1,7 +1,7 @@
-"""What the HTTP service costs beside the library alone: `python -m benchmarks.serving [--requests N] [--output F.md]`.
+"""What the HTTP service costs beside the library alone: `python -m benchmarks.serving [--requests N]`.
 
 Starts `spectra-jax serve --model demo`, and sends it the corpus's clips from 1, 8 and 64 clients. The library scores the
-same clips in this process, before. Client and service share the machine's cores; `taskset` chooses them for both.
+same clips in this process, before and after. Client and service share the machine's cores; `taskset` chooses them.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def mutated(clips: Sequence[bytes], count: int) -> Iterator[bytes]:
 
 
 async def bad_neighbours(port: int, clips: Sequence[bytes], count: int) -> Load:
-    """As `send` with 8 clients, beside 32 that send a byte every 50 ms and one that hangs up again and again."""
+    """As `send` with 8 clients, beside 32 that send a byte every 50 ms and one that hangs up five times a second."""
     stop = asyncio.Event()
 
     async def slow() -> None:
@@ -190,7 +190,7 @@ async def bad_neighbours(port: int, clips: Sequence[bytes], count: int) -> Load:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
             await writer.drain()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
             writer.transport.abort()
 
     others = [asyncio.ensure_future(slow()) for _ in range(32)] + [asyncio.ensure_future(hanging_up())]
@@ -221,13 +221,13 @@ def measure(num_requests: int, memory_requests: int) -> Iterator[str]:
         good = asyncio.run(send(port, [request_of(clip, "first") for clip in repeat(clips, num_requests)], 8))
         beside = asyncio.run(bad_neighbours(port, clips, num_requests))
         yield f"8 clients alone: {good.rate:.1f}/s, p99 {1000 * good.percentile(0.99):.0f} ms; beside 32 slow clients "
-        yield f"and one that hangs up: {beside.rate:.1f}/s, p99 {1000 * beside.percentile(0.99):.0f} ms, "
+        yield f"and one that hangs up five times a second: {beside.rate:.1f}/s, p99 {1000 * beside.percentile(0.99):.0f} ms, "
         yield f"{dict(beside.statuses)}"
     with service() as (port, pid):
         statuses: Counter[int] = Counter()
         for request in mutated(clips, 1000):
             statuses += asyncio.run(send(port, [request], 1)).statuses
-        yield f"1,000 mutated uploads: {dict(statuses)}; the service answers: {os.path.exists(f'/proc/{pid}')}"
+        yield f"1,000 mutated uploads: {dict(statuses)}; the service still runs: {Path(f'/proc/{pid}').exists()}"
     with service() as (port, pid):
         done = 0
         for until in (100, 1000, 5000, 10_000):

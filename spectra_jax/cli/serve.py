@@ -53,7 +53,10 @@ def serve(
     ] = False,
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Windows per call of the network.")] = 8,
     max_wait_ms: Annotated[
-        float, typer.Option(metavar="MS", min=0, help="How long a window waits for others of its batch.")
+        float,
+        typer.Option(
+            metavar="MS", min=0, help="How long a window waits for others of its batch while the network is idle."
+        ),
     ] = 5.0,
     max_queue: Annotated[
         int, typer.Option(metavar="N", min=1, help="Recordings in work or waiting; more get the status 429.")

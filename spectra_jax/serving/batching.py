@@ -55,11 +55,12 @@ class Job:
 
 
 class _InFlight(NamedTuple):
-    """A batch that the network computes: whose windows, their samples, and what the engine returned."""
+    """A batch that the network computes: whose windows, their samples, what the engine returned, and since when."""
 
     jobs: list[Job]
     samples: np.ndarray
     outputs: Any
+    start: float
 
 
 class Batcher:
@@ -67,7 +68,8 @@ class Batcher:
 
     Args:
       scorer: loaded. From now on no other thread may score with it.
-      max_wait: how long a decoded window waits for others of its batch, in seconds.
+      max_wait: how long a decoded window waits for others of its batch while the network is idle, in seconds. While
+        other recordings are being decoded, it waits as long as a batch takes, if that is longer.
       max_queue: how many recordings it has at a time.
       max_seconds: length of a recording.
       decoder_threads: how many recordings are decoded at a time.
@@ -96,6 +98,8 @@ class Batcher:
         self._num_decoded = self._num_decoding = 0
         self._most_decoded = max(4 * self._engine.batch_size, decoder_threads * _WINDOWS_AT_ONCE)
         self._waiting_since: float | None = None
+        # How long the last batch took.
+        self._batch_seconds = 0.0
         self._is_stopped = False
         self._pool = ThreadPoolExecutor(decoder_threads, thread_name_prefix="spectra-jax-decode")
         self._thread = Thread(target=self._score, name="spectra-jax-score", daemon=True)
@@ -234,18 +238,26 @@ class Batcher:
         """The windows of the next batch, a window of each job in turn.
 
         Args:
-          wait: until a batch is full or has waited long enough; otherwise there may be none.
+          wait: until a batch is full or has waited long enough. Otherwise it is taken only if it is full: beside a
+            batch in flight, one that is not full would cost as much and be finished no earlier.
 
         Returns:
           At most a batch; None where the batcher is stopped.
         """
         size = self._engine.batch_size
         with self._changed:
-            while not self._is_stopped and not self._is_due(size):
+            idle_since = time.monotonic()
+            while not self._is_stopped and self._num_decoded < size:
                 if not wait:
                     return []
-                since = self._waiting_since
-                self._changed.wait(None if since is None else max(since + self._max_wait - time.monotonic(), 0))
+                left = None
+                if self._waiting_since is not None:
+                    # A batch costs the same whether it is full or not: those that are being decoded are worth a wait.
+                    patience = max(self._max_wait, self._batch_seconds) if self._num_decoding else self._max_wait
+                    left = max(self._waiting_since, idle_since) + patience - time.monotonic()
+                    if left <= 0:
+                        break
+                self._changed.wait(left)
             if self._is_stopped:
                 return None
             group: list[tuple[Job, np.ndarray]] = []
@@ -262,18 +274,13 @@ class Batcher:
             self._start_decoding()
             return group
 
-    def _is_due(self, size: int) -> bool:
-        """Whether a batch is to be computed, with the lock held."""
-        if self._waiting_since is None:
-            return False
-        return self._num_decoded >= size or time.monotonic() >= self._waiting_since + self._max_wait
-
     def _dispatch(self, group: list[tuple[Job, np.ndarray]]) -> _InFlight | None:
         jobs = [job for job, _ in group]
         self._on_batch(len(group))
         try:
             samples = np.stack([window for _, window in group])
-            return _InFlight(jobs, samples, self._engine.dispatch(samples))
+            start = time.monotonic()
+            return _InFlight(jobs, samples, self._engine.dispatch(samples), start)
         except Exception as error:
             self._fail_all(jobs, error)
             return None
@@ -285,6 +292,7 @@ class Batcher:
         except Exception as error:
             self._fail_all(batch.jobs, error)
             return
+        self._batch_seconds = time.monotonic() - batch.start
         complete: list[Job] = []
         with self._changed:
             for job, *row in zip(batch.jobs, scores.logits, scores.rank_gaps, scores.certified, strict=True):
