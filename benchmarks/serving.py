@@ -1,7 +1,7 @@
 """What the HTTP service costs beside the library alone: `python -m benchmarks.serving [--requests N]`.
 
-Starts `spectra-jax serve --model demo`, and sends it the corpus's clips from 1, 8 and 64 clients. The library scores the
-same clips in this process, before and after. Client and service share the machine's cores; `taskset` chooses them.
+Starts `spectra-jax serve --model demo`, and sends it the corpus's clips from 1, 8 and 64 clients. The library scores
+the same clips in this process, before and after. Client and service share the machine's cores; `taskset` chooses them.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ def measure(num_requests: int, memory_requests: int) -> Iterator[str]:
         good = asyncio.run(send(port, [request_of(clip, "first") for clip in repeat(clips, num_requests)], 8))
         beside = asyncio.run(bad_neighbours(port, clips, num_requests))
         yield f"8 clients alone: {good.rate:.1f}/s, p99 {1000 * good.percentile(0.99):.0f} ms; beside 32 slow clients "
-        yield f"and one that hangs up five times a second: {beside.rate:.1f}/s, p99 {1000 * beside.percentile(0.99):.0f} ms, "
-        yield f"{dict(beside.statuses)}"
+        yield f"and one that hangs up five times a second: {beside.rate:.1f}/s, "
+        yield f"p99 {1000 * beside.percentile(0.99):.0f} ms, {dict(beside.statuses)}"
     with service() as (port, pid):
         statuses: Counter[int] = Counter()
         for request in mutated(clips, 1000):
