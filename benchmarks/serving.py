@@ -128,8 +128,8 @@ def resident(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def library_rate(clips: Sequence[bytes], windows: str, batch_size: int) -> float:
-    """Clips a second that the library scores."""
+def library_rate(clips: Sequence[bytes], windows: str, batch_size: int, *, one_at_a_time: bool = False) -> float:
+    """Clips a second that the library scores, all in one call or each in a call of its own."""
     from spectra_jax.inference.detect import COMPLETE_RECORDING
     from spectra_jax.inference.recordings import trial_of
     from spectra_jax.inference.scorer import Scorer
@@ -138,8 +138,9 @@ def library_rate(clips: Sequence[bytes], windows: str, batch_size: int) -> float
     scorer = Scorer("demo", batch_size=batch_size)
     settings = scorer.detection_settings(FIRST_WINDOW if windows == "first" else COMPLETE_RECORDING)
     list(scorer.detect([trial_of(clip) for clip in clips[:16]], settings))
+    calls = [[clip] for clip in clips] if one_at_a_time else [clips]
     start = time.perf_counter()
-    found = list(scorer.detect([trial_of(clip) for clip in clips], settings))
+    found = [one for call in calls for one in scorer.detect([trial_of(clip) for clip in call], settings)]
     seconds = time.perf_counter() - start
     assert all(detection.error is None for detection in found)
     return len(clips) / seconds
@@ -208,6 +209,8 @@ def measure(num_requests: int, memory_requests: int) -> Iterator[str]:
     for mode in ("first", "hop=0.5"):
         alone = library_rate(repeat(clips, num_requests), mode, 8)
         yield f"| {mode} | library alone | {alone:.1f} | 1 | | | |"
+        single = library_rate(repeat(clips, num_requests // 2), mode, 8, one_at_a_time=True)
+        yield f"| {mode} | library, a call for each recording | {single:.1f} | {single / alone:.2f} | | | |"
         with service() as (port, _):
             asyncio.run(send(port, [request_of(clip, mode) for clip in clips[:16]], 8))
             for clients in CLIENTS:
@@ -217,6 +220,9 @@ def measure(num_requests: int, memory_requests: int) -> Iterator[str]:
                 yield load.row(mode, alone)
         again = library_rate(repeat(clips, num_requests), mode, 8)
         yield f"| {mode} | library alone, again | {again:.1f} | {again / alone:.2f} | | | |"
+    with service("--max-batch", "1") as (port, _):
+        requests = [request_of(clip, "first") for clip in repeat(clips, num_requests // 2)]
+        yield f"--max-batch 1, {asyncio.run(send(port, requests, 1)).row('first', alone)}"
     with service() as (port, pid):
         good = asyncio.run(send(port, [request_of(clip, "first") for clip in repeat(clips, num_requests)], 8))
         beside = asyncio.run(bad_neighbours(port, clips, num_requests))

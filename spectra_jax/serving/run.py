@@ -72,7 +72,7 @@ def build_server(service: Service, host: str) -> uvicorn.Server:
       host: that it listens on.
     """
     config = uvicorn.Config(
-        create_app(service, _LOOPBACK_NAMES if is_loopback(host) else None),
+        create_app(service, _LOOPBACK_NAMES | {host} if is_loopback(host) else None),
         log_config=None,
         access_log=False,
         server_header=False,

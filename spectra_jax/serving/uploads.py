@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
@@ -144,7 +143,7 @@ async def _read_form(
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
         raise RequestError(400, f"the form cannot be read: {getattr(error, 'message', error)}") from error
-    async with _closing(form):
+    try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if name != "file":
@@ -152,21 +151,12 @@ async def _read_form(
                 body.content, body.name = await value.read(), _file_name(value.filename)
             else:
                 body.fields[name] = value
+    finally:
+        await form.close()
     if body.content is None:
         raise RequestError(400, "the form has no file: send the recording in the field `file`, with a file name")
     if len(body.content) > settings.max_bytes:
         raise _too_large(settings)
-
-
-class _closing:  # noqa: N801 (as contextlib.aclosing, for what has `close`)
-    def __init__(self, form: Any):
-        self._form = form
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._form.close()
 
 
 def _file_name(stated: str | None) -> str:
