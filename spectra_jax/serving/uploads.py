@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -72,6 +72,15 @@ class _InMemoryParser(MultiPartParser):
 
     # Of `SpooledTemporaryFile`: 0 is never to write a file.
     spool_max_size = 0
+
+    async def parse(self) -> FormData:
+        try:
+            return await super().parse()
+        except BaseException:
+            # Earlier versions of Starlette leave them open where the body was too slow.
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise
 
 
 async def read_body(request: Request, settings: ServiceSettings, buffered: Buffered, body: Body) -> None:
