@@ -30,7 +30,7 @@ def serve(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="C", help="The file that `calibrate` wrote: adds log-likelihood ratios and P(spoof)."),
+        typer.Option(metavar="C", help="The file that `calibrate` wrote: adds llr and P(spoof)."),
     ] = None,
     spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
     allow_url: Annotated[
@@ -78,9 +78,10 @@ def serve(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Answer requests over HTTP: a recording in, its detection out; see http://127.0.0.1:8000/docs once it runs.
+    """Answer requests over HTTP, and show a page to drop a recording on.
 
-    The API key is that of the environment variable SPECTRA_JAX_API_KEY. Needs the extra `serve`.
+    /docs describes the requests. The API key is that of the environment variable SPECTRA_JAX_API_KEY. Needs the extra
+    `serve`.
 
     Exit status: 2 wrong usage, or a model that cannot be used; 143 by SIGTERM, 130 by Ctrl-C, after requests in flight
     were finished.

@@ -20,10 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spectra_jax import __version__
 from spectra_jax.data.trial import Trial
+from spectra_jax.errors import RequestError, SpectraError
 from spectra_jax.inference.detection import Detection
 from spectra_jax.serving import web
 from spectra_jax.serving.authentication import OPEN_PATHS, check_key, check_origin
-from spectra_jax.serving.problems import RequestError
+from spectra_jax.serving.problems import problem_response
 from spectra_jax.serving.service import PARAMETERS, Service
 from spectra_jax.serving.telemetry import log
 from spectra_jax.serving.uploads import Body, read_body
@@ -43,7 +44,7 @@ _DESCRIPTION = (
 )
 
 
-class _HungUpError(Exception):
+class _HungUpError(SpectraError):
     """The client no longer waits."""
 
 
@@ -217,7 +218,7 @@ class _Requests:
             # One that sends slowly was waited for already.
             if not is_read and problem.status != 408:
                 await _discard(receive)
-            await problem.response(request_id)(scope, receive, send_with_headers)
+            await problem_response(problem, request_id)(scope, receive, send_with_headers)
         self._record(request, request_id, status, time.perf_counter() - start)
 
     def _record(self, request: Request, request_id: str, status: int | None, seconds: float) -> None:
@@ -232,7 +233,7 @@ class _Requests:
             path=path,
             status=status,
             seconds=round(seconds, 6),
-            **({} if status is not None else {"dropped": True}),
+            dropped=status is None,
         )
 
 

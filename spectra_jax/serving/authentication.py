@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from spectra_jax.serving.problems import RequestError
+from spectra_jax.errors import RequestError
 from spectra_jax.serving.settings import API_KEY_VARIABLE
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})

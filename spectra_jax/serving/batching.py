@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spectra_jax.data.trial import Trial
-from spectra_jax.errors import TooLongError
+from spectra_jax.errors import RequestError, TooLongError
 from spectra_jax.inference.decoding import DecodedTrial, decode_detailed
 from spectra_jax.inference.detect import DetectionSettings, build_detection
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.engine import Engine
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.inference.windows import WindowScores
-from spectra_jax.serving.problems import RequestError, busy, unavailable
+from spectra_jax.serving.problems import busy, unavailable
 
 _WINDOWS_AT_ONCE = 8
 """Windows of a recording that a thread decodes at a time: 2 MB."""

@@ -17,8 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from spectra_jax.errors import InputError
-from spectra_jax.serving.problems import RequestError
+from spectra_jax.errors import InputError, RequestError
 
 _PORTS = {"http": 80, "https": 443}
 _READ = 1 << 16

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.responses import JSONResponse
 
+from spectra_jax.errors import RequestError
+
 MEDIA_TYPE = "application/problem+json"
 
 
-class RequestError(Exception):
-    """A request that is refused or failed.
+def problem_response(error: RequestError, request_id: str) -> JSONResponse:
+    """The response that states an error.
 
     Args:
-      status: of the response.
-      detail: what was wrong, and what to do.
-      headers: of the response, besides its type.
+      error: of the request.
+      request_id: of the request, as in the log.
     """
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
-
-    def response(self, request_id: str) -> JSONResponse:
-        """The response that states the problem.
-
-        Args:
-          request_id: of the request, as in the log.
-        """
-        content = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-            "request_id": request_id,
-        }
-        return JSONResponse(content, self.status, self.headers, MEDIA_TYPE)
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+    return JSONResponse(content, error.status, error.headers, MEDIA_TYPE)
 
 
 def busy(detail: str, retry_after: int = 1) -> RequestError:

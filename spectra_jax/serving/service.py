@@ -14,7 +14,7 @@ import numpy as np
 
 from spectra_jax import __version__
 from spectra_jax.data.trial import Trial
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, RequestError
 from spectra_jax.inference.detect import DEFAULT_HOP, DetectionSettings
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
@@ -22,7 +22,7 @@ from spectra_jax.inference.scorer import Scorer
 from spectra_jax.inference.windows import Aggregate, WindowPolicy
 from spectra_jax.serving.batching import Batcher
 from spectra_jax.serving.downloads import UrlPrefix, download
-from spectra_jax.serving.problems import RequestError, unavailable
+from spectra_jax.serving.problems import unavailable
 from spectra_jax.serving.settings import MIN_HOP, ServiceSettings
 from spectra_jax.serving.telemetry import Metrics, log
 from spectra_jax.serving.uploads import Body, Buffered

@@ -12,7 +12,8 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from spectra_jax.serving.problems import RequestError, busy
+from spectra_jax.errors import RequestError
+from spectra_jax.serving.problems import busy
 from spectra_jax.serving.settings import ServiceSettings
 
 FORM_BYTES = 1 << 16

@@ -48,7 +48,7 @@ class Gate:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Running]:
     """A service with small limits; the score of a window is the level of its last sample."""
-    limits = {"max_bytes": 1_000_000, "max_seconds": 10.0, "body_seconds": 0.5}
+    limits: Any = {"max_bytes": 1_000_000, "max_seconds": 10.0, "body_seconds": 0.5}
     with running(stand_in_scorer(levels), **limits) as service:
         yield service
 
@@ -157,7 +157,7 @@ def test_a_short_file_of_a_long_recording_is_not_decoded_to_its_end(shared: Runn
         ({"treshold": "1"}, "unknown parameter 'treshold'"),
     ],
 )
-def test_a_wrong_parameter_is_named(shared: Running, fields: dict[str, str], detail: str) -> None:
+def test_a_wrong_parameter_is_named(shared: Running, fields: dict[str, Any], detail: str) -> None:
     answer = shared.detect(wav(), **fields)
     assert (answer.status, detail in answer.json["detail"]) == (422, True)
     in_query = shared.detect(wav(), "/v1/detect?" + "&".join(f"{name}={value}" for name, value in fields.items()))

@@ -13,9 +13,8 @@ import pytest
 for _package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(_package, reason="needs the extra `serve`")
 
-from spectra_jax.errors import InputError  # noqa: E402
+from spectra_jax.errors import InputError, RequestError  # noqa: E402
 from spectra_jax.serving.downloads import UrlPrefix, download  # noqa: E402
-from spectra_jax.serving.problems import RequestError  # noqa: E402
 from tests.engine_stand_in import stand_in_scorer  # noqa: E402
 from tests.inference.clips import levels  # noqa: E402
 from tests.serving.recordings import HANG_SECONDS, wav  # noqa: E402
