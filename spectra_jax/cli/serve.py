@@ -78,9 +78,9 @@ def serve(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Answer requests over HTTP, and show a page to drop a recording on.
+    """Score recordings that are sent over HTTP.
 
-    /docs describes the requests. The API key is that of the environment variable SPECTRA_JAX_API_KEY. Needs the extra
+    The page at / takes a recording, and /docs describes the requests. The API key is that of the environment variable SPECTRA_JAX_API_KEY. Needs the extra
     `serve`.
 
     Exit status: 2 wrong usage, or a model that cannot be used; 143 by SIGTERM, 130 by Ctrl-C, after requests in flight
