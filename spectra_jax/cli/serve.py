@@ -80,8 +80,8 @@ def serve(
 ) -> None:
     """Score recordings that are sent over HTTP.
 
-    The page at / takes a recording, and /docs describes the requests. The API key is that of the environment variable SPECTRA_JAX_API_KEY. Needs the extra
-    `serve`.
+    The page at / takes a recording, and /docs describes the requests. The API key is that of the environment variable
+    SPECTRA_JAX_API_KEY. Needs the extra `serve`.
 
     Exit status: 2 wrong usage, or a model that cannot be used; 143 by SIGTERM, 130 by Ctrl-C, after requests in flight
     were finished.
