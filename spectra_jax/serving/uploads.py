@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -74,14 +74,10 @@ class _InMemoryParser(MultiPartParser):
     # Of `SpooledTemporaryFile`: 0 is never to write a file.
     spool_max_size = 0
 
-    async def parse(self) -> FormData:
-        try:
-            return await super().parse()
-        except BaseException:
-            # Earlier versions of Starlette leave them open where the body was too slow.
-            for file in self._files_to_close_on_error:
-                file.close()
-            raise
+    def close(self) -> None:
+        """Close all files, those of parts included that the body does not end."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def read_body(request: Request, settings: ServiceSettings, buffered: Buffered, body: Body) -> None:
@@ -151,9 +147,6 @@ async def _read_form(
     parser = _InMemoryParser(headers, stream, max_files=1, max_fields=_MAX_FIELDS)
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError) as error:
-        raise RequestError(400, f"the form cannot be read: {getattr(error, 'message', error)}") from error
-    try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if name != "file":
@@ -161,8 +154,10 @@ async def _read_form(
                 body.content, body.name = await value.read(), _file_name(value.filename)
             else:
                 body.fields[name] = value
+    except (MultiPartException, FormParserError) as error:
+        raise RequestError(400, f"the form cannot be read: {getattr(error, 'message', error)}") from error
     finally:
-        await form.close()
+        parser.close()
     if body.content is None:
         raise RequestError(400, "the form has no file: send the recording in the field `file`, with a file name")
     if len(body.content) > settings.max_bytes:
