@@ -82,7 +82,7 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[test,report,parity,verify,ray,docs,onnx]"
+	$(PIP) --editable ".[test,report,parity,verify,serve,ray,docs,onnx]"
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/bin/python pyproject.toml constraints.txt

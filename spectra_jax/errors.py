@@ -2,6 +2,7 @@
 
     SpectraError
     ├── InputError (ValueError)              arguments, files or tables that have to change; nothing was scored
+    │   ├── TooLongError                     a recording that is longer than a caller's limit
     │   └── UnusableFileError                a file of a run that is damaged or belongs to another run
     ├── AudioError (ValueError)              a clip that cannot be decoded or scored
     │   └── UnsupportedCodecError            a sound file in a codec that no decoder here has
@@ -11,6 +12,7 @@
     ├── MetricError (ValueError)             scores from which no metric can be computed
     ├── DevicesError (ValueError)            devices that JAX cannot start
     ├── CompilationCacheError                a cached executable that could not be loaded; it is compiled instead
+    ├── RequestError                         a request to the HTTP service that is refused or failed
     ├── HubError                             a file that the Hugging Face Hub cannot give
     │   ├── NoSafetensorsError               a repository that has no weights as safetensors
     │   ├── NoRevisionError                  a repository that has no such branch, tag or commit
@@ -26,7 +28,7 @@ message states what was wrong, with the value, and what to do. Two kinds of erro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _MAX_LISTED_PROBLEMS = 20
 
@@ -37,6 +39,10 @@ class SpectraError(Exception):
 
 class InputError(SpectraError, ValueError):
     """Arguments, files or tables that have to change before the work can be done. Nothing was scored."""
+
+
+class TooLongError(InputError):
+    """A recording is longer than a caller's limit."""
 
 
 class UnusableFileError(InputError):
@@ -80,6 +86,23 @@ class DevicesError(SpectraError, ValueError):
 
 class CompilationCacheError(SpectraError):
     """A cached executable that could not be loaded. Scoring compiles the network instead, so callers never see it."""
+
+
+class RequestError(SpectraError):
+    """A request to the HTTP service that is refused or failed.
+
+    Args:
+      status: of the response.
+      detail: what was wrong, and what to do.
+      headers: of the response, besides its type.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
+        super().__init__(status, detail, headers)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class HubError(SpectraError):

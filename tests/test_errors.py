@@ -12,7 +12,7 @@ import pytest
 
 import spectra_jax
 from spectra_jax import errors
-from spectra_jax.errors import CheckpointError, SpectraError, UnreachableError
+from spectra_jax.errors import CheckpointError, RequestError, SpectraError, UnreachableError
 
 PUBLIC = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, SpectraError)]
 
@@ -73,6 +73,8 @@ def example(kind: type[SpectraError]) -> SpectraError:
         return CheckpointError("Not this network's weights:", [f"missing tensor {number}" for number in range(30)])
     if kind is UnreachableError:
         return UnreachableError("no model.safetensors", "the Hub cannot be reached")
+    if kind is RequestError:
+        return RequestError(429, "the queue is full; try again in 1 s", {"Retry-After": "1"})
     return kind("what was wrong, and what to do")
 
 

@@ -41,8 +41,9 @@ ALLOWED: dict[str, set[str]] = {
     "arena": _BELOW_JOBS,
     "reproduction": _BELOW_JOBS | {"jobs", "arena"},
     "exporting": _BELOW_DATA | {"checkpoints"},
+    "serving": _BELOW_JOBS | {"reporting"},
     "cli": _BELOW_JOBS
-    | {"reporting", "verification", "training", "jobs", "arena", "reproduction", "encoders", "exporting"},
+    | {"reporting", "verification", "training", "jobs", "arena", "reproduction", "encoders", "exporting", "serving"},
     "__main__": {"cli"},
 }
 _THIRD_PARTY_OF_MODEL = {"jax", "flax", "jaxtyping", "numpy"}

@@ -3,7 +3,7 @@
 | module | holds |
 | --- | --- |
 | `app` | the commands together, and `main`: errors, interrupts and exit statuses |
-| `score`, `evaluate`, `compare`, `verify`, `report`, `calibrate`, `train`, `convert`, `info` | one command each |
+| `score`, `inspect`, `serve`, `evaluate` and so on | one command each |
 | `options` | options that several commands have |
 | `score_options` | the options of `score` together, and which of them exclude each other |
 | `output` | messages on standard error, tables and JSON on standard output |

@@ -25,6 +25,7 @@ from spectra_jax.cli.output import print_message
 from spectra_jax.cli.report import report
 from spectra_jax.cli.reproduce import reproduce
 from spectra_jax.cli.score import score
+from spectra_jax.cli.serve import serve
 from spectra_jax.cli.train import train
 from spectra_jax.cli.verify import verify
 from spectra_jax.errors import HubError, StoppedError
@@ -37,7 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (score, inspect, evaluate, compare, verify, reproduce, report, calibrate, train, convert, info):
+_COMMANDS = (score, inspect, serve, evaluate, compare, verify, reproduce, report, calibrate, train, convert, info)
+for command in _COMMANDS:
     app.command()(command)
 
 

@@ -20,7 +20,7 @@ from spectra_jax import audio
 from spectra_jax.audio.speech import SpeechTrack, has_detector, load_detector
 from spectra_jax.data.text import open_plain_file
 from spectra_jax.data.trial import Trial
-from spectra_jax.errors import InputError
+from spectra_jax.errors import InputError, TooLongError
 from spectra_jax.inference.prefetch import prefetch
 from spectra_jax.inference.results import CERTIFIED, Result
 from spectra_jax.inference.windows import FIRST_WINDOW, WindowPolicy, WindowScores, WindowSpan, aggregate_logits
@@ -152,6 +152,26 @@ def decode_windows(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def decode_detailed(
+    trial: Trial, config: SpectraConfig, window_policy: WindowPolicy, *, max_seconds: float = math.inf
+) -> tuple[DecodedTrial, Generator[np.ndarray]]:
+    """A trial, and its windows (num_samples,), each decoded when it is taken, with all that a detection states.
+
+    Whether the trial is refused, by its `error`, is known only after the last window.
+
+    Args:
+      trial: what to decode.
+      config: of the network.
+      window_policy: which windows.
+      max_seconds: of the recording, whatever its header states. No more is decoded.
+
+    Raises:
+      TooLongError: from the windows: the recording is longer than `max_seconds`.
+    """
+    clip = _without_content(trial)
+    return clip, _windows(clip, trial, config, window_policy, detailed=True, max_seconds=max_seconds)
+
+
 class _DecodingTrial:
     """A trial that threads decode: some of its windows at a time, the next ones while those before are scored.
 
@@ -197,8 +217,13 @@ def _without_content(trial: Trial) -> DecodedTrial:
 
 
 def _windows(
-    clip: DecodedTrial, trial: Trial, config: SpectraConfig, policy: WindowPolicy, detailed: bool = False
-) -> Iterator[np.ndarray]:
+    clip: DecodedTrial,
+    trial: Trial,
+    config: SpectraConfig,
+    policy: WindowPolicy,
+    detailed: bool = False,
+    max_seconds: float = math.inf,
+) -> Generator[np.ndarray]:
     """Windows (num_samples,) of a clip, computed as they are taken.
 
     Whether the clip is refused, by `clip.error`, is known only after the last of them.
@@ -213,20 +238,21 @@ def _windows(
         optional = detailed and not policy.speech_only
         find_speech = has_detector() if optional else policy.needs_detector
         if policy.hop is None and not find_speech:
-            windows = _first_window(clip, trial, config)
+            windows = _first_window(clip, trial, config, max_seconds)
         else:
-            windows = _all_windows(clip, trial, config, policy, find_speech)
+            windows = _all_windows(clip, trial, config, policy, find_speech, max_seconds)
         yield from windows
     except audio.AudioError as error:
         clip.error = str(error)
 
 
-def _first_window(clip: DecodedTrial, trial: Trial, config: SpectraConfig) -> Iterator[np.ndarray]:
+def _first_window(clip: DecodedTrial, trial: Trial, config: SpectraConfig, max_seconds: float) -> Iterator[np.ndarray]:
     keep = config.num_samples / config.sample_rate + _FILTER_SECONDS
-    if trial.samples is None:
+    if trial.samples is None and math.isinf(max_seconds):
         decoded = audio.decode(trial.path, trial.content, keep_seconds=keep)
     else:
-        decoded = audio.keep_start(audio.stream_samples(*trial.samples), str(trial.path), keep)
+        with open_trial(trial) as stream:
+            decoded = audio.keep_start(_limited(stream, max_seconds, trial), str(trial.path), keep)
     clip.seconds, clip.sha256 = decoded.seconds, decoded.sha256
     if decoded.not_finite:
         raise audio.AudioError(decoded.not_finite)
@@ -237,12 +263,17 @@ def _first_window(clip: DecodedTrial, trial: Trial, config: SpectraConfig) -> It
 
 
 def _all_windows(
-    clip: DecodedTrial, trial: Trial, config: SpectraConfig, policy: WindowPolicy, find_speech: bool
+    clip: DecodedTrial,
+    trial: Trial,
+    config: SpectraConfig,
+    policy: WindowPolicy,
+    find_speech: bool,
+    max_seconds: float,
 ) -> Iterator[np.ndarray]:
     hop = math.inf if policy.hop is None else policy.hop
     speech = SpeechTrack(load_detector()) if find_speech else None
     with open_trial(trial) as stream:
-        blocks = audio.InspectedBlocks(stream, str(trial.path))
+        blocks = audio.InspectedBlocks(_limited(stream, max_seconds, trial), str(trial.path))
         if stream.expected_samples is not None:
             after_first = stream.expected_samples / stream.rate - config.num_samples / config.sample_rate
             clip.expected_windows = 1 + max(math.ceil(after_first / max(hop, 1 / config.sample_rate)), 0)
@@ -274,6 +305,22 @@ def _all_windows(
                 clip.speech_seconds, clip.detector = speech.seconds, speech.name
         if blocks.not_finite:
             raise audio.AudioError(blocks.not_finite)
+
+
+def _limited(stream: audio.AudioStream, max_seconds: float, trial: Trial) -> audio.AudioStream:
+    """The same recording; its blocks raise TooLongError as soon as there are more than `max_seconds` of them."""
+    if math.isinf(max_seconds):
+        return stream
+
+    def blocks() -> Iterator[np.ndarray]:
+        num_samples = 0
+        for block in stream:
+            num_samples += len(block)
+            if num_samples > max_seconds * stream.rate:
+                raise TooLongError(f"{trial.path}: longer than {max_seconds:g} s; cut it into shorter files")
+            yield block
+
+    return replace(stream, blocks=blocks())
 
 
 def _span(window: audio.AudioWindow, policy: WindowPolicy, speech: SpeechTrack | None) -> WindowSpan:
