@@ -1,4 +1,7 @@
-"""What the HTTP service costs beside the library alone: `python -m benchmarks.serving [--requests N]`.
+"""What the HTTP service costs beside the library alone.
+
+python -m benchmarks.serving [--requests N]                          all of it, with the demo checkpoint
+python -m benchmarks.serving --busiest --model M --requests 64       64 clients alone, of a large network
 
 Starts `spectra-jax serve --model demo`, and sends it the corpus's clips from 1, 8 and 64 clients. The library scores
 the same clips in this process, before and after. Client and service share the machine's cores; `taskset` chooses them.
@@ -100,9 +103,9 @@ async def send(port: int, requests: Sequence[bytes], clients: int) -> Load:
 
 
 @contextmanager
-def service(*options: str) -> Iterator[tuple[int, int]]:
+def service(*options: str, model: str = "demo") -> Iterator[tuple[int, int]]:
     """The port and the process id of a service that is ready."""
-    command = [sys.executable, "-m", "spectra_jax", "serve", "--model", "demo", "--port", "0", *options]
+    command = [sys.executable, "-m", "spectra_jax", "serve", "--model", model, "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         port, line = 0, ""
@@ -128,14 +131,16 @@ def resident(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def library_rate(clips: Sequence[bytes], windows: str, batch_size: int, *, one_at_a_time: bool = False) -> float:
+def library_rate(
+    clips: Sequence[bytes], windows: str, batch_size: int, *, one_at_a_time: bool = False, model: str = "demo"
+) -> float:
     """Clips a second that the library scores, all in one call or each in a call of its own."""
     from spectra_jax.inference.detect import COMPLETE_RECORDING
     from spectra_jax.inference.recordings import trial_of
     from spectra_jax.inference.scorer import Scorer
     from spectra_jax.inference.windows import FIRST_WINDOW
 
-    scorer = Scorer("demo", batch_size=batch_size)
+    scorer = Scorer(model, batch_size=batch_size)
     settings = scorer.detection_settings(FIRST_WINDOW if windows == "first" else COMPLETE_RECORDING)
     list(scorer.detect([trial_of(clip) for clip in clips[:16]], settings))
     calls = [[clip] for clip in clips] if one_at_a_time else [clips]
@@ -247,13 +252,33 @@ def measure(num_requests: int, memory_requests: int) -> Iterator[str]:
             yield f"RSS after {until:,} requests: {resident(pid):.1f} MB"
 
 
+def measure_busiest(model: str, num_requests: int) -> Iterator[str]:
+    """The rows of 64 clients, between two of the library alone."""
+    clips = repeat(read_clips(), num_requests)
+    alone = library_rate(clips, "first", 8, model=model)
+    yield f"| first | library alone | {alone:.2f} | 1 | | | |"
+    with service(model=model) as (port, _):
+        asyncio.run(send(port, [request_of(clip, "first") for clip in clips[:16]], 8))
+        load = asyncio.run(send(port, [request_of(clip, "first") for clip in clips], CLIENTS[-1]))
+        assert set(load.statuses) == {200}, load.statuses
+        yield load.row("first", alone)
+    again = library_rate(clips, "first", 8, model=model)
+    yield f"| first | library alone, again | {again:.2f} | {again / alone:.2f} | | | |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=600, help="of each measurement")
     parser.add_argument("--memory-requests", type=int, default=10_000, help="over which memory is observed")
+    parser.add_argument("--busiest", action="store_true", help="the rows of 64 clients alone")
+    parser.add_argument("--model", default="demo", help="with --busiest: the network")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    for line in measure(arguments.requests, arguments.memory_requests):
+    if arguments.busiest:
+        lines = measure_busiest(arguments.model, arguments.requests)
+    else:
+        lines = measure(arguments.requests, arguments.memory_requests)
+    for line in lines:
         print(line, flush=True)
     print(f"{time.perf_counter() - start:.0f} s; load average {statistics.fmean(os.getloadavg()[:1]):.2f}")
 
