@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jaxtyping
@@ -34,6 +34,9 @@ from spectra_jax.convert import read_pytorch  # noqa: E402
 from spectra_jax.model.config import SpectraConfig  # noqa: E402
 from tests.golden import recipe  # noqa: E402
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 # An implicit promotion could turn a float32 network into a float64 one, or the reverse.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -47,6 +50,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# Without these a browser looks for updates of its own.
+_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
 
 
 def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -131,3 +140,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Delete the cache of this run. Workers share the cache of the run that started them."""
     if not hasattr(config, "workerinput") and Path(_cache).name.startswith("spectra-jax-tests-"):
         shutil.rmtree(_cache, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium, one for all tests: two of Playwright's cannot run in one process. Tests are skipped without one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engines:
+        started = engines.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        yield started
+        started.close()

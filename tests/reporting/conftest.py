@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 
 OpenPage: TypeAlias = "Callable[..., BrowserPage]"
 
-# Without these a browser looks for updates of its own.
-_ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run"),
-]
 N = 400
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -206,19 +200,6 @@ def make_detection(
         known |= {"threshold": Threshold(threshold), "segments": find_segments(windows, threshold)}
     mean = sum(scores) / len(scores)
     return Detection(name, (-mean, mean), windows[-1].end, **(known | fields))
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A Chromium. Tests are skipped without one."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("needs a Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as engines:
-        started = engines.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ for _package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", 
 
 from tests.engine_stand_in import stand_in_scorer  # noqa: E402
 from tests.inference.clips import levels  # noqa: E402
-from tests.reporting.conftest import browser  # noqa: E402, F401
 from tests.serving.recordings import wav  # noqa: E402
 from tests.serving.running import Running, running  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from playwright.sync_api import Page as BrowserPage
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def service() -> Iterator[Running]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: Running) -> Iterator[BrowserPage]:  # noqa: F811
+def page(browser: Browser, service: Running) -> Iterator[BrowserPage]:
     """The page. At the end checks that nothing was fetched from elsewhere, and that no policy was violated."""
     context = browser.new_context()
     page = context.new_page()
