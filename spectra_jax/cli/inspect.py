@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spectra_jax import __version__
-from spectra_jax.cli.options import AsJson, Debug, Model, PrecisionOption, count_or
+from spectra_jax.cli.options import (
+    AsJson,
+    Debug,
+    EncoderPrecision,
+    Model,
+    NoCompileCache,
+    PrecisionOption,
+    SpoofPrior,
+    count_or,
+    number_or_auto,
+)
 from spectra_jax.cli.output import check_outputs, print_json, print_message, print_notes, stdout
 from spectra_jax.cli.progress import progress_bar
 from spectra_jax.data.trial import MAX_CLIP_BYTES
@@ -48,7 +58,7 @@ def inspect(
             "log-likelihood ratio and P(spoof).",
         ),
     ] = None,
-    spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
+    spoof_prior: SpoofPrior = 0.5,
     windows: Annotated[
         str, typer.Option(metavar="hop=S|first", help="Score a window every S seconds, or the first one alone.")
     ] = "hop=0.5",
@@ -91,9 +101,7 @@ def inspect(
         Path | None,
         typer.Option(metavar="F.srt|DIR", help="Write subtitles with the score: a file, or one for each recording."),
     ] = None,
-    precision: Annotated[
-        PrecisionOption, typer.Option(help="The type in which the encoder computes.")
-    ] = PrecisionOption.float32,
+    precision: EncoderPrecision = PrecisionOption.float32,
     batch_size: Annotated[
         str,
         typer.Option(metavar="N|auto", callback=count_or("auto"), help="Windows per call of the network."),
@@ -104,9 +112,7 @@ def inspect(
             metavar="N", min=1, help="Largest recording of a URL, in bytes. Default: 1 GiB.", show_default=False
         ),
     ] = MAX_CLIP_BYTES,
-    no_compile_cache: Annotated[
-        bool, typer.Option("--no-compile-cache", help="Compile anew, without the cache in your cache folder.")
-    ] = False,
+    no_compile_cache: NoCompileCache = False,
     debug: Debug = False,
 ) -> None:
     """Show where in a recording the score falls, with its evidence.
@@ -129,8 +135,7 @@ def inspect(
         require_report_extra()
         check_outputs(html, extension=".html")
     label_files = [_LabelFiles(path, suffix, trials) for path, suffix in ((audacity, ".txt"), (srt, ".srt"))]
-    size: int | Literal["auto"] = "auto" if batch_size == "auto" else int(batch_size)
-    options = ScorerOptions(model, precision.value, size, use_cache=not no_compile_cache)
+    options = ScorerOptions(model, precision.value, number_or_auto(batch_size), use_cache=not no_compile_cache)
     settings = DetectionSettings.of(policy, threshold, calibration, spoof_prior, model)
     print_notes(trials)
     scorer = options.load(None, print_message)
@@ -150,14 +155,12 @@ def inspect(
 
 def _hop(windows: str) -> float | None:
     """Seconds of `hop=SECONDS`; None for `first`."""
-    if windows == "first":
-        return None
+    from spectra_jax.inference.windows import parse_windows
+
     try:
-        return float(windows.removeprefix("hop="))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{windows!r} is neither hop=SECONDS, such as hop=0.5, nor first.", param_hint="--windows"
-        ) from None
+        return parse_windows(windows)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="--windows") from None
 
 
 class _LabelFiles:

@@ -67,6 +67,16 @@ def count_or(word: str) -> Callable[[str], str]:
     return check
 
 
+def number_or_auto(given: str) -> int | Literal["auto"]:
+    """The value of `--batch-size`, which `count_or("auto")` has checked."""
+    return "auto" if given == "auto" else int(given)
+
+
+EncoderPrecision = Annotated[PrecisionOption, typer.Option(help="The type in which the encoder computes.")]
+SpoofPrior = Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")]
+NoCompileCache = Annotated[
+    bool, typer.Option("--no-compile-cache", help="Compile anew, without the cache in your cache folder.")
+]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(

@@ -5,12 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spectra_jax.cli.invocation import Invocation
-from spectra_jax.cli.options import AsJson, Debug, Model, PrecisionOption, Seed, count_or
+from spectra_jax.cli.options import (
+    AsJson,
+    Debug,
+    EncoderPrecision,
+    Model,
+    PrecisionOption,
+    Seed,
+    count_or,
+    number_or_auto,
+)
 from spectra_jax.cli.output import print_json, print_message, stderr, stdout
 from spectra_jax.cli.progress import RunReporter, duration
 from spectra_jax.errors import InputError
@@ -93,9 +102,7 @@ def reproduce(
     batch_size: Annotated[
         str, typer.Option(metavar="N|auto", callback=count_or("auto"), help="Clips per call of the network.")
     ] = "8",
-    precision: Annotated[
-        PrecisionOption, typer.Option(help="The type in which the encoder computes.")
-    ] = PrecisionOption.float32,
+    precision: EncoderPrecision = PrecisionOption.float32,
     devices: Annotated[
         str, typer.Option(metavar="N|all", callback=count_or("all"), help="How many of this machine's devices score.")
     ] = "all",
@@ -134,11 +141,10 @@ def reproduce(
     from spectra_jax.reporting.reproduction import print_reproduction, write_reproduction_page
     from spectra_jax.reproduction import Settings, reproduce
 
-    size: int | Literal["auto"] = "auto" if batch_size == "auto" else int(batch_size)
     settings = Settings(
         folder=output,
         scorer=ScorerOptions(
-            *(model, precision.value, size, None if devices == "all" else int(devices)),
+            *(model, precision.value, number_or_auto(batch_size), None if devices == "all" else int(devices)),
             diagnostics=True,
             certify=certify,
             use_cache=not no_compile_cache,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spectra_jax.cli.invocation import Invocation
-from spectra_jax.cli.options import Debug, Model, PrecisionOption, count_or
+from spectra_jax.cli.options import Debug, EncoderPrecision, Model, PrecisionOption, SpoofPrior, count_or
 from spectra_jax.cli.output import print_message, print_notes, stdout
 from spectra_jax.cli.progress import RunReporter, progress_bar
 from spectra_jax.cli.score_options import NetworkOptions, RunOptions, ScoreOptions
@@ -53,9 +53,7 @@ def score(
             help="Clips per call of the network, over all devices. `auto` depends on the devices' memory.",
         ),
     ] = "8",
-    precision: Annotated[
-        PrecisionOption, typer.Option(help="The type in which the encoder computes.")
-    ] = PrecisionOption.float32,
+    precision: EncoderPrecision = PrecisionOption.float32,
     ids: Annotated[
         Literal["stem", "path"], typer.Option("--id", help="What a trial's id is: its file's stem, or its path.")
     ] = "stem",
@@ -107,7 +105,7 @@ def score(
             "log-likelihood ratios and P(spoof).",
         ),
     ] = None,
-    spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
+    spoof_prior: SpoofPrior = 0.5,
     windows: Annotated[
         str | None,
         typer.Option(metavar="hop=S", help="Score a window every S seconds instead of the first; see --aggregate."),

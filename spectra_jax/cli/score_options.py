@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from spectra_jax.cli.options import number_or_auto
 from spectra_jax.cli.output import check_outputs
 from spectra_jax.errors import InputError
 
@@ -201,7 +202,7 @@ class ScoreOptions:
         from spectra_jax.jobs.scorer_options import ScorerOptions
 
         network, on_ray = self.network, self.run.engine == "ray"
-        batch_size: int | Literal["auto"] = "auto" if network.batch_size == "auto" else int(network.batch_size)
+        batch_size = number_or_auto(network.batch_size)
         num_devices = None if network.devices == "all" else int(network.devices)
         return ScorerOptions(
             str(network.model),

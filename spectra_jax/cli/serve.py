@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spectra_jax.cli.invocation import Invocation
-from spectra_jax.cli.options import Debug, Model, PrecisionOption
+from spectra_jax.cli.options import Debug, EncoderPrecision, Model, NoCompileCache, PrecisionOption, SpoofPrior
 from spectra_jax.cli.output import print_message
 from spectra_jax.hub import PUBLISHED
 
@@ -32,7 +32,7 @@ def serve(
         Path | None,
         typer.Option(metavar="C", help="The file that `calibrate` wrote: adds llr and P(spoof)."),
     ] = None,
-    spoof_prior: Annotated[float, typer.Option(metavar="P", help="Prior probability of a spoof, for P(spoof).")] = 0.5,
+    spoof_prior: SpoofPrior = 0.5,
     allow_url: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,9 +42,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[
-        PrecisionOption, typer.Option(help="The type in which the encoder computes.")
-    ] = PrecisionOption.float32,
+    precision: EncoderPrecision = PrecisionOption.float32,
     certify: Annotated[
         bool,
         typer.Option(
@@ -73,9 +71,7 @@ def serve(
         float, typer.Option(metavar="S", help="How long requests in flight may take after SIGTERM or Ctrl-C.")
     ] = 30.0,
     decoder_threads: Annotated[int, typer.Option(metavar="N", min=1, help="Recordings decoded at a time.")] = 2,
-    no_compile_cache: Annotated[
-        bool, typer.Option("--no-compile-cache", help="Compile anew, without the cache in your cache folder.")
-    ] = False,
+    no_compile_cache: NoCompileCache = False,
     debug: Debug = False,
 ) -> None:
     """Score recordings that are sent over HTTP.

@@ -69,6 +69,20 @@ FIRST_WINDOW = WindowPolicy()
 """The first window alone, as score files of the published network have it."""
 
 
+def parse_windows(text: str) -> float | None:
+    """Seconds between windows, from `hop=SECONDS`; None for `first`, the first window alone.
+
+    Raises:
+      ValueError: neither of them.
+    """
+    if text == "first":
+        return None
+    try:
+        return float(text.removeprefix("hop="))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither hop=SECONDS, such as hop=0.5, nor first") from None
+
+
 class WindowScores(NamedTuple):
     """What the network computes for one window.
 

@@ -19,7 +19,7 @@ from spectra_jax.inference.detect import DEFAULT_HOP, DetectionSettings
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
 from spectra_jax.inference.scorer import Scorer
-from spectra_jax.inference.windows import Aggregate, WindowPolicy
+from spectra_jax.inference.windows import Aggregate, WindowPolicy, parse_windows
 from spectra_jax.serving.batching import Batcher
 from spectra_jax.serving.downloads import UrlPrefix, download
 from spectra_jax.serving.problems import unavailable
@@ -227,15 +227,14 @@ class Service:
 
 def _window_policy(windows: str, aggregate: str) -> WindowPolicy:
     """Raises ValueError: neither `first` nor `hop=S`, or an aggregate that does not go with it."""
-    windows = windows or f"hop={DEFAULT_HOP}"
-    if windows == "first":
+    try:
+        hop = parse_windows(windows or f"hop={DEFAULT_HOP}")
+    except ValueError as error:
+        raise ValueError(f"windows {error}") from None
+    if hop is None:
         if aggregate not in ("", "first"):
             raise ValueError(f"aggregate {aggregate} needs several windows, such as windows=hop=0.5")
         return WindowPolicy()
-    try:
-        hop = float(windows.removeprefix("hop="))
-    except ValueError:
-        raise ValueError(f"windows {windows!r} is neither hop=SECONDS, such as hop=0.5, nor first") from None
     if hop < MIN_HOP:
         raise ValueError(f"hop = {hop:g}: at least {MIN_HOP:g} s are expected")
     chosen: Any = aggregate or "speech-mean"
