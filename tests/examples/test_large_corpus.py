@@ -9,14 +9,25 @@ import numpy as np
 import pytest
 
 from examples.large_corpus import chain
+from examples.large_corpus.__main__ import main as build_corpus
+from examples.large_corpus.engine_worker import (
+    HIFIGAN_MEL,
+    MBMELGAN_MEL,
+    MelSettings,
+    dittli_phonemes,
+    mel_filters,
+    mel_spectrum,
+)
 from examples.large_corpus.engines import (
     FOLDER,
     JOINED_SHARE,
     TABLE,
+    EngineError,
     Workshop,
     join_as_recordings,
     plan_copies,
     read_engines,
+    run_program,
 )
 from examples.large_corpus.evaluate import ATTACKS, FIRST_SPEAKERS, figures_by_attack
 from examples.large_corpus.manifest import SMALL_CORPUS, check_disjoint, read_manifest, split_of_clip
@@ -81,15 +92,68 @@ def test_half_of_the_synthetic_sounds_get_the_gaps_of_joined_recordings() -> Non
     assert len(changed[0]) / chain.RATE <= 3 + 6 * chain.GAP
 
 
-def test_neural_copies_are_of_training_speakers_and_name_their_recording(tmp_path: Path) -> None:
-    vocoder = next(engine for engine in read_engines() if engine.copies_recordings)
+def test_each_training_recording_has_the_copy_of_one_neural_vocoder(tmp_path: Path) -> None:
+    vocoders = [engine for engine in read_engines() if engine.copies_recordings]
     recordings = [row for row in read_manifest(SMALL_CORPUS / "manifest.csv") if row.label == "bonafide"]
-    plan = plan_copies(vocoder, recordings, Workshop(tmp_path, tmp_path, read_packages(TABLE)))
-    assert {row.split for _, row in plan} == {"train", "dev"}
-    for job, row in plan:
-        assert job.utterance_id == f"{row.utterance_id}_{vocoder.name}"
-        assert int(row.utterance_id.rsplit("_", 1)[1]) % 2
-        assert job.to_dict()["source"] == str(job.source)
+    assert {row.split for row in recordings} == {"train", "dev", "eval"}
+    copied = []
+    for vocoder in vocoders:
+        plan = plan_copies(vocoder, recordings, Workshop(tmp_path, tmp_path, read_packages(TABLE)))
+        assert {row.split for _, row in plan} == {"train", "dev"}
+        for job, row in plan:
+            assert job.utterance_id == f"{row.utterance_id}_{vocoder.name}"
+            assert job.to_dict()["source"] == str(job.source)
+        copied += [row.utterance_id for _, row in plan]
+    assert sorted(copied) == sorted(row.utterance_id for row in recordings if row.split != "eval")
+
+
+def test_training_has_eight_engines_of_which_four_are_neural() -> None:
+    speaking = [engine for engine in read_engines() if engine.split == "train" and not engine.copies_recordings]
+    assert len(speaking) >= 8
+    assert sum(engine.kind == "neural" for engine in speaking) >= 4
+    assert not {"kokoro", "flite", "lpc"} & {engine.name for engine in read_engines()}
+
+
+@pytest.mark.parametrize("settings", [MBMELGAN_MEL, HIFIGAN_MEL], ids=["mbmelgan", "hifigan"])
+def test_mel_spectrum_has_a_tone_in_its_band(settings: MelSettings) -> None:
+    times = np.arange(settings.rate) / settings.rate
+    mel = mel_spectrum(0.5 * np.sin(2 * np.pi * 1000 * times), settings)
+    # One frame per hop, and one more where both ends are mirrored by half a transform.
+    assert len(mel) == 1 + (settings.rate + 2 * settings.padding - settings.fft) // settings.hop
+    filters = mel_filters(settings)
+    nearest = round(1000 * settings.fft / settings.rate)
+    assert mel.mean(0).argmax() == filters[nearest].argmax()
+    width = settings.rate / settings.fft
+    # The area of a filter is one, up to the sampling of its edges by bins: half a bin of the narrowest filters.
+    np.testing.assert_allclose(filters.sum(0)[20:] * width, 1, atol=0.1)
+
+
+def test_program_without_its_library_ends_the_run_with_its_message(tmp_path: Path) -> None:
+    program = tmp_path / "espeak"
+    program.write_text("#!/bin/sh\necho libpulse-simple.so.0: cannot open shared object file >&2\nexit 127\n")
+    program.chmod(0o755)
+    with pytest.raises(EngineError, match=r"espeak cannot start \(libpulse-simple\.so\.0"):
+        run_program([str(program)])
+
+
+def test_what_the_machine_lacks_is_named_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as exit_info:
+        build_corpus(["--output", str(tmp_path / "corpus")])
+    assert exit_info.value.code == 2
+    assert "apt-get, dpkg-deb, node, npm" in capsys.readouterr().err
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_sentence_becomes_phonemes_with_their_stress() -> None:
+    words = {"OF": ["AH1", "V"], "SPEECH": ["S", "P", "IY1", "CH"]}
+    phonemes, stresses = dittli_phonemes("Of speech.", words)
+    assert phonemes == ["_", "ah", "V", "s", "p", "iy", "ch", ".", "_"]
+    assert stresses == [0, 2, 0, 0, 0, 2, 0, 0, 0]
+    with pytest.raises(ValueError, match="Unheard"):
+        dittli_phonemes("Unheard of", words)
 
 
 def test_figures_by_attack_count_the_speakers_asked_for_and_all_text_to_speech() -> None:
