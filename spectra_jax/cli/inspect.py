@@ -145,7 +145,7 @@ def inspect(
             update_bar(progress.trials, count(progress.windows, "window"))
 
         found = list(scorer.detect(trials, settings, on_progress=show))
-    _print(found, scorer, model, as_json=as_json)
+    _print(found, scorer, model, has_threshold=settings.threshold is not None, as_json=as_json)
     _write(found, csv, csv_separator, label_files)
     if html is not None:
         _write_page(html, found, trials, scorer, model)
@@ -198,7 +198,7 @@ class _LabelFiles:
                 write(detection, path)
 
 
-def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, as_json: bool) -> None:
+def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, has_threshold: bool, as_json: bool) -> None:
     if as_json:
         identity = scorer.identity()
         system: dict[str, Any] = {"spectra_jax": __version__, "model": model}
@@ -212,7 +212,7 @@ def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, as_json: b
         if number:
             console.print()
         print_detection(detection, console)
-    if all(detection.threshold is None for detection in found):
+    if not has_threshold:
         console.print("No threshold is applied: --threshold states one.", highlight=False)
 
 

@@ -97,6 +97,7 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
             str(result.trial.path),
             None,
             result.seconds,
+            threshold=settings.threshold,
             sha256=clip.file_sha256,
             samples_sha256=result.sha256,
             error=result.error,

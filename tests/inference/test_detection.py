@@ -110,7 +110,7 @@ def test_nothing_is_decided_without_a_threshold(scorer: Scorer) -> None:
     (segment,) = stated.segments
     assert segment.end == 16.0
     assert segment.lowest == pytest.approx(0.25, abs=1e-6)
-    for wrong in ("best", float("nan")):
+    for wrong in ("best", float("nan"), float("inf"), -1.75e308, "1e7"):
         with pytest.raises(InputError, match="threshold"):
             scorer(samples, RATE, threshold=wrong)
 
