@@ -25,6 +25,7 @@ from tests.conftest import GOLDEN, spectra  # noqa: E402
         (["--host", "0.0.0.0"], None, "no API key"),
         (["--no-api-key"], "key", "SPECTRA_JAX_API_KEY is set"),
         ([], " ", "empty"),
+        *(([], key, "spaces or a line break around it") for key in ("key\r", "key\n", " key", "k\u00e9y", "a\tb")),
         (["--host", "203.0.113.1", "--no-api-key"], None, "--host 203.0.113.1"),
         (["--allow-url", "file:///"], None, "--allow-url"),
         (["--threshold", "low"], None, "threshold 'low'"),
