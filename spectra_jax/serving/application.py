@@ -120,7 +120,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
     @app.post("/v1/page", summary="Score a recording, and draw its page", openapi_extra=_openapi("text/html"))
     async def page(request: Request) -> Response:
         async with _scored(request, service) as (detection, trial):
-            html = await service.render(detection, trial)
+            html = await _unless_hung_up(request, service.render(detection, trial))
             return HTMLResponse(
                 html.encode("utf-8", "backslashreplace"),
                 headers={"Content-Security-Policy": f"{web.inspection_policy()}; sandbox allow-scripts"},

@@ -110,10 +110,14 @@ class Batcher:
         """Recordings that are decoded, scored or waiting."""
         return len(self._jobs)
 
-    def check_capacity(self) -> None:
-        """Raise the problem of a recording that comes when the queue is full."""
-        if len(self._jobs) >= self._max_queue:
-            raise busy(f"{self._max_queue:,} recordings are being scored or waiting, which is the most")
+    def check_capacity(self, others: int = 0) -> None:
+        """Raise the problem of a recording that comes when the queue is full.
+
+        Args:
+          others: how many recordings in the queue are no longer here.
+        """
+        if len(self._jobs) + others >= self._max_queue:
+            raise busy(f"{self._max_queue:,} recordings are in work or waiting, which is the most")
 
     def submit(self, trial: Trial, settings: DetectionSettings) -> Job:
         """Start scoring a recording.

@@ -82,6 +82,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._downloads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="spectra-jax-download")
         self._pages = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-page")
+        self._num_pages = 0
 
     def start(self) -> None:
         """Start loading the network."""
@@ -128,8 +129,8 @@ class Service:
 
     @property
     def queue_depth(self) -> int:
-        """Recordings that are decoded, scored or waiting."""
-        return 0 if self._batcher is None else self._batcher.queue_depth
+        """Recordings that are decoded, scored, drawn or waiting."""
+        return self._num_pages + (0 if self._batcher is None else self._batcher.queue_depth)
 
     @cached_property
     def system(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ class Service:
         """
         if self._batcher is None or self.state != "ready":
             raise unavailable({"starting": "the network is being loaded"}.get(self.state, "the service is stopping"))
-        self._batcher.check_capacity()
+        self._batcher.check_capacity(self._num_pages)
         return self._batcher
 
     def detection_settings(self, parameters: Mapping[str, str]) -> DetectionSettings:
@@ -210,7 +211,7 @@ class Service:
         return detection
 
     async def render(self, detection: Detection, trial: Trial) -> str:
-        """The page about a recording, as `spectra-jax inspect --html` writes it.
+        """The page about a recording, as `spectra-jax inspect --html` writes it. It counts for the queue until then.
 
         Raises:
           RequestError: the extra `report` is not installed.
@@ -219,10 +220,13 @@ class Service:
 
         context = InspectionContext(self.model, self.system["weights_sha256"], self.system["precision"])
         draw = partial(render_inspection, [detection], [trial], context)
+        self._num_pages += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pages, draw)
         except InputError as error:
             raise RequestError(501, str(error)) from error
+        finally:
+            self._num_pages -= 1
 
 
 def _window_policy(windows: str, aggregate: str) -> WindowPolicy:

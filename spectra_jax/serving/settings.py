@@ -25,7 +25,7 @@ class ServiceSettings:
     Attributes:
       max_wait_ms: how long a window waits for others of its batch while the network is idle, in milliseconds; see
         `spectra_jax.serving.batching.Batcher`.
-      max_queue: recordings that are decoded, scored or waiting at a time; more are refused with the status 429.
+      max_queue: recordings that are decoded, scored, drawn or waiting at a time; more are refused with the status 429.
       max_bytes: of an uploaded or downloaded recording.
       max_buffered_bytes: of all recordings in memory together; more are refused with the status 429.
       max_seconds: length of a recording.
