@@ -70,6 +70,8 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
         # Those of FastAPI load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A redirection states a URL, which follows from the header Host and cannot have every query.
+        redirect_slashes=False,
     )
     _add_pages(app, service)
     _add_detection(app, service)
@@ -90,7 +92,7 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
-        detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        detail = f"{request.method} {request.scope['path']}: {error.detail}; see /docs for what there is"
         raise RequestError(error.status_code, detail, error.headers)
 
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
@@ -202,7 +204,8 @@ class _Requests:
         problem: RequestError | None = None
         try:
             check_origin(request.method, request.headers, self._hosts)
-            if request.url.path not in OPEN_PATHS:
+            # As for routing; `request.url` follows from the header Host, and cannot have every query.
+            if scope["path"] not in OPEN_PATHS:
                 check_key(request.headers, self._service.settings.api_key)
             await self._app(scope, receive_and_note, send_with_headers)
         except (_HungUpError, ClientDisconnect):
@@ -222,7 +225,7 @@ class _Requests:
         self._record(request, request_id, status, time.perf_counter() - start)
 
     def _record(self, request: Request, request_id: str, status: int | None, seconds: float) -> None:
-        path = request.url.path if request.url.path in self._paths else "other"
+        path = request.scope["path"] if request.scope["path"] in self._paths else "other"
         if status is not None:
             self._service.metrics.requests.labels(path, status).inc()
             self._service.metrics.seconds.labels(path).observe(seconds)

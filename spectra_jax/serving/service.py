@@ -237,7 +237,7 @@ def _window_policy(windows: str, aggregate: str) -> WindowPolicy:
         raise ValueError(f"windows {error}") from None
     if hop is None:
         if aggregate not in ("", "first"):
-            raise ValueError(f"aggregate {aggregate} needs several windows, such as windows=hop=0.5")
+            raise ValueError(f"aggregate {aggregate!r} needs several windows, such as windows=hop=0.5")
         return WindowPolicy()
     if hop < MIN_HOP:
         raise ValueError(f"hop = {hop:g}: at least {MIN_HOP:g} s are expected")
