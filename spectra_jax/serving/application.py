@@ -229,6 +229,11 @@ class _Requests:
         if status is not None:
             self._service.metrics.requests.labels(path, status).inc()
             self._service.metrics.seconds.labels(path).observe(seconds)
+        except asyncio.CancelledError:
+            # By the server, where it ends before the request does.
+            self._service.num_cancelled += 1
+            self._record(request, request_id, status, time.perf_counter() - start)
+            raise
         log(
             "request",
             request_id=request_id,

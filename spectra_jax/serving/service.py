@@ -52,6 +52,7 @@ class Service:
       state: `starting` until the network is compiled and has scored a recording; `stopping` once no more are taken.
       model: the network's name in responses.
       failure: why the network could not be loaded.
+      num_cancelled: how many requests were not finished when the service ended.
 
     Raises:
       InputError: a calibration or a prefix that cannot be used, or an unknown threshold.
@@ -67,6 +68,7 @@ class Service:
         self.settings = settings
         self.state: State = "starting"
         self.failure: Exception | None = None
+        self.num_cancelled = 0
         self.buffered = Buffered(settings.max_buffered_bytes)
         self.metrics = Metrics(lambda: self.queue_depth, lambda: self.buffered.total)
         self._load, self.model = load, model

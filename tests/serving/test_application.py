@@ -412,6 +412,19 @@ def test_a_service_that_stops_finishes_what_is_in_flight(gate: Gate) -> None:
 def test_an_error_of_the_network_fails_its_batch_alone() -> None:
     failing = threading.Event()
 
+def test_requests_that_take_longer_than_the_service_may_wait_are_counted(gate: Gate) -> None:
+    with running(stand_in_scorer(gate), drain_seconds=1) as service, ThreadPoolExecutor(2) as pool:
+        gate.opened.clear()
+        waiting = [pool.submit(service.detect, wav()) for _ in range(2)]
+        until(lambda: service.service.queue_depth == 2)
+        service.stop()
+        until(lambda: service.service.num_cancelled == 2)
+        gate.opened.set()
+        for one in waiting:
+            assert one.exception() is not None or one.result().status == 500
+    assert service.service.queue_depth == 0
+
+
     def compute(windows: np.ndarray) -> np.ndarray:
         if failing.is_set():
             raise RuntimeError("out of memory, at 0x1234")
