@@ -8,9 +8,11 @@ import io
 import json
 import logging
 import random
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from spectra_jax.inference.recordings import trial_of  # noqa: E402
 from spectra_jax.inference.scorer import Scorer  # noqa: E402
 from spectra_jax.inference.windows import FIRST_WINDOW  # noqa: E402
 from spectra_jax.serving.application import create_app  # noqa: E402
+from spectra_jax.serving.authentication import OPEN_PATHS  # noqa: E402
 from spectra_jax.serving.telemetry import LOGGER, JsonFormatter  # noqa: E402
 from tests.conftest import GOLDEN  # noqa: E402
 from tests.engine_stand_in import stand_in_scorer  # noqa: E402
@@ -357,7 +360,7 @@ def test_a_query_that_is_not_text_is_answered_counted_and_logged(
         asyncio.run(create_app(service.service)(scope, receive, send))
         assert service.metric("spectra_jax_requests_total") == 1
     assert sent[0]["status"] == status
-    assert [line["status"] for line in requests_logged(caplog.records)][0] == status
+    assert next(line["status"] for line in requests_logged(caplog.records)) == status
 
 
 def test_pages_of_other_sites_are_refused(shared: Running) -> None:
@@ -409,9 +412,6 @@ def test_a_service_that_stops_finishes_what_is_in_flight(gate: Gate) -> None:
     assert [(answer.status, answer.json["score"]) for answer in answers] == [(200, pytest.approx(0.25))] * 4
 
 
-def test_an_error_of_the_network_fails_its_batch_alone() -> None:
-    failing = threading.Event()
-
 def test_requests_that_take_longer_than_the_service_may_wait_are_counted(gate: Gate) -> None:
     with running(stand_in_scorer(gate), drain_seconds=1) as service, ThreadPoolExecutor(2) as pool:
         gate.opened.clear()
@@ -424,6 +424,9 @@ def test_requests_that_take_longer_than_the_service_may_wait_are_counted(gate: G
             assert one.exception() is not None or one.result().status == 500
     assert service.service.queue_depth == 0
 
+
+def test_an_error_of_the_network_fails_its_batch_alone() -> None:
+    failing = threading.Event()
 
     def compute(windows: np.ndarray) -> np.ndarray:
         if failing.is_set():
@@ -454,10 +457,26 @@ def test_metrics_count_what_happens() -> None:
 
 def test_the_reference_states_every_route_and_status(shared: Running) -> None:
     schema = shared.request("GET", "/openapi.json").json
-    assert set(schema["paths"]) == {"/v1/detect", "/v1/page", "/healthz", "/readyz", "/metrics"}
+    sources = Path("spectra_jax/serving").resolve().glob("*.py")
+    raised = {status for path in sources for status in re.findall(r"RequestError\(\s*(\d{3})", path.read_text())}
+    assert len(raised) > 10
+    stated = {path: set(*[route["responses"] for route in routes.values()]) for path, routes in schema["paths"].items()}
+    assert stated == {
+        "/v1/detect": {"200"} | raised - {"501"},
+        "/v1/page": {"200"} | raised,
+        "/healthz": {"200", "421"},
+        "/readyz": {"200", "421", "503"},
+        "/metrics": {"200", "401", "421"},
+    }
     page = shared.request("GET", "/docs").body.decode()
-    assert all(text in page for text in ("POST /v1/detect", "429", "threshold", "hop=S"))
+    for path, statuses in stated.items():
+        assert all(f"{path}</code></h2>" in page and f"<code>{status}</code>" in page for status in statuses)
+    assert all(text in page for text in ("POST /v1/detect", "threshold", "hop=S"))
     assert "://" not in page
+    guide = Path("docs/guides/serve.md").resolve().read_text()
+    # Of routing itself, which answers for paths that are not there.
+    assert set(re.findall(r"^\| (\d{3}) \|", guide, re.MULTILINE)) == raised | {"404", "405"}
+    assert all(f"`{path}`" in guide for path in OPEN_PATHS)
 
 
 def mutants(count: int, seed: int = 0) -> Iterator[bytes]:
