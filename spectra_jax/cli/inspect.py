@@ -121,14 +121,11 @@ def inspect(
     """
     from spectra_jax.data.sources import collect
     from spectra_jax.inference.detect import DetectionSettings
-    from spectra_jax.inference.windows import WindowPolicy
+    from spectra_jax.inference.windows import parse_window_policy
     from spectra_jax.jobs.scorer_options import ScorerOptions
     from spectra_jax.reporting.extra import require_report_extra
 
-    hop = _hop(windows)
-    if hop is None and aggregate not in (None, "first"):
-        raise InputError(f"--aggregate {aggregate} needs several windows, such as --windows hop=0.5")
-    policy = WindowPolicy(hop, aggregate or ("first" if hop is None else "speech-mean"), min_speech, speech_only)
+    policy = parse_window_policy(windows, aggregate, min_speech=min_speech, speech_only=speech_only)
     trials = collect(inputs, max_clip_bytes=max_clip_bytes)
     check_outputs(csv, extension=".csv")
     if html is not None:
@@ -151,16 +148,6 @@ def inspect(
         _write_page(html, found, trials, scorer, model)
     if any(detection.error is not None for detection in found) or trials.skipped_inputs.unreadable:
         raise typer.Exit(1)
-
-
-def _hop(windows: str) -> float | None:
-    """Seconds of `hop=SECONDS`; None for `first`."""
-    from spectra_jax.inference.windows import parse_windows
-
-    try:
-        return parse_windows(windows)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.", param_hint="--windows") from None
 
 
 class _LabelFiles:

@@ -19,7 +19,7 @@ from spectra_jax.inference.detect import DEFAULT_HOP, DetectionSettings
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
 from spectra_jax.inference.scorer import Scorer
-from spectra_jax.inference.windows import Aggregate, WindowPolicy, parse_windows
+from spectra_jax.inference.windows import Aggregate, parse_window_policy
 from spectra_jax.serving.batching import Batcher
 from spectra_jax.serving.downloads import UrlPrefix, download
 from spectra_jax.serving.problems import unavailable
@@ -165,9 +165,13 @@ class Service:
         if unknown := set(parameters) - set(PARAMETERS):
             raise RequestError(422, f"unknown parameter {min(unknown)[:100]!r}: there are {', '.join(PARAMETERS)}")
         threshold: Any = parameters.get("threshold") or self._default.threshold
+        windows, aggregate = parameters.get("windows") or f"hop={DEFAULT_HOP}", parameters.get("aggregate") or None
         try:
+            policy = parse_window_policy(windows, aggregate)
+            if policy.hop is not None and policy.hop < MIN_HOP:
+                raise ValueError(f"hop = {policy.hop:g}: at least {MIN_HOP:g} s are expected")
             return DetectionSettings.of(
-                _window_policy(parameters.get("windows", ""), parameters.get("aggregate", "")),
+                policy,
                 threshold,
                 self._default.calibration,
                 self._default.spoof_prior,
@@ -229,21 +233,3 @@ class Service:
             raise RequestError(501, str(error)) from error
         finally:
             self._num_pages -= 1
-
-
-def _window_policy(windows: str, aggregate: str) -> WindowPolicy:
-    """Raises ValueError: neither `first` nor `hop=S`, or an aggregate that does not go with it."""
-    try:
-        hop = parse_windows(windows or f"hop={DEFAULT_HOP}")
-    except ValueError as error:
-        raise ValueError(f"windows {error}") from None
-    if hop is None:
-        if aggregate not in ("", "first"):
-            raise ValueError(f"aggregate {aggregate!r} needs several windows, such as windows=hop=0.5")
-        return WindowPolicy()
-    if hop < MIN_HOP:
-        raise ValueError(f"hop = {hop:g}: at least {MIN_HOP:g} s are expected")
-    chosen: Any = aggregate or "speech-mean"
-    if chosen not in get_args(Aggregate):
-        raise ValueError(f"aggregate {chosen!r} is none of {', '.join(get_args(Aggregate))}")
-    return WindowPolicy(hop, chosen)

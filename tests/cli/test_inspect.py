@@ -49,8 +49,8 @@ def test_the_threshold_is_stated_also_where_no_recording_is_scored(
     [
         (["--threshold", "best"], "threshold 'best': neither a number nor one of published-code"),
         (["--threshold", "1.75e308"], "threshold 1.75e+308: a number from -1,000,000 to 1,000,000 is expected"),
-        (["--windows", "soon"], "'soon' is neither hop=SECONDS"),
-        (["--windows", "first", "--aggregate", "mean"], "--aggregate mean needs several windows"),
+        (["--windows", "soon"], "windows 'soon': neither hop=SECONDS"),
+        (["--windows", "first", "--aggregate", "mean"], "aggregate 'mean' needs several windows"),
         (["--srt", "one.srt", str(CLIPS / "june_00.flac")], "one file for 2 recordings"),
         (["--csv", "w.txt"], "its name must end in .csv"),
         (["--html", "w.txt"], "its name must end in .html"),
