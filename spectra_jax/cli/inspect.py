@@ -121,14 +121,11 @@ def inspect(
     """
     from spectra_jax.data.sources import collect
     from spectra_jax.inference.detect import DetectionSettings
-    from spectra_jax.inference.windows import WindowPolicy
+    from spectra_jax.inference.windows import parse_window_policy
     from spectra_jax.jobs.scorer_options import ScorerOptions
     from spectra_jax.reporting.extra import require_report_extra
 
-    hop = _hop(windows)
-    if hop is None and aggregate not in (None, "first"):
-        raise InputError(f"--aggregate {aggregate} needs several windows, such as --windows hop=0.5")
-    policy = WindowPolicy(hop, aggregate or ("first" if hop is None else "speech-mean"), min_speech, speech_only)
+    policy = parse_window_policy(windows, aggregate, min_speech=min_speech, speech_only=speech_only)
     trials = collect(inputs, max_clip_bytes=max_clip_bytes)
     check_outputs(csv, extension=".csv")
     if html is not None:
@@ -145,22 +142,12 @@ def inspect(
             update_bar(progress.trials, count(progress.windows, "window"))
 
         found = list(scorer.detect(trials, settings, on_progress=show))
-    _print(found, scorer, model, as_json=as_json)
+    _print(found, scorer, model, has_threshold=settings.threshold is not None, as_json=as_json)
     _write(found, csv, csv_separator, label_files)
     if html is not None:
         _write_page(html, found, trials, scorer, model)
     if any(detection.error is not None for detection in found) or trials.skipped_inputs.unreadable:
         raise typer.Exit(1)
-
-
-def _hop(windows: str) -> float | None:
-    """Seconds of `hop=SECONDS`; None for `first`."""
-    from spectra_jax.inference.windows import parse_windows
-
-    try:
-        return parse_windows(windows)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.", param_hint="--windows") from None
 
 
 class _LabelFiles:
@@ -198,7 +185,7 @@ class _LabelFiles:
                 write(detection, path)
 
 
-def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, as_json: bool) -> None:
+def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, has_threshold: bool, as_json: bool) -> None:
     if as_json:
         identity = scorer.identity()
         system: dict[str, Any] = {"spectra_jax": __version__, "model": model}
@@ -212,7 +199,7 @@ def _print(found: Sequence[Detection], scorer: Scorer, model: str, *, as_json: b
         if number:
             console.print()
         print_detection(detection, console)
-    if all(detection.threshold is None for detection in found):
+    if not has_threshold:
         console.print("No threshold is applied: --threshold states one.", highlight=False)
 
 

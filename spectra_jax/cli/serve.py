@@ -79,8 +79,8 @@ def serve(
     The page at / takes a recording, and /docs describes the requests. The API key is that of the environment variable
     SPECTRA_JAX_API_KEY. Needs the extra `serve`.
 
-    Exit status: 2 wrong usage, or a model that cannot be used; 143 by SIGTERM, 130 by Ctrl-C, after requests in flight
-    were finished.
+    Exit status: 2 wrong usage, or a model that cannot be used; 143 by SIGTERM, 130 by Ctrl-C. Requests in flight are
+    finished first, within --drain-seconds; a second Ctrl-C cancels them.
     """
     from spectra_jax.serving.settings import API_KEY_VARIABLE, ServiceSettings, check_exposure, require_serve_extra
 
@@ -109,5 +109,10 @@ def serve(
     options = ScorerOptions(model, precision.value, max_batch, certify=certify, use_cache=not no_compile_cache)
     service = Service(settings, lambda: options.load(None, print_message), model)
     listening = listen(host, port)
-    Invocation.of(context).on_interrupt = "requests in flight were finished"
-    serve(service, listening, host)
+    invocation = Invocation.of(context)
+    invocation.on_interrupt = "requests in flight were finished"
+    try:
+        serve(service, listening, host)
+    finally:
+        if service.num_cancelled:
+            invocation.on_interrupt = f"requests in flight were cancelled: {service.num_cancelled:,}"

@@ -97,6 +97,7 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
             str(result.trial.path),
             None,
             result.seconds,
+            threshold=settings.threshold,
             sha256=clip.file_sha256,
             samples_sha256=result.sha256,
             error=result.error,
@@ -110,7 +111,8 @@ def build_detection(clip: DecodedTrial, config: SpectraConfig, settings: Detecti
         result.logits,
         clip.seconds,
         heard_seconds=_covered_seconds(windows),
-        speech_seconds=clip.speech_seconds,
+        # The detector's last frame may end after the recording.
+        speech_seconds=None if clip.speech_seconds is None else min(clip.speech_seconds, clip.seconds),
         windows=windows,
         segments=() if threshold is None else find_segments(windows, threshold.value),
         threshold=threshold,

@@ -9,12 +9,14 @@ are known for them. They are named here so that a decision can state what it res
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from spectra_jax import hub
 from spectra_jax.errors import InputError
+
+_LARGEST = 1_000_000
+"""Far beyond any score. Pictures show the threshold beside the scores, and cannot with the largest floats."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Threshold:
       model: for which it was published; None for one that the caller chose.
 
     Raises:
-      InputError: a value that is not finite.
+      InputError: a value that is not finite, or larger than scores can be.
     """
 
     value: float
@@ -37,26 +39,25 @@ class Threshold:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise InputError(f"threshold {self.value}: a finite number is expected")
+        if not -_LARGEST <= self.value <= _LARGEST:
+            raise InputError(f"threshold {self.value}: a number from -{_LARGEST:,} to {_LARGEST:,} is expected")
 
     @classmethod
     def of(cls, given: float | str | Threshold) -> Self | Threshold:
         """A threshold from its value, as a number or text, or from its name.
 
         Raises:
-          InputError: neither a finite number nor a known name.
+          InputError: neither a number nor a known name, or a number that is not finite or too large.
         """
         if isinstance(given, Threshold):
             return given
         if isinstance(given, str) and given in THRESHOLDS:
             return THRESHOLDS[given]
         try:
-            return cls(float(given))
+            value = float(given)
         except ValueError:
-            raise InputError(
-                f"threshold {given!r}: neither a finite number nor one of {', '.join(THRESHOLDS)}"
-            ) from None
+            raise InputError(f"threshold {given!r}: neither a number nor one of {', '.join(THRESHOLDS)}") from None
+        return cls(value)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,12 @@ Aggregate = Literal["first", "mean", "min", "median", "speech-mean"]
 
 MIN_SPEECH = 0.25
 """The share of speech from which a window counts, unless another is stated."""
+
+
+def _known_aggregate(text: str) -> Aggregate:
+    if text not in get_args(Aggregate):
+        raise ValueError(f"aggregate {text!r} is none of {', '.join(get_args(Aggregate))}")
+    return cast(Aggregate, text)
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,7 @@ class WindowPolicy:
     speech_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.aggregate not in get_args(Aggregate):
-            raise ValueError(f"aggregate {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
+        _known_aggregate(self.aggregate)
         if self.hop is not None and not (0 < self.hop < math.inf):
             raise ValueError(f"hop = {self.hop}: seconds above 0 are expected")
         if not 0 <= self.min_speech <= 1:
@@ -69,18 +74,30 @@ FIRST_WINDOW = WindowPolicy()
 """The first window alone, as score files of the published network have it."""
 
 
-def parse_windows(text: str) -> float | None:
-    """Seconds between windows, from `hop=SECONDS`; None for `first`, the first window alone.
+def parse_window_policy(
+    windows: str, aggregate: str | None = None, *, min_speech: float = MIN_SPEECH, speech_only: bool = False
+) -> WindowPolicy:
+    """The policy that options or parameters state as text.
+
+    Args:
+      windows: `hop=SECONDS`, or `first` for the first window alone.
+      aggregate: see `WindowPolicy`; otherwise `speech-mean`, or `first` where only the first window is scored.
+      min_speech, speech_only: see `WindowPolicy`.
 
     Raises:
-      ValueError: neither of them.
+      ValueError: neither `hop=SECONDS` nor `first`, or an aggregate that does not go with it. Further ones as in
+        `WindowPolicy`.
     """
-    if text == "first":
-        return None
-    try:
-        return float(text.removeprefix("hop="))
-    except ValueError:
-        raise ValueError(f"{text!r} is neither hop=SECONDS, such as hop=0.5, nor first") from None
+    hop: float | None = None
+    if windows != "first":
+        try:
+            hop = float(windows.removeprefix("hop="))
+        except ValueError:
+            raise ValueError(f"windows {windows!r}: neither hop=SECONDS, such as hop=0.5, nor first") from None
+    elif aggregate not in (None, "first"):
+        raise ValueError(f"aggregate {aggregate!r} needs several windows, such as hop=0.5, instead of the first alone")
+    chosen = _known_aggregate(aggregate or ("first" if hop is None else "speech-mean"))
+    return WindowPolicy(hop, chosen, min_speech, speech_only)
 
 
 class WindowScores(NamedTuple):

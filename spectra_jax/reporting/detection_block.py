@@ -97,7 +97,7 @@ def describe_heard(detection: Detection) -> str:
     """How much of the recording was scored, and how much of it is speech, in words."""
     text = f"{detection.heard_seconds:.2f} of {detection.seconds:.2f} s"
     if detection.speech_seconds is not None:
-        text += f"; {min(detection.speech_seconds, detection.seconds or 0.0):.2f} s are speech"
+        text += f"; {detection.speech_seconds:.2f} s are speech"
     if detection.hop is not None and detection.window_seconds is not None:
         text += f"; windows of {detection.window_seconds:.2f} s every {detection.hop:g} s"
     return text

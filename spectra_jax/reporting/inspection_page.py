@@ -104,13 +104,6 @@ class _Entry:
         return describe_aggregate(self.detection)
 
     @property
-    def speech_seconds(self) -> float | None:
-        """Seconds of speech, without what the detector's last frame has beyond the recording."""
-        if self.detection.speech_seconds is None or self.detection.seconds is None:
-            return None
-        return min(self.detection.speech_seconds, self.detection.seconds)
-
-    @property
     def error(self) -> str:
         """Why the recording was not scored, printable."""
         return printable(self.detection.error)

@@ -24,7 +24,7 @@ from spectra_jax.errors import RequestError, SpectraError
 from spectra_jax.inference.detection import Detection
 from spectra_jax.serving import web
 from spectra_jax.serving.authentication import OPEN_PATHS, check_key, check_origin
-from spectra_jax.serving.problems import problem_response
+from spectra_jax.serving.problems import MEDIA_TYPE, problem_response
 from spectra_jax.serving.service import PARAMETERS, Service
 from spectra_jax.serving.telemetry import log
 from spectra_jax.serving.uploads import Body, read_body
@@ -42,6 +42,21 @@ _DESCRIPTION = (
     "Scores speech: a higher score is more bona fide. Nothing is labelled without a threshold, and a score is no "
     "verdict: see the detection's `warnings`."
 )
+_PROBLEMS = {
+    "400": "The recording cannot be decoded or scored, or the request cannot be read.",
+    "401": "No API key, or a wrong one.",
+    "403": "A URL that is not permitted, or a request that a page of another site sends.",
+    "408": "The body took too long.",
+    "413": "The recording has too many bytes.",
+    "415": "The body is neither a form nor JSON, or is compressed.",
+    "421": "The host is not one of the service's own names.",
+    "422": "The recording is too long, or a parameter has no such value.",
+    "429": "The queue or the memory for recordings is full; Retry-After states when to try again.",
+    "500": "An error of the service; its log has the cause.",
+    "501": "The extra `report` is not installed, which draws pages.",
+    "502": "The URL cannot be read.",
+    "503": "The network is being loaded, or the service is stopping.",
+}
 
 
 class _HungUpError(SpectraError):
@@ -70,27 +85,33 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
         # Those of FastAPI load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A redirection states a URL, which follows from the header Host and cannot have every query.
+        redirect_slashes=False,
     )
     _add_pages(app, service)
     _add_detection(app, service)
 
-    @app.get("/healthz", summary="Whether the process answers")
+    @app.get("/healthz", summary="Whether the process answers", responses=_problems("421"))
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", summary="Whether recordings are scored: 200, or 503 while the network is loaded or ending")
+    @app.get(
+        "/readyz",
+        summary="Whether recordings are scored: 200, or 503 while the network is loaded or ending",
+        responses=_problems("421") | {"503": {"description": _PROBLEMS["503"], "content": {"application/json": {}}}},
+    )
     async def readyz() -> JSONResponse:
         ready = service.state == "ready"
         content = {"status": service.state, "model": service.model}
         return JSONResponse(content, 200 if ready else 503, {} if ready else {"Retry-After": "5"})
 
-    @app.get("/metrics", summary="Metrics for Prometheus")
+    @app.get("/metrics", summary="Metrics for Prometheus", responses=_problems("401", "421"))
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
-        detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        detail = f"{request.method} {request.scope['path']}: {error.detail}; see /docs for what there is"
         raise RequestError(error.status_code, detail, error.headers)
 
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
@@ -120,7 +141,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
     @app.post("/v1/page", summary="Score a recording, and draw its page", openapi_extra=_openapi("text/html"))
     async def page(request: Request) -> Response:
         async with _scored(request, service) as (detection, trial):
-            html = await service.render(detection, trial)
+            html = await _unless_hung_up(request, service.render(detection, trial))
             return HTMLResponse(
                 html.encode("utf-8", "backslashreplace"),
                 headers={"Content-Security-Policy": f"{web.inspection_policy()}; sandbox allow-scripts"},
@@ -202,11 +223,17 @@ class _Requests:
         problem: RequestError | None = None
         try:
             check_origin(request.method, request.headers, self._hosts)
-            if request.url.path not in OPEN_PATHS:
+            # As for routing; `request.url` follows from the header Host, and cannot have every query.
+            if scope["path"] not in OPEN_PATHS:
                 check_key(request.headers, self._service.settings.api_key)
             await self._app(scope, receive_and_note, send_with_headers)
         except (_HungUpError, ClientDisconnect):
             self._service.metrics.dropped.inc()
+        except asyncio.CancelledError:
+            # By the server, where it ends before the request does.
+            self._service.num_cancelled += 1
+            self._record(request, request_id, status, time.perf_counter() - start)
+            raise
         except RequestError as error:
             problem = error
         except Exception as error:
@@ -222,7 +249,7 @@ class _Requests:
         self._record(request, request_id, status, time.perf_counter() - start)
 
     def _record(self, request: Request, request_id: str, status: int | None, seconds: float) -> None:
-        path = request.url.path if request.url.path in self._paths else "other"
+        path = request.scope["path"] if request.scope["path"] in self._paths else "other"
         if status is not None:
             self._service.metrics.requests.labels(path, status).inc()
             self._service.metrics.seconds.labels(path).observe(seconds)
@@ -249,6 +276,11 @@ async def _discard(receive: Receive) -> None:
                     return
 
 
+def _problems(*statuses: str) -> dict[int | str, dict[str, Any]]:
+    """The responses of a route that are errors."""
+    return {status: {"description": _PROBLEMS[status], "content": {MEDIA_TYPE: {}}} for status in statuses}
+
+
 def _openapi(media_type: str) -> dict[str, Any]:
     """What FastAPI cannot derive of a route that reads its body itself."""
     text = {"type": "string"}
@@ -258,17 +290,6 @@ def _openapi(media_type: str) -> dict[str, Any]:
     forms = {
         "multipart/form-data": {"file": file, **parameters},
         "application/json": {"url": url, **parameters},
-    }
-    problems = {
-        "400": "The recording cannot be decoded or scored, or the request cannot be read.",
-        "401": "No API key, or a wrong one.",
-        "403": "A URL that is not permitted.",
-        "408": "The body took too long.",
-        "413": "The recording has too many bytes.",
-        "422": "The recording is too long, or a parameter has no such value.",
-        "429": "The queue is full; Retry-After states when to try again.",
-        "502": "The URL cannot be read.",
-        "503": "The network is being loaded, or the service is stopping.",
     }
     success = {
         "application/json": "The detection, and the system that scored.",
@@ -288,9 +309,6 @@ def _openapi(media_type: str) -> dict[str, Any]:
         },
         "responses": {
             "200": {"description": success[media_type], "content": {media_type: {}}},
-            **{
-                status: {"description": meaning, "content": {"application/problem+json": {}}}
-                for status, meaning in problems.items()
-            },
+            **_problems(*(status for status in _PROBLEMS if status != "501" or media_type == "text/html")),
         },
     }

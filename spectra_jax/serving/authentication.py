@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 
@@ -51,12 +51,17 @@ def check_origin(method: str, headers: Headers, hosts: frozenset[str] | None) ->
       RequestError: it is.
     """
     stated = headers.get("host", "")
-    try:
-        host = urlsplit(f"//{stated}").hostname or ""
-    except ValueError:
-        host = ""
+    host = _split(f"//{stated}").hostname or ""
     if hosts is not None and host not in hosts:
         raise RequestError(421, f"Host {stated!r}: this service is reached as {', '.join(sorted(hosts))}")
     origin = headers.get("origin")
-    if method == "POST" and origin is not None and urlsplit(origin).netloc != stated:
+    if method == "POST" and origin is not None and _split(origin).netloc != stated:
         raise RequestError(403, f"sent by a page of {origin}: only the service's own page may, from a browser")
+
+
+def _split(url: str) -> SplitResult:
+    """A URL's parts; those of an empty one where it is not valid."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

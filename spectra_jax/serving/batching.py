@@ -27,7 +27,7 @@ from spectra_jax.inference.windows import WindowScores
 from spectra_jax.serving.problems import busy, unavailable
 
 _WINDOWS_AT_ONCE = 8
-"""Windows of a recording that a thread decodes at a time: 2 MB."""
+"""Windows of a recording that a thread decodes at a time, 2 MB, or a batch where batches are larger."""
 
 
 class Job:
@@ -35,11 +35,16 @@ class Job:
 
     Attributes:
       detection: the future result; a `RequestError` where the recording cannot be scored.
+      windows_at_once: how many windows a thread decodes at a time, and until how many wait.
     """
 
-    def __init__(self, clip: DecodedTrial, windows: Generator[np.ndarray], settings: DetectionSettings):
+    def __init__(
+        self, clip: DecodedTrial, windows: Generator[np.ndarray], settings: DetectionSettings, windows_at_once: int
+    ):
         self.detection: Future[Detection] = Future()
-        self.clip, self.windows, self.settings = clip, windows, settings
+        # Running, so that a caller cannot cancel it: to complete a cancelled future raises an error in the thread.
+        self.detection.set_running_or_notify_cancel()
+        self.clip, self.windows, self.settings, self.windows_at_once = clip, windows, settings, windows_at_once
         # Guarded by the batcher's lock.
         self.decoded: deque[np.ndarray] = deque()
         self.num_in_flight = 0
@@ -47,7 +52,7 @@ class Job:
 
     @property
     def wants_decoding(self) -> bool:
-        return not (self.is_over or self.is_exhausted or self.is_decoding) and len(self.decoded) < _WINDOWS_AT_ONCE
+        return not (self.is_over or self.is_exhausted or self.is_decoding) and len(self.decoded) < self.windows_at_once
 
     @property
     def is_scored(self) -> bool:
@@ -96,7 +101,9 @@ class Batcher:
         self._turns: deque[Job] = deque()
         self._to_decode: deque[Job] = deque()
         self._num_decoded = self._num_decoding = 0
-        self._most_decoded = max(4 * self._engine.batch_size, decoder_threads * _WINDOWS_AT_ONCE)
+        # Fewer than a batch would leave it half empty for a recording that is alone.
+        self._windows_at_once = max(_WINDOWS_AT_ONCE, self._engine.batch_size)
+        self._most_decoded = max(4 * self._engine.batch_size, decoder_threads * self._windows_at_once)
         self._waiting_since: float | None = None
         # How long the last batch took.
         self._batch_seconds = 0.0
@@ -110,10 +117,14 @@ class Batcher:
         """Recordings that are decoded, scored or waiting."""
         return len(self._jobs)
 
-    def check_capacity(self) -> None:
-        """Raise the problem of a recording that comes when the queue is full."""
-        if len(self._jobs) >= self._max_queue:
-            raise busy(f"{self._max_queue:,} recordings are being scored or waiting, which is the most")
+    def check_capacity(self, others: int = 0) -> None:
+        """Raise the problem of a recording that comes when the queue is full.
+
+        Args:
+          others: how many recordings in the queue are no longer here.
+        """
+        if len(self._jobs) + others >= self._max_queue:
+            raise busy(f"{self._max_queue:,} recordings are in work or waiting, which is the most")
 
     def submit(self, trial: Trial, settings: DetectionSettings) -> Job:
         """Start scoring a recording.
@@ -125,9 +136,8 @@ class Batcher:
         Raises:
           RequestError: the queue is full, or the batcher is stopped.
         """
-        job = Job(
-            *decode_detailed(trial, self._config, settings.window_policy, max_seconds=self._max_seconds), settings
-        )
+        clip, windows = decode_detailed(trial, self._config, settings.window_policy, max_seconds=self._max_seconds)
+        job = Job(clip, windows, settings, self._windows_at_once)
         with self._changed:
             if self._is_stopped:
                 raise unavailable("the service is shutting down")
@@ -142,7 +152,6 @@ class Batcher:
         with self._changed:
             if job in self._jobs:
                 self._remove(job)
-                job.detection.cancel()
 
     def stop(self) -> None:
         """Drop what is not scored and end the threads."""
@@ -174,7 +183,7 @@ class Batcher:
     def _start_decoding(self) -> None:
         """Give the threads what they are to decode, within the bound on decoded windows; with the lock held."""
         while self._to_decode and not self._is_stopped:
-            reserved = self._num_decoded + (self._num_decoding + 1) * _WINDOWS_AT_ONCE
+            reserved = self._num_decoded + (self._num_decoding + 1) * self._windows_at_once
             if reserved > self._most_decoded:
                 return
             job = self._to_decode.popleft()
@@ -188,7 +197,7 @@ class Batcher:
         problem: RequestError | None = None
         windows: list[np.ndarray] = []
         try:
-            windows = list(islice(job.windows, _WINDOWS_AT_ONCE))
+            windows = list(islice(job.windows, job.windows_at_once))
             if job.clip.error is not None:
                 problem = RequestError(400, job.clip.error)
         except TooLongError as error:
@@ -198,7 +207,7 @@ class Batcher:
         with self._changed:
             self._num_decoding -= 1
             job.is_decoding = False
-            job.is_exhausted = len(windows) < _WINDOWS_AT_ONCE
+            job.is_exhausted = len(windows) < job.windows_at_once
             if job.is_over:
                 job.windows.close()
             elif problem is None:

@@ -11,9 +11,11 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from threading import Timer
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -89,16 +91,20 @@ def download(url: str, prefixes: Sequence[UrlPrefix], *, max_bytes: int, max_sec
     """
     deadline = time.monotonic() + max_seconds
     parts, prefix = _permitted(url, prefixes)
+    content, error = b"", None
     try:
-        connection = _connect(prefix, deadline)
-        try:
-            return _read(connection, url, parts, max_bytes, deadline)
-        finally:
-            connection.close()
-    except TimeoutError as error:
+        with closing(_connect(prefix, min(max_seconds, _WAIT_SECONDS))) as stream, _shut_down_at(deadline, stream):
+            content = _read(stream, prefix, url, parts, max_bytes)
+    except (OSError, HTTPException) as caught:
+        error = caught
+    # What was read until the deadline may look complete.
+    if time.monotonic() >= deadline:
         raise RequestError(502, f"{url}: not complete after {max_seconds:g} s") from error
-    except (OSError, HTTPException) as error:
+    if isinstance(error, TimeoutError):
+        raise RequestError(502, f"{url}: its server sent no data for {_WAIT_SECONDS:g} s") from error
+    if error is not None:
         raise RequestError(502, f"{url}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return content
 
 
 def _permitted(url: str, prefixes: Sequence[UrlPrefix]) -> tuple[SplitResult, UrlPrefix]:
@@ -147,8 +153,13 @@ def _is_public(address: str) -> bool:
     return found.is_global and not found.is_multicast
 
 
-def _connect(prefix: UrlPrefix, deadline: float) -> HTTPConnection:
-    """A connection to an address of the host, which was checked: the name is not resolved again."""
+def _connect(prefix: UrlPrefix, timeout: float) -> socket.socket:
+    """A connection to an address of the host, which was checked: the name is not resolved again.
+
+    Args:
+      prefix: which host and port.
+      timeout: of the connection, and later of each wait for data, in seconds.
+    """
     found = socket.getaddrinfo(prefix.host, prefix.port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
     private = [] if prefix.names_address else [address for address in addresses if not _is_public(address)]
@@ -158,36 +169,49 @@ def _connect(prefix: UrlPrefix, deadline: float) -> HTTPConnection:
             f"{prefix.host} has the address {private[0]}, which is not one of the internet; where that is meant, "
             "--allow-url names the address itself",
         )
-    stream = socket.create_connection((addresses[0], prefix.port), timeout=_left(deadline))
-    if prefix.scheme == "http":
-        connection = HTTPConnection(prefix.host, prefix.port)
-    else:
+    stream = socket.create_connection((addresses[0], prefix.port), timeout=timeout)
+    if prefix.scheme == "https":
+        # The handshake follows, so that it ends at the deadline, too.
         context = ssl.create_default_context()
-        stream = context.wrap_socket(stream, server_hostname=prefix.host)
-        connection = HTTPSConnection(prefix.host, prefix.port, context=context)
+        return context.wrap_socket(stream, server_hostname=prefix.host, do_handshake_on_connect=False)
+    return stream
+
+
+@contextmanager
+def _shut_down_at(deadline: float, stream: socket.socket) -> Iterator[None]:
+    """Shut a connection down at a deadline, which ends every read of it, however slowly its server sends."""
+
+    def shut_down() -> None:
+        # That of an encrypted connection would change its state beside the thread that reads.
+        with suppress(OSError):
+            socket.socket.shutdown(stream, socket.SHUT_RDWR)
+
+    timer = Timer(max(deadline - time.monotonic(), 0.0), shut_down)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _read(stream: socket.socket, prefix: UrlPrefix, url: str, parts: SplitResult, max_bytes: int) -> bytes:
+    connection = HTTPConnection(prefix.host, prefix.port)
+    if isinstance(stream, ssl.SSLSocket):
+        stream.do_handshake()
+        connection = HTTPSConnection(prefix.host, prefix.port, context=stream.context)
     connection.sock = stream
-    return connection
-
-
-def _read(connection: HTTPConnection, url: str, parts: SplitResult, max_bytes: int, deadline: float) -> bytes:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "spectra-jax"})
-    # A server that states no length makes the connection give up its socket.
-    stream = connection.sock
     with connection.getresponse() as response:
         _check_response(response, url)
         content = bytearray()
-        while True:
-            if stream.fileno() >= 0:
-                stream.settimeout(_left(deadline))
-            block = response.read1(_READ)
-            if not block:
-                break
+        while block := response.read1(_READ):
             content += block
             if len(content) > max_bytes:
                 raise RequestError(413, f"{url}: more than the {max_bytes:,} bytes that a recording may have")
         if response.length:
-            raise RequestError(502, f"{url}: its server stated {response.length:,} more bytes than it sent")
+            raise HTTPException(f"its server stated {response.length:,} more bytes than it sent")
         return bytes(content)
 
 
@@ -199,11 +223,3 @@ def _check_response(response: HTTPResponse, url: str) -> None:
         raise RequestError(502, f"{url}: its server answers with the status {response.status} {response.reason}")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise RequestError(502, f"{url}: its server compresses the response, although it was told not to")
-
-
-def _left(deadline: float) -> float:
-    """Seconds for the next wait."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return min(left, _WAIT_SECONDS)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse
 
 from spectra_jax.errors import RequestError
+from spectra_jax.messages import printable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -22,7 +23,7 @@ def problem_response(error: RequestError, request_id: str) -> JSONResponse:
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
-        "detail": error.detail,
+        "detail": printable(error.detail, keep="\n"),
         "request_id": request_id,
     }
     return JSONResponse(content, error.status, error.headers, MEDIA_TYPE)

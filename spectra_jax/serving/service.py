@@ -19,7 +19,7 @@ from spectra_jax.inference.detect import DEFAULT_HOP, DetectionSettings
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
 from spectra_jax.inference.scorer import Scorer
-from spectra_jax.inference.windows import Aggregate, WindowPolicy, parse_windows
+from spectra_jax.inference.windows import Aggregate, parse_window_policy
 from spectra_jax.serving.batching import Batcher
 from spectra_jax.serving.downloads import UrlPrefix, download
 from spectra_jax.serving.problems import unavailable
@@ -52,6 +52,7 @@ class Service:
       state: `starting` until the network is compiled and has scored a recording; `stopping` once no more are taken.
       model: the network's name in responses.
       failure: why the network could not be loaded.
+      num_cancelled: how many requests were not finished when the service ended.
 
     Raises:
       InputError: a calibration or a prefix that cannot be used, or an unknown threshold.
@@ -67,6 +68,7 @@ class Service:
         self.settings = settings
         self.state: State = "starting"
         self.failure: Exception | None = None
+        self.num_cancelled = 0
         self.buffered = Buffered(settings.max_buffered_bytes)
         self.metrics = Metrics(lambda: self.queue_depth, lambda: self.buffered.total)
         self._load, self.model = load, model
@@ -82,6 +84,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._downloads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="spectra-jax-download")
         self._pages = ThreadPoolExecutor(1, thread_name_prefix="spectra-jax-page")
+        self._num_pages = 0
 
     def start(self) -> None:
         """Start loading the network."""
@@ -128,8 +131,8 @@ class Service:
 
     @property
     def queue_depth(self) -> int:
-        """Recordings that are decoded, scored or waiting."""
-        return 0 if self._batcher is None else self._batcher.queue_depth
+        """Recordings that are decoded, scored, drawn or waiting."""
+        return self._num_pages + (0 if self._batcher is None else self._batcher.queue_depth)
 
     @cached_property
     def system(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Service:
         """
         if self._batcher is None or self.state != "ready":
             raise unavailable({"starting": "the network is being loaded"}.get(self.state, "the service is stopping"))
-        self._batcher.check_capacity()
+        self._batcher.check_capacity(self._num_pages)
         return self._batcher
 
     def detection_settings(self, parameters: Mapping[str, str]) -> DetectionSettings:
@@ -162,9 +165,13 @@ class Service:
         if unknown := set(parameters) - set(PARAMETERS):
             raise RequestError(422, f"unknown parameter {min(unknown)[:100]!r}: there are {', '.join(PARAMETERS)}")
         threshold: Any = parameters.get("threshold") or self._default.threshold
+        windows, aggregate = parameters.get("windows") or f"hop={DEFAULT_HOP}", parameters.get("aggregate") or None
         try:
+            policy = parse_window_policy(windows, aggregate)
+            if policy.hop is not None and policy.hop < MIN_HOP:
+                raise ValueError(f"hop = {policy.hop:g}: at least {MIN_HOP:g} s are expected")
             return DetectionSettings.of(
-                _window_policy(parameters.get("windows", ""), parameters.get("aggregate", "")),
+                policy,
                 threshold,
                 self._default.calibration,
                 self._default.spoof_prior,
@@ -210,7 +217,7 @@ class Service:
         return detection
 
     async def render(self, detection: Detection, trial: Trial) -> str:
-        """The page about a recording, as `spectra-jax inspect --html` writes it.
+        """The page about a recording, as `spectra-jax inspect --html` writes it. It counts for the queue until then.
 
         Raises:
           RequestError: the extra `report` is not installed.
@@ -219,25 +226,10 @@ class Service:
 
         context = InspectionContext(self.model, self.system["weights_sha256"], self.system["precision"])
         draw = partial(render_inspection, [detection], [trial], context)
+        self._num_pages += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pages, draw)
         except InputError as error:
             raise RequestError(501, str(error)) from error
-
-
-def _window_policy(windows: str, aggregate: str) -> WindowPolicy:
-    """Raises ValueError: neither `first` nor `hop=S`, or an aggregate that does not go with it."""
-    try:
-        hop = parse_windows(windows or f"hop={DEFAULT_HOP}")
-    except ValueError as error:
-        raise ValueError(f"windows {error}") from None
-    if hop is None:
-        if aggregate not in ("", "first"):
-            raise ValueError(f"aggregate {aggregate} needs several windows, such as windows=hop=0.5")
-        return WindowPolicy()
-    if hop < MIN_HOP:
-        raise ValueError(f"hop = {hop:g}: at least {MIN_HOP:g} s are expected")
-    chosen: Any = aggregate or "speech-mean"
-    if chosen not in get_args(Aggregate):
-        raise ValueError(f"aggregate {chosen!r} is none of {', '.join(get_args(Aggregate))}")
-    return WindowPolicy(hop, chosen)
+        finally:
+            self._num_pages -= 1

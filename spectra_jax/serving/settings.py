@@ -25,7 +25,7 @@ class ServiceSettings:
     Attributes:
       max_wait_ms: how long a window waits for others of its batch while the network is idle, in milliseconds; see
         `spectra_jax.serving.batching.Batcher`.
-      max_queue: recordings that are decoded, scored or waiting at a time; more are refused with the status 429.
+      max_queue: recordings that are decoded, scored, drawn or waiting at a time; more are refused with the status 429.
       max_bytes: of an uploaded or downloaded recording.
       max_buffered_bytes: of all recordings in memory together; more are refused with the status 429.
       max_seconds: length of a recording.
@@ -39,7 +39,7 @@ class ServiceSettings:
       api_key: that requests must state; None for none.
 
     Raises:
-      InputError: a limit that is not above 0, or an API key that is empty or not ASCII.
+      InputError: a limit that is not above 0, or an API key that no request can state.
     """
 
     max_wait_ms: float = 5.0
@@ -62,8 +62,13 @@ class ServiceSettings:
             lowest = 0 if field.name == "max_wait_ms" else math.ulp(0.0)
             if isinstance(value, int | float) and not (lowest <= value < math.inf):
                 raise InputError(f"{field.name} = {value}: a number above 0 is expected")
-        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip()):
-            raise InputError(f"{API_KEY_VARIABLE} is empty or has characters beyond ASCII: set another key")
+        key = self.api_key
+        # HTTP removes spaces around a header's value.
+        if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
+            raise InputError(
+                f"{API_KEY_VARIABLE} is empty, has spaces or a line break around it, or has characters that are not "
+                "printable ASCII: set another key"
+            )
 
 
 def require_serve_extra() -> None:

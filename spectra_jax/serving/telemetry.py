@@ -20,7 +20,7 @@ class Metrics:
     """The metrics of a service.
 
     Args:
-      queue_depth: how many recordings are decoded, scored or waiting.
+      queue_depth: how many recordings are decoded, scored, drawn or waiting.
       buffered_bytes: how many bytes of recordings are in memory.
 
     Attributes:
@@ -43,7 +43,7 @@ class Metrics:
         )
         self.audio_seconds = Counter("audio_seconds", "Seconds of the recordings that were scored.", **common)
         self.dropped = Counter("dropped_requests", "Requests whose client hung up.", **common)
-        depth = Gauge("queue_depth", "Recordings that are decoded, scored or waiting.", **common)
+        depth = Gauge("queue_depth", "Recordings that are decoded, scored, drawn or waiting.", **common)
         depth.set_function(queue_depth)
         buffered = Gauge("buffered_bytes", "Bytes of recordings in memory.", **common)
         buffered.set_function(buffered_bytes)

@@ -31,12 +31,26 @@ def test_one_bad_file_never_costs_the_others(
     assert (tmp_path / "w.csv").read_text("utf-8-sig").count("\n") == 2 + len(read["recordings"][1]["windows"])
 
 
+def test_the_threshold_is_stated_also_where_no_recording_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.wav").write_text("text")
+    words = ["inspect", "--model", "demo", str(tmp_path / "bad.wav")]
+    assert spectra(monkeypatch, *words) == 1
+    assert "No threshold is applied" in capsys.readouterr().out
+    assert spectra(monkeypatch, *words, "--threshold", "0") == 1
+    assert "No threshold is applied" not in capsys.readouterr().out
+    assert spectra(monkeypatch, *words, "--threshold", "0", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["recordings"][0]["threshold"]["value"] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--threshold", "best"], "threshold 'best': neither a finite number nor one of published-code"),
-        (["--windows", "soon"], "'soon' is neither hop=SECONDS"),
-        (["--windows", "first", "--aggregate", "mean"], "--aggregate mean needs several windows"),
+        (["--threshold", "best"], "threshold 'best': neither a number nor one of published-code"),
+        (["--threshold", "1.75e308"], "threshold 1.75e+308: a number from -1,000,000 to 1,000,000 is expected"),
+        (["--windows", "soon"], "windows 'soon': neither hop=SECONDS"),
+        (["--windows", "first", "--aggregate", "mean"], "aggregate 'mean' needs several windows"),
         (["--srt", "one.srt", str(CLIPS / "june_00.flac")], "one file for 2 recordings"),
         (["--csv", "w.txt"], "its name must end in .csv"),
         (["--html", "w.txt"], "its name must end in .html"),

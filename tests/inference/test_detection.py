@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from spectra_jax.audio.speech import has_detector
+from spectra_jax.audio.speech import SpeechTrack, has_detector
 from spectra_jax.errors import AudioError, InputError
 from spectra_jax.evaluation.metrics import Calibration
 from spectra_jax.inference.detection import Detection, Segment, Window, find_segments, nearest_stretches
@@ -110,7 +110,7 @@ def test_nothing_is_decided_without_a_threshold(scorer: Scorer) -> None:
     (segment,) = stated.segments
     assert segment.end == 16.0
     assert segment.lowest == pytest.approx(0.25, abs=1e-6)
-    for wrong in ("best", float("nan")):
+    for wrong in ("best", float("nan"), float("inf"), -1.75e308, "1e7"):
         with pytest.raises(InputError, match="threshold"):
             scorer(samples, RATE, threshold=wrong)
 
@@ -145,6 +145,12 @@ def test_tones_do_not_count_and_speech_does(scorer: Scorer) -> None:
     trimmed = scorer(np.concatenate([tone, clip, clip]), rate, window_policy=WindowPolicy(0.5, speech_only=True))
     assert 9.5 < trimmed.windows[0].start < 10.5
     assert trimmed.heard_seconds == pytest.approx((trimmed.seconds or 0) - trimmed.windows[0].start, abs=1e-3)
+
+
+@pytest.mark.skipif(not has_detector(), reason="needs the extra `inspect`")
+def test_there_is_no_more_speech_than_the_recording_is_long(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpeechTrack, "seconds", 8.01)
+    assert scorer(steps(0.5), RATE).speech_seconds == 8.0
 
 
 @pytest.mark.usefixtures("no_detector")

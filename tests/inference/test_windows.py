@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spectra_jax.inference.windows import Aggregate, WindowPolicy, aggregate_logits
+from spectra_jax.inference.windows import Aggregate, WindowPolicy, aggregate_logits, parse_window_policy
 
 LOGITS = np.array([[0.0, 5.0], [1.0, -3.0], [9.0, 1.0]])
 
@@ -16,6 +16,33 @@ def test_invalid_policies() -> None:
         WindowPolicy(0.0)
     with pytest.raises(ValueError, match="'max' is none of first, mean"):
         WindowPolicy(1.0, "max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("windows", "aggregate", "policy"),
+    [
+        ("first", None, WindowPolicy()),
+        ("first", "first", WindowPolicy()),
+        ("hop=0.5", None, WindowPolicy(0.5, "speech-mean")),
+        ("2", "first", WindowPolicy(2.0, "first")),
+    ],
+)
+def test_policies_that_are_stated_as_text(windows: str, aggregate: str | None, policy: WindowPolicy) -> None:
+    assert parse_window_policy(windows, aggregate) == policy
+
+
+@pytest.mark.parametrize(
+    ("windows", "aggregate", "message"),
+    [
+        ("all", None, "windows 'all': neither hop=SECONDS"),
+        ("first", "mean", "aggregate 'mean' needs several windows"),
+        ("hop=nan", None, "hop = nan: seconds above 0"),
+        ("hop=1", "\ud800", "aggregate '\\\\ud800' is none of"),
+    ],
+)
+def test_what_states_no_policy(windows: str, aggregate: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_window_policy(windows, aggregate)
 
 
 @pytest.mark.parametrize(

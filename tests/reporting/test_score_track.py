@@ -75,7 +75,8 @@ def test_a_gap_between_windows_is_not_filled() -> None:
     assert [part.partition(" ")[0] for part in track.area.split("M")[1:]] == ["0", "5000"]
 
 
-def test_a_threshold_far_away_is_in_the_picture() -> None:
-    found = replace(Detection("a", (0.0, 5.0), 2.0), windows=(make_window(0, 5.0),), threshold=Threshold(-20.0))
+@pytest.mark.parametrize("value", [-20.0, -1_000_000.0])
+def test_a_threshold_far_away_is_in_the_picture(value: float) -> None:
+    found = replace(Detection("a", (0.0, 5.0), 2.0), windows=(make_window(0, 5.0),), threshold=Threshold(value))
     track = draw_scores(found, track_rows(found))
     assert track.threshold is not None and 0 < track.threshold < 1000

@@ -33,18 +33,23 @@ def form(
     return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-def raw_request(content: bytes, length: int | None = None) -> bytes:
+def raw_request(
+    content: bytes, length: int | None = None, path: str = "/v1/detect", expect: str | None = None
+) -> bytes:
     """A request to score a recording, as it is sent over a connection.
 
     Args:
       content: of the recording.
       length: of the body, as the request states it; the right one otherwise.
+      path: of the request.
+      expect: the header of that name; none otherwise.
     """
     body, headers = form(content)
     lines = [
-        "POST /v1/detect HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
         f"Content-Length: {len(body) if length is None else length}",
     ]
+    headers |= {} if expect is None else {"Expect": expect}
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
 import logging
 import random
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,17 @@ import soundfile
 for _package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(_package, reason="needs the extra `serve`")
 
+from starlette.datastructures import URL  # noqa: E402
+from starlette.requests import Request  # noqa: E402
+from starlette.types import Message  # noqa: E402
+
+from spectra_jax.inference.detect import DetectionSettings  # noqa: E402
+from spectra_jax.inference.detection import Detection  # noqa: E402
+from spectra_jax.inference.recordings import trial_of  # noqa: E402
 from spectra_jax.inference.scorer import Scorer  # noqa: E402
 from spectra_jax.inference.windows import FIRST_WINDOW  # noqa: E402
+from spectra_jax.serving.application import create_app  # noqa: E402
+from spectra_jax.serving.authentication import OPEN_PATHS  # noqa: E402
 from spectra_jax.serving.telemetry import LOGGER, JsonFormatter  # noqa: E402
 from tests.conftest import GOLDEN  # noqa: E402
 from tests.engine_stand_in import stand_in_scorer  # noqa: E402
@@ -148,12 +160,14 @@ def test_a_short_file_of_a_long_recording_is_not_decoded_to_its_end(shared: Runn
 @pytest.mark.parametrize(
     ("fields", "detail"),
     [
-        ({"windows": "hop=0"}, "at least 0.1 s"),
+        ({"windows": "hop=0"}, "seconds above 0"),
+        ({"windows": "hop=0.05"}, "at least 0.1 s"),
         ({"windows": "hop=nan"}, "seconds above 0"),
         ({"windows": "all"}, "neither hop=SECONDS"),
         ({"windows": "first", "aggregate": "mean"}, "several windows"),
         ({"aggregate": "sum"}, "is none of"),
         ({"threshold": "low"}, "threshold 'low'"),
+        ({"threshold": "1e300"}, "from -1,000,000 to 1,000,000"),
         ({"treshold": "1"}, "unknown parameter 'treshold'"),
     ],
 )
@@ -183,6 +197,13 @@ def test_a_wrong_parameter_is_named(shared: Running, fields: dict[str, Any], det
 def test_a_body_without_a_recording_is_refused(shared: Running, body: bytes, kind: str, status: int) -> None:
     answer = shared.request("POST", "/v1/detect", body, {"Content-Type": kind})
     assert (answer.status, answer.json["status"]) == (status, status)
+
+
+@pytest.mark.parametrize("name", ["threshold", "windows", "aggregate", "other", "\ud800"])
+def test_text_that_is_not_unicode_is_escaped(shared: Running, name: str) -> None:
+    body = json.dumps({"url": "https://example.org/a.wav", "windows": "first", name: "\ud800"}).encode()
+    answer = shared.request("POST", "/v1/detect", body, {"Content-Type": "application/json"})
+    assert (answer.status, "\\ud800" in answer.json["detail"] or name == "other") == (422, True)
 
 
 def test_a_compressed_body_is_refused(shared: Running) -> None:
@@ -225,6 +246,50 @@ def test_a_client_that_hangs_up_has_its_recording_dropped(gate: Gate) -> None:
         assert service.service.buffered.total == 0
 
 
+def test_a_caller_that_leaves_as_its_recording_is_scored_stops_no_other(gate: Gate) -> None:
+    with running(stand_in_scorer(gate)) as service:
+        gate.opened.clear()
+        job = service.service.check_ready().submit(trial_of(wav()), DetectionSettings())
+        # As `asyncio.wrap_future` does, a moment before the batcher drops the job.
+        job.detection.cancel()
+        gate.opened.set()
+        assert service.detect(wav(0.5)).json["score"] == pytest.approx(0.5)
+
+
+def test_a_recording_that_is_alone_fills_its_batches(gate: Gate) -> None:
+    with running(stand_in_scorer(gate, batch_size=32), max_wait_ms=500) as service:
+        assert len(service.detect(wav(seconds=13.7), windows="hop=0.1").json["windows"]) == 98
+    assert gate.batches == [1, 32, 32, 32, 2]
+
+
+def test_pages_count_for_the_queue_and_those_of_clients_that_hang_up_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawing, drawn = threading.Event(), threading.Event()
+    names: list[str] = []
+
+    def draw(detections: Sequence[Detection], *_: object) -> str:
+        names.append(detections[0].name)
+        drawing.set()
+        assert drawn.wait(HANG_SECONDS)
+        return "page"
+
+    monkeypatch.setattr("spectra_jax.reporting.inspection_page.render_inspection", draw)
+    with running(stand_in_scorer(levels), max_queue=2) as service, ThreadPoolExecutor(1) as pool:
+        try:
+            first = pool.submit(service.detect, wav(), "/v1/page")
+            assert drawing.wait(HANG_SECONDS)
+            with service.send(raw_request(wav(), path="/v1/page")):
+                until(lambda: service.metric("spectra_jax_queue_depth") == 2)
+                assert service.detect(wav()).status == 429
+            until(lambda: service.metric("spectra_jax_dropped_requests_total") == 1)
+            assert service.detect(wav()).status == 200
+        finally:
+            drawn.set()
+        assert (first.result().status, first.result().body, len(names)) == (200, b"page", 1)
+        until(lambda: service.service.queue_depth == 0)
+
+
 def test_a_full_queue_refuses_with_a_time_to_come_back(gate: Gate) -> None:
     with running(stand_in_scorer(gate), max_queue=2) as service, ThreadPoolExecutor(2) as pool:
         gate.opened.clear()
@@ -254,12 +319,54 @@ def test_the_key_is_needed_and_not_logged(caplog: pytest.LogCaptureFixture, monk
         assert service.request("GET", "/metrics").status == 401
         assert [service.request("GET", path).status for path in ("/", "/docs", "/healthz", "/readyz")] == [200] * 4
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == LOGGER.name]
-    assert len([line for line in map(json.loads, lines) if line["event"] == "request"]) == 9
+    assert len(requests_logged(caplog.records)) == 9
     assert not [line for line in lines for secret in ("right", "0.125", "clip") if secret in line]
 
 
+def requests_logged(records: list[logging.LogRecord]) -> list[dict[str, Any]]:
+    """The lines of the log about requests."""
+    lines = [json.loads(JsonFormatter().format(record)) for record in records if record.name == LOGGER.name]
+    return [line for line in lines if line["event"] == "request"]
+
+
+def test_the_host_that_a_request_states_does_not_decide_whether_a_key_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As Starlette before 1.0 reads it from the header Host.
+    monkeypatch.setattr(Request, "url", property(lambda _: URL("http://localhost/healthz?/metrics")))
+    with running(stand_in_scorer(levels), api_key="key") as service:
+        assert service.request("GET", "/metrics", headers={"Host": "localhost/healthz?"}).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [("/healthz", b"\xff", 200), ("/healthz/", b"\xff", 404), ("/v1/detect", b"\xff", 415), ("/\udcff", b"", 404)],
+)
+def test_a_query_that_is_not_text_is_answered_counted_and_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, path: str, query: bytes, status: int
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    caplog.set_level(logging.INFO)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with running(stand_in_scorer(levels)) as service:
+        method = "POST" if path == "/v1/detect" else "GET"
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "query_string": query, "headers": []}
+        asyncio.run(create_app(service.service)(scope, receive, send))
+        assert service.metric("spectra_jax_requests_total") == 1
+    assert sent[0]["status"] == status
+    assert next(line["status"] for line in requests_logged(caplog.records)) == status
+
+
 def test_pages_of_other_sites_are_refused(shared: Running) -> None:
-    assert shared.detect(wav(), headers={"Origin": "https://evil.example"}).status == 403
+    for origin in ("https://evil.example", "null", "http://["):
+        assert shared.detect(wav(), headers={"Origin": origin}).status == 403
     assert shared.detect(wav(), headers={"Origin": f"http://127.0.0.1:{shared.port}"}).status == 200
     # Its name leads to this machine.
     assert shared.request("GET", "/readyz", headers={"Host": "evil.example"}).status == 421
@@ -306,6 +413,19 @@ def test_a_service_that_stops_finishes_what_is_in_flight(gate: Gate) -> None:
     assert [(answer.status, answer.json["score"]) for answer in answers] == [(200, pytest.approx(0.25))] * 4
 
 
+def test_requests_that_take_longer_than_the_service_may_wait_are_counted(gate: Gate) -> None:
+    with running(stand_in_scorer(gate), drain_seconds=1) as service, ThreadPoolExecutor(2) as pool:
+        gate.opened.clear()
+        waiting = [pool.submit(service.detect, wav()) for _ in range(2)]
+        until(lambda: service.service.queue_depth == 2)
+        service.stop()
+        until(lambda: service.service.num_cancelled == 2)
+        gate.opened.set()
+        for one in waiting:
+            assert one.exception() is not None or one.result().status == 500
+    assert service.service.queue_depth == 0
+
+
 def test_an_error_of_the_network_fails_its_batch_alone() -> None:
     failing = threading.Event()
 
@@ -338,10 +458,26 @@ def test_metrics_count_what_happens() -> None:
 
 def test_the_reference_states_every_route_and_status(shared: Running) -> None:
     schema = shared.request("GET", "/openapi.json").json
-    assert set(schema["paths"]) == {"/v1/detect", "/v1/page", "/healthz", "/readyz", "/metrics"}
+    sources = Path("spectra_jax/serving").resolve().glob("*.py")
+    raised = {status for path in sources for status in re.findall(r"RequestError\(\s*(\d{3})", path.read_text())}
+    assert len(raised) > 10
+    stated = {path: set(route["responses"]) for path, routes in schema["paths"].items() for route in routes.values()}
+    assert stated == {
+        "/v1/detect": {"200"} | raised - {"501"},
+        "/v1/page": {"200"} | raised,
+        "/healthz": {"200", "421"},
+        "/readyz": {"200", "421", "503"},
+        "/metrics": {"200", "401", "421"},
+    }
     page = shared.request("GET", "/docs").body.decode()
-    assert all(text in page for text in ("POST /v1/detect", "429", "threshold", "hop=S"))
+    for path, statuses in stated.items():
+        assert all(f"{path}</code></h2>" in page and f"<code>{status}</code>" in page for status in statuses)
+    assert all(text in page for text in ("POST /v1/detect", "threshold", "hop=S"))
     assert "://" not in page
+    guide = Path("docs/guides/serve.md").resolve().read_text()
+    # Of routing itself, which answers for paths that are not there.
+    assert set(re.findall(r"^\| (\d{3}) \|", guide, re.MULTILINE)) == raised | {"404", "405"}
+    assert all(f"`{path}`" in guide for path in OPEN_PATHS)
 
 
 def mutants(count: int, seed: int = 0) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.serving.running import running  # noqa: E402
 class Handler(BaseHTTPRequestHandler):
     """A web server with a recording, and with what a service must not follow or believe."""
 
-    hang = threading.Event()
+    hang: threading.Event
 
     def do_GET(self) -> None:
         content, headers, status = wav(0.5), {}, 200
@@ -42,26 +43,51 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.hang.wait(HANG_SECONDS)
                 return
+            case "/clips/slow_headers.wav":
+                self.drip(b"HTTP/1.0 200 OK\r\n")
+                return
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(content))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
+    def drip(self, start: bytes) -> None:
+        """Send a byte every 50 ms, so that no wait for one is long."""
+        with suppress(OSError):
+            self.wfile.write(start)
+            while not self.hang.wait(0.05):
+                self.wfile.write(b"a")
+
     def log_message(self, *_: Any) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The port of a web server on the loopback interface."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+@contextmanager
+def answering(handler: type[Handler]) -> Iterator[int]:
+    """The port of a server on the loopback interface."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.hang = threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server.server_port
-        Handler.hang.set()
+        handler.hang.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The port of a web server."""
+    with answering(Handler) as port:
+        yield port
+
+
+class SlowHandshake(Handler):
+    """A server whose answer to a TLS handshake never ends."""
+
+    def handle(self) -> None:
+        self.drip(b"\x16\x03\x03\x40\x00")
 
 
 def refusal(url: str, *prefixes: str, max_bytes: int = 1_000_000, max_seconds: float = 10.0) -> tuple[int, str]:
@@ -162,12 +188,25 @@ def test_a_recording_at_a_permitted_url_is_scored(port: int) -> None:
         ("missing.wav", 502, "status 404"),
         ("cut.wav", 502, "100 more bytes than it sent"),
         ("slow.wav", 502, "not complete after 0.5 s"),
+        ("slow_headers.wav", 502, "not complete after 0.5 s"),
     ],
 )
 def test_a_url_that_fails_is_explained(port: int, name: str, status: int, detail: str) -> None:
     prefix = f"http://127.0.0.1:{port}/clips/"
     found, reason = refusal(prefix + name, prefix, max_seconds=0.5)
     assert (found, detail in reason) == (status, True), reason
+
+
+def test_a_slow_handshake_is_explained() -> None:
+    with answering(SlowHandshake) as port:
+        url = f"https://127.0.0.1:{port}/"
+        assert "not complete after 0.5 s" in refusal(url, url, max_seconds=0.5)[1]
+
+
+def test_a_silent_server_is_not_waited_for_until_the_deadline(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spectra_jax.serving.downloads._WAIT_SECONDS", 0.5)
+    prefix = f"http://127.0.0.1:{port}/clips/"
+    assert "sent no data for 0.5 s" in refusal(f"{prefix}slow.wav", prefix, max_seconds=HANG_SECONDS)[1]
 
 
 def test_no_more_is_read_than_permitted(port: int) -> None:
