@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -80,6 +81,8 @@ class Precision:
         Args:
           narrow: write the result of the product in the operands' type, and widen it then.
         """
+        if self.name == "bfloat16" and not narrow:
+            return _bfloat16_dot(x, weight)
         y = lax.dot_general(
             x.astype(self.operand_dtype),
             weight.astype(self.operand_dtype),
@@ -131,6 +134,38 @@ class Precision:
             **options,
         )
         return y.astype(self.dtype)
+
+
+@jax.custom_vjp
+def _bfloat16_dot(x: Float[Array, "*rows k"], weight: Float[Array, "k n"]) -> Float[Array, "*rows n"]:
+    """`Precision.dot` in bfloat16, whose gradients are products of bfloat16 operands, too.
+
+    JAX would multiply the float32 cotangent with an operand in bfloat16, and XLA computes that at the rate of float32.
+    """
+    return _dot_of_bfloat16(x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16), ((x.ndim - 1,), (0,)))
+
+
+def _dot_of_bfloat16(a: Array, b: Array, contracted: tuple[Sequence[int], Sequence[int]]) -> Array:
+    """Product of bfloat16 operands with float32 accumulators."""
+    return lax.dot_general(a, b, (contracted, ((), ())), preferred_element_type=jnp.float32)
+
+
+def _bfloat16_dot_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array, Any, Any]]:
+    kept = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+    # Types of JAX are no arrays; empty arrays carry them.
+    return _bfloat16_dot(x, weight), (*kept, jnp.empty(0, x.dtype), jnp.empty(0, weight.dtype))
+
+
+def _bfloat16_dot_backward(kept: tuple[Array, Array, Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, weight, like_x, like_weight = kept
+    narrow, rows = cotangent.astype(jnp.bfloat16), tuple(range(x.ndim - 1))
+    return (
+        _dot_of_bfloat16(narrow, weight, ((x.ndim - 1,), (1,))).astype(like_x.dtype),
+        _dot_of_bfloat16(x, narrow, (rows, rows)).astype(like_weight.dtype),
+    )
+
+
+_bfloat16_dot.defvjp(_bfloat16_dot_forward, _bfloat16_dot_backward)
 
 
 PRECISIONS: dict[str, Precision] = {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +15,8 @@ from spectra_jax.checkpoints.checkpoint import Checkpoint
 from spectra_jax.checkpoints.load import load_model
 from spectra_jax.model.functional import split
 from spectra_jax.model.kan import KANLinear
+from spectra_jax.model.platform import for_platform
+from spectra_jax.model.precision import Precision
 from tests.conftest import GOLDEN, golden_windows
 
 TINY = GOLDEN / "tiny"
@@ -81,3 +87,23 @@ def test_the_forward_pass_is_pure() -> None:
     np.testing.assert_array_equal(first, second)
     for leaf, earlier in zip(jax.tree.leaves((params, rest)), before, strict=True):
         np.testing.assert_array_equal(leaf, earlier)
+
+
+def test_gradients_of_a_bfloat16_product_are_products_of_bfloat16_operands() -> None:
+    rng = np.random.default_rng(0)
+    shapes = (2, 5, 16), (16, 8), (8,), (2, 5, 8)
+    x, weight, bias, cotangent = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+    def gradients(precision: str) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
+        linear = Precision.of(precision).linear
+        return jax.jit(jax.value_and_grad(lambda x, weight: jnp.sum(cotangent * linear(x, weight, bias)), (0, 1)))
+
+    with for_platform("cpu"):
+        text = gradients("bfloat16").lower(x, weight).as_text()
+        products = re.findall(r"stablehlo\.dot_general.* : \((.*)\) ->", text)
+        assert len(products) == 3  # forward, and one for each gradient
+        assert all(re.fullmatch(r"tensor<\w+xbf16>, tensor<\w+xbf16>", operands) for operands in products), products
+        for exact, rounded in zip(gradients("float32")(x, weight)[1], gradients("bfloat16")(x, weight)[1], strict=True):
+            assert rounded.dtype == exact.dtype
+            # An operand and the cotangent are rounded to 8 bits, each by 2^-9 of itself at most.
+            assert jnp.linalg.norm(rounded - exact) < 2 * 2**-9 * jnp.linalg.norm(exact)
