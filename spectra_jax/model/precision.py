@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding
 from jaxtyping import Float
 
 from spectra_jax.model.platform import platform_dependent
@@ -82,7 +83,7 @@ class Precision:
           narrow: write the result of the product in the operands' type, and widen it then.
         """
         if self.name == "bfloat16" and not narrow:
-            return _bfloat16_dot(x, weight)
+            return _bfloat16_dot(*_varying_alike(x, weight))
         y = lax.dot_general(
             x.astype(self.operand_dtype),
             weight.astype(self.operand_dtype),
@@ -141,13 +142,26 @@ def _bfloat16_dot(x: Float[Array, "*rows k"], weight: Float[Array, "k n"]) -> Fl
     """`Precision.dot` in bfloat16, whose gradients are products of bfloat16 operands, too.
 
     JAX would multiply the float32 cotangent with an operand in bfloat16, and XLA computes that at the rate of float32.
+    The derivative is one for reverse mode: `jax.jvp` raises TypeError.
     """
     return _dot_of_bfloat16(x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16), ((x.ndim - 1,), (0,)))
 
 
-def _dot_of_bfloat16(a: Array, b: Array, contracted: tuple[Sequence[int], Sequence[int]]) -> Array:
+def _varying_alike(*operands: Array) -> list[Array]:
+    """Operands that vary over the same axes of a `jax.shard_map`, as a gradient does that is not JAX's own."""
+    varying = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
+    axes = frozenset[str]().union(*varying)
+    return [
+        lax.pcast(operand, tuple(axes - own), to="varying") if axes - own else operand
+        for operand, own in zip(operands, varying, strict=True)
+    ]
+
+
+def _dot_of_bfloat16(
+    a: Array, b: Array, contracted: tuple[Sequence[int], Sequence[int]], out_sharding: NamedSharding | None = None
+) -> Array:
     """Product of bfloat16 operands with float32 accumulators."""
-    return lax.dot_general(a, b, (contracted, ((), ())), preferred_element_type=jnp.float32)
+    return lax.dot_general(a, b, (contracted, ((), ())), preferred_element_type=jnp.float32, out_sharding=out_sharding)
 
 
 def _bfloat16_dot_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array, Any, Any]]:
@@ -160,9 +174,15 @@ def _bfloat16_dot_backward(kept: tuple[Array, Array, Array, Array], cotangent: A
     x, weight, like_x, like_weight = kept
     narrow, rows = cotangent.astype(jnp.bfloat16), tuple(range(x.ndim - 1))
     return (
-        _dot_of_bfloat16(narrow, weight, ((x.ndim - 1,), (1,))).astype(like_x.dtype),
-        _dot_of_bfloat16(x, narrow, (rows, rows)).astype(like_weight.dtype),
+        _dot_of_bfloat16(narrow, weight, ((x.ndim - 1,), (1,)), _explicit_sharding(x)).astype(like_x.dtype),
+        _dot_of_bfloat16(x, narrow, (rows, rows), _explicit_sharding(weight)).astype(like_weight.dtype),
     )
+
+
+def _explicit_sharding(operand: Array) -> NamedSharding | None:
+    """Where axes of the mesh are explicit, a gradient is sharded as its operand: JAX does not choose it."""
+    sharding: NamedSharding = jax.typeof(operand).sharding
+    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
 _bfloat16_dot.defvjp(_bfloat16_dot_forward, _bfloat16_dot_backward)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +24,7 @@ from spectra_jax.model.platform import for_platform
 from spectra_jax.model.precision import Precision
 from tests.conftest import GOLDEN, golden_windows
 
+ROOT = Path(__file__).parents[2]
 TINY = GOLDEN / "tiny"
 
 
@@ -94,7 +100,7 @@ def test_gradients_of_a_bfloat16_product_are_products_of_bfloat16_operands() -> 
     shapes = (2, 5, 16), (16, 8), (8,), (2, 5, 8)
     x, weight, bias, cotangent = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
 
-    def gradients(precision: str) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
+    def gradients(precision: str) -> Any:
         linear = Precision.of(precision).linear
         return jax.jit(jax.value_and_grad(lambda x, weight: jnp.sum(cotangent * linear(x, weight, bias)), (0, 1)))
 
@@ -107,3 +113,17 @@ def test_gradients_of_a_bfloat16_product_are_products_of_bfloat16_operands() -> 
             assert rounded.dtype == exact.dtype
             # An operand and the cotangent are rounded to 8 bits, each by 2^-9 of itself at most.
             assert jnp.linalg.norm(rounded - exact) < 2 * 2**-9 * jnp.linalg.norm(exact)
+
+
+def test_gradients_of_a_bfloat16_product_do_not_depend_on_the_mesh() -> None:
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.programs.bfloat16_gradients_over_a_mesh"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    alone = found.pop("one device")
+    assert list(found) == ["Explicit", "Auto", "shard_map", "shard_map, frozen weight"]
+    for gradients in found.values():
+        for there, here in zip(gradients, alone, strict=False):
+            # The sums are in float32, in another order.
+            np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
