@@ -248,7 +248,8 @@ def dittli_phonemes(text: str, words: dict[str, list[str]]) -> tuple[list[str], 
     phonemes, stresses = ["_"], [0]
     for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[,.!?]", text.replace("\u2019", "'")):
         if not word[0].isalpha():
-            phonemes, stresses = [*phonemes, word], [*stresses, 0]
+            phonemes.append(word)
+            stresses.append(0)
             continue
         if word.upper() not in words:
             raise ValueError(f"the dictionary lacks {word}")
@@ -282,8 +283,7 @@ def speak_dittli(job: dict[str, Any]) -> Spoken:
         "noise_scale_w": np.array([0.8 * variation], np.float32),
         "length_scale": np.array([1 / job.get("speed", 1.0)], np.float32),
     }
-    used = {entry.name for entry in session.get_inputs()}
-    audio = session.run(["audio"], {name: value for name, value in inputs.items() if name in used})[0]
+    audio = session.run(["audio"], inputs)[0]
     return np.asarray(audio).reshape(-1), int(description["sample_rate"])
 
 

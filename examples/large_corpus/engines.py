@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,18 +270,18 @@ def merge_festival(folders: Sequence[Path], target: Path) -> Path:
     Scripts that name the folder of an installation name this one instead.
     """
     if not target.exists():
-        partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        unfinished = target.with_name(target.name + ".partial")
+        shutil.rmtree(unfinished, ignore_errors=True)
         for folder in folders:
             for source in (folder / "usr/share/festival", folder / "usr/lib/festival"):
                 if source.exists():
                     # Voices of one package link to files of another.
-                    shutil.copytree(source, partial, dirs_exist_ok=True, symlinks=True)
-        for script in partial.rglob("*.scm"):
+                    shutil.copytree(source, unfinished, dirs_exist_ok=True, symlinks=True)
+        for script in unfinished.rglob("*.scm"):
             if script.is_symlink():  # to a file of this folder, or to one of the machine, which stays as it is
                 continue
             script.write_bytes(script.read_bytes().replace(b"/usr/share/festival", str(target).encode()))
-        partial.rename(target)
+        unfinished.rename(target)
     return target
 
 
@@ -325,24 +326,22 @@ def speak_openjtalk(jobs: Sequence[Job], workshop: Workshop) -> None:
         run_program(command, input=job.text.encode(), env=library_path(folders))
 
 
-def speak_gnuspeech(jobs: Sequence[Job], workshop: Workshop) -> None:
-    """Gnuspeech, compiled to WebAssembly: one call of Node.js."""
-    speech, heap = workshop.unpack(jobs[0].engine)
-    modules = workshop.work / "gnuspeech" / "node_modules"
-    shutil.copytree(speech / "package", modules / "gnuspeech", dirs_exist_ok=True)
-    shutil.copytree(heap / "package", modules / "wasm-heap-manager", dirs_exist_ok=True)
-    path = write_jobs(jobs, workshop)
-    run_program(["node", str(GNUSPEECH), str(modules / "gnuspeech/dist/exports/GnuSpeech.js"), str(path)])
+def speak_with_node(
+    jobs: Sequence[Job], workshop: Workshop, *, script: Path, modules: Sequence[str], main: str
+) -> None:
+    """Engines that are compiled to WebAssembly: one call of Node.js for each.
 
-
-def speak_sanotts(jobs: Sequence[Job], workshop: Workshop) -> None:
-    """SanoTTS, compiled to WebAssembly: one call of Node.js."""
-    speech, languages = workshop.unpack(jobs[0].engine)
-    modules = workshop.work / "sanotts" / "node_modules"
-    shutil.copytree(speech / "package", modules / "pi-sano-tts", dirs_exist_ok=True)
-    shutil.copytree(languages / "package", modules / "eld", dirs_exist_ok=True)
-    path = write_jobs(jobs, workshop)
-    run_program(["node", str(SANOTTS), str(modules / "pi-sano-tts/engine.js"), str(path)])
+    Args:
+        jobs: Of one engine.
+        workshop: Where the engine is prepared.
+        script: Program that is called with the path of `main` and the jobs.
+        modules: Names under which the engine's packages import each other, in their order.
+        main: File of the engine's module, below the folder of modules.
+    """
+    folder = workshop.work / jobs[0].engine.name / "node_modules"
+    for name, package in zip(modules, workshop.unpack(jobs[0].engine), strict=True):
+        shutil.copytree(package / "package", folder / name, dirs_exist_ok=True)
+    run_program(["node", str(script), str(folder / main), str(write_jobs(jobs, workshop))])
 
 
 def write_jobs(jobs: Sequence[Job], workshop: Workshop) -> Path:
@@ -384,8 +383,13 @@ RUNNERS: dict[str, Callable[[Sequence[Job], Workshop], None]] = {
     "espeak": speak_espeak,
     "festival": speak_festival,
     "openjtalk": speak_openjtalk,
-    "gnuspeech": speak_gnuspeech,
-    "sanotts": speak_sanotts,
+    "gnuspeech": partial(
+        speak_with_node,
+        script=GNUSPEECH,
+        modules=("gnuspeech", "wasm-heap-manager"),
+        main="gnuspeech/dist/exports/GnuSpeech.js",
+    ),
+    "sanotts": partial(speak_with_node, script=SANOTTS, modules=("pi-sano-tts", "eld"), main="pi-sano-tts/engine.js"),
     "worker": speak_with_worker,
 }
 

@@ -167,7 +167,7 @@ def _dot_of_bfloat16(
 def _bfloat16_dot_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array, Any, Any]]:
     kept = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
     # Types of JAX are no arrays; empty arrays carry them.
-    return _bfloat16_dot(x, weight), (*kept, jnp.empty(0, x.dtype), jnp.empty(0, weight.dtype))
+    return _dot_of_bfloat16(*kept, ((x.ndim - 1,), (0,))), (*kept, jnp.empty(0, x.dtype), jnp.empty(0, weight.dtype))
 
 
 def _bfloat16_dot_backward(kept: tuple[Array, Array, Array, Array], cotangent: Array) -> tuple[Array, Array]:
