@@ -58,6 +58,11 @@ _ARGUMENTS = [
 ]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name tests by the words alone: bytes that a program makes may differ from one process of a run to the next."""
+    return argname if isinstance(val, bytes) and len(val) > 100 else None
+
+
 def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     """Run the command line in this process; the exit status."""
     monkeypatch.setattr(sys, "argv", ["spectra-jax", *map(str, words)])
