@@ -75,7 +75,7 @@ class TrainingConfig(Section):
     within a group every clip once before any is drawn again. None: all clips equally often."""
     encoder_regularization: bool = added(True)
     """Whether the encoder's own dropout, layerdrop and SpecAugment, which its configuration states, are applied."""
-    freeze: Literal["nothing", "feature_extractor", "encoder"] = "nothing"
+    freeze: Literal["nothing", "first_convolution", "feature_extractor", "encoder"] = "nothing"
     freeze_layers: int = 0
     """How many transformer layers are frozen, counted from the input; if any, the feature extractor is frozen too."""
     filterbank: bool = False
@@ -136,7 +136,7 @@ class TrainingConfig(Section):
         require(self.loss in LOSSES, "training.loss", self.loss, f"one of {', '.join(LOSSES)}")
         self._validate_losses()
         self._validate_balance()
-        modules = ("nothing", "feature_extractor", "encoder")
+        modules = ("nothing", "first_convolution", "feature_extractor", "encoder")
         require(self.freeze in modules, "training.freeze", self.freeze, f"one of {', '.join(modules)}")
         rule = f"one of {', '.join(_PRECISIONS)}"
         require(self.precision in _PRECISIONS, "training.precision", self.precision, rule)

@@ -117,6 +117,8 @@ def is_frozen(path: str, training: TrainingConfig) -> bool:
     # The modules before the first layer are frozen with it; the norm after the last one is not.
     if part not in ("feature_extractor", "feature_projection", "positional_convolution"):
         return False
+    if training.freeze == "first_convolution" and names[:4] == ["feature_extractor", "layers", "0", "conv"]:
+        return True
     return training.freeze_layers > 0 or (training.freeze == "feature_extractor" and part == "feature_extractor")
 
 

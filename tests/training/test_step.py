@@ -71,6 +71,7 @@ def test_bfloat16_with_frozen_layers_and_an_average_of_the_weights(complete_step
     [
         ({}, ()),
         ({"freeze": "encoder"}, "encoder."),
+        ({"freeze": "first_convolution"}, "encoder.feature_extractor.layers.0.conv."),
         ({"freeze": "feature_extractor"}, "encoder.feature_extractor."),
         ({"freeze_layers": 1}, ("encoder.f", "encoder.positional", "encoder.layers.0.")),
     ],
