@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,22 @@ _ARGUMENTS = [
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name tests by the words alone: bytes that a program makes may differ from one process of a run to the next."""
     return argname if isinstance(val, bytes) and len(val) > 100 else None
+
+
+@contextmanager
+def without_optimizations() -> Iterator[None]:
+    """Compile in half of the time, where neither speed nor the last bits are tested."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def unoptimized() -> Iterator[None]:
+    """`without_optimizations` for a module: `pytestmark = pytest.mark.usefixtures("unoptimized")`."""
+    with without_optimizations():
+        yield
 
 
 def spectra(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

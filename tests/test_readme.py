@@ -103,6 +103,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unoptimized")
 def test_python_prints_what_is_shown(clone: Path) -> None:
     for block in blocks("python"):
         output = io.StringIO()

@@ -80,7 +80,7 @@ def test_a_summary_depends_on_the_order_of_the_elements() -> None:
     assert norm == pytest.approx(other_norm) and abs(product - other_product) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_contender_that_fails_has_a_row_with_the_reason(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     task = training_step.Task(tiny, "float32", [])
     monkeypatch.setitem(training_step.CONTENDERS, "fails", contenders.fails_for)

@@ -151,7 +151,7 @@ def copy(native: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(native, tmp_path_factory.mktemp("fuzz") / "native")
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_changed_header_never_changes_the_weights(data: st.DataObject, native: Path, copy: Path) -> None:
     weights = copy / "model.safetensors"

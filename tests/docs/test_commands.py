@@ -15,16 +15,17 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 import typer
 
 from spectra_jax import cli
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, Step, blocks, matches, steps
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 UPDATE = bool(os.environ.get("SPECTRA_JAX_UPDATE_DOCS"))
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -43,16 +44,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def unoptimised() -> Iterator[None]:
-    """Most of the time is compiling, which takes half as long without XLA's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-# It trains, for a minute.
-_LONG = ("guides/train.md",)
+# They train, or compare with PyTorch, for a minute.
+_LONG = ("guides/train.md", "guides/verify.md")
 
 
 @pytest.mark.slow

@@ -32,9 +32,10 @@ WAVEFORMS = expected("tiny")["waveforms"]
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network, converted."""
+    """The tiny network, converted by the command."""
     path = tmp_path_factory.mktemp("onnx") / "new" / "tiny.onnx"
-    convert(GOLDEN / "tiny", path)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert spectra(monkeypatch, "convert", GOLDEN / "tiny", path) == 0
     return path
 
 
@@ -59,7 +60,7 @@ def test_the_logits_are_those_of_the_network_in_any_batch_size(tiny: Path, tiny_
 
 
 @needs_converter
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parity
 def test_it_agrees_with_the_export_of_pytorch(tiny: Path, tmp_path: Path) -> None:
     """Both files, held against the network by `verify`, and against each other."""
@@ -118,12 +119,13 @@ def test_a_fixed_batch_size_and_weights_in_a_second_file(tmp_path: Path) -> None
 
 @needs_converter
 @pytest.mark.slow
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "demo.onnx"
-    assert spectra(monkeypatch, "convert", "demo", path) == 0
-    assert capsys.readouterr().err == f"demo -> {path} (onnx)\n"
-    assert spectra(monkeypatch, "convert", "demo", path, "--to", "onnx") == 2
+def test_the_command_replaces_no_file(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tiny.stat()
+    assert spectra(monkeypatch, "convert", "demo", tiny, "--to", "onnx") == 2
     assert "exists already" in capsys.readouterr().err
+    assert tiny.stat() == before
 
 
 @needs_converter

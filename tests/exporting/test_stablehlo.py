@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 ATOL = 1e-4
 
 # Annotations such as "time//3" cannot be compared for symbolic sizes.
-pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+pytestmark = pytest.mark.usefixtures("annotations_unchecked", "unoptimized")
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,8 @@ def test_files_run_without_this_package(model: SpectraAASIST3, tmp_path: Path) -
     forward, params, rest = spectra_jax.split(fold_for_inference(model))
     network = jax.jit(forward)
     encode = jax.jit(lambda x: model.encoder(x))
-    given = {f"detector/{batch}": windows(batch) for batch in (1, 3, 8)}
-    given |= {f"any-length/{samples}": windows(2, samples) for samples in (4480, 40000)}
-    given |= {f"encoder/{samples}": windows(2, samples) for samples in (1500, 20000)}
+    given = {f"detector/{batch}": windows(batch) for batch in (1, 3)}
+    given |= {"any-length": windows(2, 4480), "encoder": windows(2, 1500)}
     np.savez(tmp_path / "windows.npz", **given)  # type: ignore[arg-type]
     # Most of the time is compiling.
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

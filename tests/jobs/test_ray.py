@@ -65,6 +65,7 @@ def actors() -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_a_stage_of_ray_data_scores_paths_and_bytes(manifest: Path, cluster: Any) -> None:
     from spectra_jax.jobs.ray import SpectraScorer
 

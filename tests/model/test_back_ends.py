@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from spectra_jax.model.precision import Precision
 from spectra_jax.model.spectra import POOLS, SpectraAASIST3, count_parameters, split_with_rank_gaps, stages
 from tests.conftest import spectra
 from tests.published_detectors import SMALL
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 FULL = Precision.of("float32")
 WINDOWS = np.random.default_rng(3).standard_normal((2, 4000)).astype(np.float32) * 0.1
@@ -61,14 +63,6 @@ NETWORKS = [
 ]
 UNPUBLISHED = [network for network in NETWORKS if network != ("aasist", "logits")]
 WITHOUT_POOLS = ("ecapa-tdnn", "pool+linear")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unoptimised() -> Iterator[None]:
-    """Most of the time is compiling, which takes half as long without XLA's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(params=NETWORKS, ids="-".join)
@@ -115,7 +109,7 @@ def test_a_checkpoint_is_read_scored_and_described(
     assert known[config.back_end] in printed
 
 
-@pytest.mark.parametrize("pure", [split, split_with_rank_gaps])
+@pytest.mark.parametrize("pure", [pytest.param(split, marks=pytest.mark.long), split_with_rank_gaps])
 def test_folding_keeps_the_logits(network: Path, pure: Callable[..., Any]) -> None:
     with jax.enable_x64(True):
         model = load_model(open_checkpoint(network), "float64")

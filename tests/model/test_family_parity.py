@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,10 @@ pytest.importorskip("transformers", reason="needs the extra `parity` (torch, tra
 
 from tests.oracle import spectra_torch  # noqa: E402
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("unoptimized")]
 
 WINDOWS = np.random.default_rng(3).standard_normal((3, 4000)).astype(np.float32) * 0.1
 GRAPH = pytest.param("aasist", marks=pytest.mark.long)  # its gradients take eight seconds to compile
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unoptimised() -> Iterator[None]:
-    """Most of the time is compiling, which takes half as long without XLA's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def both(back_end: str, folder: Path) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
 
 
-@pytest.mark.parametrize("pure", [split, split_with_rank_gaps])
+@pytest.mark.parametrize("pure", [pytest.param(split, marks=pytest.mark.long), split_with_rank_gaps])
 def test_folding_keeps_the_logits(tiny_checkpoint: Checkpoint, pure: Callable[[SpectraAASIST3], SplitModel]) -> None:
     """With the branches in a loop, and with a hook, which runs them one by one."""
     windows = golden_windows(expected("tiny")["waveforms"][:2])

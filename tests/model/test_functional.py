@@ -24,6 +24,8 @@ from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.spectra import SpectraAASIST3
 from tests.programs.shard_over_a_mesh import CONFIG
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -86,7 +88,8 @@ def test_the_parts_are_nested_dictionaries_of_arrays(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "network" else []) for name in MODELS]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] if name in ("network", "folded") else []) for name in MODELS],
 )
 def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     model = MODELS[name]()
@@ -124,7 +127,9 @@ def test_gradients_are_those_of_nnx() -> None:
         np.testing.assert_array_equal(gradient, values[path], err_msg=path)
 
 
-@pytest.mark.parametrize("split", [spectra_jax.split, spectra_jax.split_with_rank_gaps])
+@pytest.mark.parametrize(
+    "split", [spectra_jax.split, pytest.param(spectra_jax.split_with_rank_gaps, marks=pytest.mark.long)]
+)
 @pytest.mark.slow
 def test_two_parts_work_with_a_warning(split: Callable[[SpectraAASIST3], Any]) -> None:
     model = small_model()
@@ -159,7 +164,9 @@ def test_a_missing_parameter_is_named() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("annotations_unchecked")
-@pytest.mark.parametrize("shape", ["b, 2000", "2, {time}", pytest.param("b, {time}", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "shape", ["b, 2000", *(pytest.param(shape, marks=pytest.mark.long) for shape in ("2, {time}", "b, {time}"))]
+)
 def test_symbolic_sizes(shape: str) -> None:
     """Without constraints on the sizes. A detector's lengths are in steps of three frames, 120 samples here."""
     model = small_model()

@@ -37,7 +37,7 @@ from tests.training.runs import MODEL
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch, transformers)")
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("unoptimized")]
 
 LABELS = np.array([0, 1, 1, 0])
 CLASS_WEIGHTS = np.array([0.3, 1.7])

@@ -273,11 +273,13 @@ def test_spline_bases_sum_to_one_inside_the_grid_and_to_zero_outside() -> None:
 # The full network
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_full_logits(full: Run) -> None:
     check_logits(full)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_full_stages(full: Run) -> None:
     assert full.stages.keys() == full.stored.keys() - {"input"}

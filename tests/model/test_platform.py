@@ -22,6 +22,8 @@ from spectra_jax.model.precision import Precision
 from tests.conftest import GOLDEN
 from tests.model.encoder.small import noise, small_config
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 @jax.jit
 def chosen(x: jax.Array) -> jax.Array:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from spectra_jax.training import Run
+from tests.conftest import without_optimizations
 from tests.training.runs import config, write_corpus
 
 
-@contextmanager
-def without_optimisations() -> Iterator[None]:
-    """A step takes twice as long to compile with XLA's optimisations, and these tests do not depend on speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module", autouse=True)
-def unoptimised() -> Iterator[None]:
-    with without_optimisations():
-        yield
+def unoptimized(unoptimized: None) -> None:
+    """All of these tests compile steps of training."""
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +27,5 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A run of six steps: its directory and its events."""
     output = tmp_path_factory.mktemp("runs") / "finished"
-    with without_optimisations():
+    with without_optimizations():
         return output, list(Run(manifest, output, config(augment={"noise": 0.5})))

@@ -20,7 +20,17 @@ from spectra_jax.checkpoints.resolve import open_checkpoint
 from spectra_jax.errors import InputError, TrainingError
 from spectra_jax.inference.identity import encode_record
 from spectra_jax.model.config import SpectraConfig
-from spectra_jax.training import BEST, EvaluationEvent, Run, RunConfig, StepEvent, export, read_log, read_manifest
+from spectra_jax.training import (
+    BEST,
+    EvaluationEvent,
+    Run,
+    RunConfig,
+    StepEvent,
+    export,
+    read_log,
+    read_manifest,
+    write_curves,
+)
 from tests.conftest import spectra
 from tests.training.runs import (
     MODEL,
@@ -40,6 +50,13 @@ def test_a_run_yields_and_logs_its_events(finished: tuple[Path, list[Any]]) -> N
     evaluations = [event for event in events if isinstance(event, EvaluationEvent)]
     assert [event.step for event in evaluations] == [2, 4, 6] and evaluations[0].best
     assert without_speed(read_log(output / "log.jsonl")) == without_speed(events)
+
+
+def test_the_chart_is_written_into_the_runs_directory(finished: tuple[Path, list[Any]]) -> None:
+    chart = write_curves(finished[0])
+    assert chart == finished[0] / "curves.svg"
+    text = chart.read_text()
+    assert text.startswith("<svg") and "cross entropy" in text and "dev EER" in text
 
 
 @pytest.mark.slow

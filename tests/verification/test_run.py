@@ -63,14 +63,8 @@ def test_spectra_0_agrees_and_a_wrong_weight_is_located(clips: list[Trial], tmp_
     assert {"bridge", "ecapa.first", "ecapa.layer1", "ecapa.layer3", "ecapa.pooled", "logits"} <= names
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "weight",
-    [
-        pytest.param(weight, marks=[pytest.mark.long] if index else [])
-        for index, weight in enumerate(FIRST_STAGE_OF_WRONG_WEIGHT)
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("weight", FIRST_STAGE_OF_WRONG_WEIGHT)
 def test_a_wrong_weight_is_located_in_torch(clips: list[Trial], tmp_path: Path, weight: str) -> None:
     reference = TorchReference(write_reference(tmp_path / "wrong", weight), run_code=True)
     found = verify(TINY, reference, clips[:4], tolerance=1e-6, gap_bound=0.0, resamples=0)

@@ -20,6 +20,8 @@ from spectra_jax.model.encoder import SpeechEncoder, TransformerLayer
 from spectra_jax.model.platform import on_devices
 from tests.model.encoder.small import noise, small_config, small_encoder
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 def test_a_layer_of_a_class_of_the_user_can_change_its_state() -> None:
     """All encoder layers share one trace, apart from those that have more than weights."""

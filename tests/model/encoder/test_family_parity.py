@@ -30,6 +30,7 @@ from tests.model.encoder.transformers_models import (  # noqa: E402
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.usefixtures("unoptimized"),
     # PyTorch, about how the WavLM of transformers calls it.
     pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning"),
 ]
