@@ -27,6 +27,7 @@ from benchmarks.processes import Worker
 from benchmarks.speed.contenders import cores
 from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import WorkerError
+from benchmarks.speed.results import cpu_kind
 
 RESULTS = Path(__file__).parent / "results" / "encoders"
 SAMPLE_RATE = 16_000
@@ -212,7 +213,8 @@ def render(results: dict[str, Any]) -> str:
     packages = machine["packages"]
     lines = [
         f"Speech encoders with random weights, clips of {results['clip_seconds']:g} s, on {machine['cores']} cores of "
-        f"{machine['cpu']}; torch {packages['torch']}, transformers {packages['transformers']}, jax {packages['jax']}. "
+        f"{machine['cpu']} ({cpu_kind(machine['cpu'], machine['cpu_family_model'])}); torch {packages['torch']}, "
+        f"transformers {packages['transformers']}, jax {packages['jax']}. "
         "Medians of interleaved calls; written by `python -m benchmarks.encoders` from the JSON beside this file.",
         "",
         f"| encoder | precision | batch | contender | ms | times {REFERENCE} | first call, s | difference |",

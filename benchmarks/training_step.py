@@ -40,8 +40,9 @@ from benchmarks.speed.contenders import cores
 from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import ROOT, WorkerError
 from benchmarks.speed.network import NAMES, Network, windows
+from benchmarks.speed.results import cpu_kind, machine_name
 
-RESULTS = Path(__file__).parent / "results" / "training-step"
+RESULTS = Path(__file__).parent / "results"
 SAMPLE_RATE = 16_000
 
 # A hundredth of the usual ones, which take no other time. Adam moves a weight by about the learning rate even where its
@@ -65,8 +66,9 @@ class Tolerance:
     gradient_norm: float
 
 
-# In bfloat16, three steps move the losses of PyTorch itself by 8 %.
-TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(2e-1, 3e-1)}
+# In bfloat16, PyTorch's own first loss of the full network with random weights is 0.38 of its value away from that in
+# float32. There the limit finds another network or batch, no less; the table states the differences.
+TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(5e-1, 5e-1)}
 
 
 @dataclass(frozen=True)
@@ -548,8 +550,9 @@ def render(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     machine = results["machine"]
     packages = machine["packages"]
+    kind = cpu_kind(machine["cpu"], machine["cpu_family_model"])
     lines = [
-        f"One training step on {machine['cores']} cores of {machine['cpu']}; torch {packages['torch']}, "
+        f"One training step on {machine['cores']} cores of {machine['cpu']} ({kind}); torch {packages['torch']}, "
         f"transformers {packages['transformers']}, jax {packages['jax']}. "
         "Medians of interleaved steps; written by `python -m benchmarks.training_step` from the JSON beside this file.",
         "",
@@ -616,7 +619,7 @@ def earlier_results(output: Path) -> dict[str, Any]:
     if not output.with_suffix(".json").exists():
         return empty
     earlier: dict[str, Any] = json.loads(output.with_suffix(".json").read_text())
-    same = ("cpu", "cores", "packages")
+    same = ("cpu", "cpu_family_model", "cores", "packages")
     is_same = "float64" in earlier and all(earlier["machine"][name] == empty["machine"][name] for name in same)
     return {**empty, "rows": earlier["rows"], "float64": earlier["float64"]} if is_same else empty
 
@@ -644,7 +647,10 @@ def main(words: Sequence[str] | None = None) -> int:
         "--limit", type=float, default=300.0, help="seconds after which one of the first steps is given up"
     )
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "training-step", help="directory of the networks")
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="NAME", help="NAME.json and NAME.md")
+    machine = describe_machine()
+    kind = cpu_kind(machine["cpu"], machine["cpu_family_model"])
+    name = f"training-step-{machine_name(kind, machine['cores'])}"
+    parser.add_argument("--output", type=Path, default=RESULTS / name, metavar="NAME", help="NAME.json and NAME.md")
     parser.add_argument(
         "--float64", action="store_true", help="compare the gradients in float64 instead of timing anything"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,15 +39,26 @@ class Machine:
 
     @property
     def kind(self) -> str:
-        """The generation of the CPU, such as `Zen 5`, where its family and model are known; otherwise its name."""
+        """The GPU's name, or the generation of the CPU: see `cpu_kind`."""
         if self.devices["platform"] == "gpu":
             return self.devices["kind"]
-        family, model = (int(number or 0) for number in self.cpu_family_model)
-        if "AMD" in self.cpu and family in (25, 26):
-            return "Zen 5" if family == 26 else "Zen 3" if model < 0x10 or 0x20 <= model < 0x60 else "Zen 4"
-        if "Intel" in self.cpu and family == 6:
-            return _INTEL.get(model, self.cpu)
-        return self.cpu
+        return cpu_kind(self.cpu, self.cpu_family_model)
+
+
+def cpu_kind(cpu: str, family_model: Sequence[str | None]) -> str:
+    """The generation of a CPU, such as `Zen 5`, where its family and model are known; otherwise its name."""
+    family, model = (int(number or 0) for number in family_model)
+    if "AMD" in cpu and family in (25, 26):
+        return "Zen 5" if family == 26 else "Zen 3" if model < 0x10 or 0x20 <= model < 0x60 else "Zen 4"
+    if "Intel" in cpu and family == 6:
+        return _INTEL.get(model, cpu)
+    return cpu
+
+
+def machine_name(kind: str, cores: int) -> str:
+    """A machine in the name of a file, such as `zen5-2-cores`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r" (?=\d)", "", kind.lower())).strip("-")
+    return f"{slug}-{cores}-cores"
 
 
 _INTEL = {
@@ -157,9 +168,7 @@ class Results:
 
 def file_name(machine: Machine, jax: str) -> str:
     """The name of a machine's results, such as `zen5-2-cores-jax-0.12`."""
-    kind = re.sub(r" (?=\d)", "", machine.kind.lower())
-    slug = re.sub(r"[^a-z0-9]+", "-", kind).strip("-")
-    return f"{slug}-{machine.cores}-cores-jax-{'.'.join(jax.split('.')[:2])}"
+    return f"{machine_name(machine.kind, machine.cores)}-jax-{'.'.join(jax.split('.')[:2])}"
 
 
 def _names(kind: type[Machine] | type[Run]) -> list[str]:

@@ -86,7 +86,12 @@ def test_a_contender_that_fails_has_a_row_with_the_reason(tiny: Network, monkeyp
     monkeypatch.setitem(training_step.CONTENDERS, "fails", contenders.fails_for)
     (row,) = training_step.measure(task, training_step.make_batch(1, 16_000), [], ["fails"], rounds=1, limit=60)
     assert row.seconds is None and row.problem == "fails: RuntimeError: no such device"
-    machine = {"cores": 2, "cpu": "a CPU", "packages": dict.fromkeys(("torch", "transformers", "jax"), "1")}
+    machine = {
+        "cores": 2,
+        "cpu": "a CPU",
+        "cpu_family_model": [None, None],
+        "packages": dict.fromkeys(("torch", "transformers", "jax"), "1"),
+    }
     results = {"machine": machine, "compared_steps": 3, "tolerances": {}, "rows": [vars(row)]}
     assert (
         "| tiny | nothing | float32 | 1 x 1.00 s | fails | fails: RuntimeError: no such device |"
