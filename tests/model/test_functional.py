@@ -89,7 +89,7 @@ def test_the_parts_are_nested_dictionaries_of_arrays(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.long] if name in ("network", "folded") else []) for name in MODELS],
+    [pytest.param(name, marks=[] if name == "encoder" else [pytest.mark.long]) for name in MODELS],
 )
 def test_gradients_and_an_optimizer_take_params_as_they_are(name: str) -> None:
     model = MODELS[name]()

@@ -168,7 +168,11 @@ def batch_norm_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutate", [tanh_gelu, flax_epsilon, batch_norm_epsilon], ids=lambda mutate: mutate.__name__)
+@pytest.mark.parametrize(
+    "mutate",
+    [tanh_gelu, *(pytest.param(mutate, marks=pytest.mark.long) for mutate in (flax_epsilon, batch_norm_epsilon))],
+    ids=lambda mutate: mutate.__name__,
+)
 def test_wrong_formulas_are_detected(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
 ) -> None:

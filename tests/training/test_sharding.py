@@ -39,55 +39,50 @@ class Case(NamedTuple):
     training: dict[str, Any]
     shares: tuple[float, ...]
     back_end: str = "pool+linear"
+    long: bool = False
 
 
 CASES = [
-    *(Case(devices, {}, (1, 1, 1, 1)) for devices in (1, 2, 4, 8)),
-    Case(1, FSDP, (1, 1, 1, 1)),
-    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1)),
-    Case(4, FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1)),
+    *(Case(devices, {}, (1, 1, 1, 1), long=devices in (2, 8)) for devices in (1, 2, 4, 8)),
+    Case(1, FSDP, (1, 1, 1, 1), long=True),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1), long=True),
+    Case(4, FSDP | {"remat": True}, (1 / 4, 1 / 4, 1 / 4, 1), long=True),
     Case(8, FSDP, (1 / 8, 1 / 8, 1 / 8, 1)),
-    Case(2, {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1)),
+    Case(2, {"sharding": {"tensor": 2}}, (1 / 2, 1 / 2, 1, 1), long=True),
     Case(4, {"sharding": {"tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
-    Case(8, {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1)),
+    Case(8, {"sharding": {"clips": 2, "tensor": 2}}, (1 / 4, 1 / 4, 1 / 2, 1), long=True),
     Case(4, {"sharding": {"clips": 2, "rules": [["bridge/*/kernel", ["fsdp", None]]]}}, (1, 1, 1, 1 / 2)),
     Case(1, LORA, (1, 1)),
     Case(8, LORA | {"sharding": {"tensor": 2}}, (1 / 4, 1 / 2)),
-    # With batch norms, whose statistics are those of all clips.
-    Case(1, {}, (1, 1, 1, 1), "kan-aasist"),
-    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1), "kan-aasist"),
+    # With batch norms, whose statistics are those of all clips. The graph takes a minute to compile for each layout.
+    Case(1, {}, (1, 1, 1, 1), "kan-aasist", long=True),
+    Case(2, FSDP, (1 / 2, 1 / 2, 1 / 2, 1), "kan-aasist", long=True),
 ]
 
 
 @functools.cache
-def outputs_of(back_end: str) -> list[dict[str, Any]]:
-    """The output of `tests.programs.sharded_steps` for each case with this back-end."""
-    cases = [
-        {"devices": case.devices, "training": case.training, "back_end": back_end}
-        for case in CASES
-        if case.back_end == back_end
-    ]
-    return output_of("sharded_steps", cases)
+def outputs_of(back_end: str, long: bool) -> dict[str, Any]:
+    """The output of `tests.programs.sharded_steps` for cases with this back-end, by `name_of` the case."""
+    cases = [case for case in CASES if (case.back_end, case.long) == (back_end, long)]
+    asked = [{"devices": case.devices, "training": case.training, "back_end": back_end} for case in cases]
+    return dict(zip(map(name_of, cases), output_of("sharded_steps", asked), strict=True))
+
+
+def name_of(case: Case) -> str:
+    return f"{case.devices} {case.back_end} {case.training}"
 
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(
-            case,
-            # The graph takes a minute to compile for each layout.
-            marks=pytest.mark.long if case.back_end == "kan-aasist" else pytest.mark.slow,
-            id=f"{case.devices} {case.back_end} {case.training}",
-        )
-        for case in CASES
-    ],
+    [pytest.param(case, marks=pytest.mark.long if case.long else pytest.mark.slow, id=name_of(case)) for case in CASES],
 )
 def test_every_layout_takes_the_same_steps(case: Case) -> None:
-    outputs = outputs_of(case.back_end)
-    alike = [(other.devices, other.training) for other in CASES if other.back_end == case.back_end]
-    output = outputs[alike.index((case.devices, case.training))]
+    output = outputs_of(case.back_end, case.long)[name_of(case)]
     training = LORA if "lora" in case.training else {}
-    one_device = outputs[alike.index((1, training))]
+    (one,) = (
+        other for other in CASES if (other.devices, other.training, other.back_end) == (1, training, case.back_end)
+    )
+    one_device = outputs_of(one.back_end, one.long)[name_of(one)]
     assert output["losses"] == pytest.approx(one_device["losses"], rel=1e-5)
     assert output["norms"] == pytest.approx(one_device["norms"], rel=1e-4)
     # See `Layout.summed_here`. XLA sums over `tensor` where a product is, and batch norms in the loop over branches.

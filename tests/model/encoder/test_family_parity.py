@@ -80,7 +80,7 @@ def valid_lengths(draw: st.DrawFn, config: EncoderConfig, samples: int, batch: i
 
 
 @pytest.mark.parametrize("is_pre_norm", [True, False], ids=["pre_norm", "post_norm"])
-@pytest.mark.parametrize("model_type", ["wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("model_type", ["wav2vec2", pytest.param("hubert", marks=pytest.mark.long), "wavlm"])
 # Without shrinking, which would compile hundreds of networks.
 @settings(
     deadline=None,
