@@ -94,6 +94,7 @@ def test_processes_of_jax_distributed_one_killed_and_restarted(
     assert (folder / "scores.txt").read_bytes() == (tmp_path / "undisturbed" / "scores.txt").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_is_reported_resumed_and_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,7 @@ def windows(batch: int, num_samples: int = 40000) -> np.ndarray:
     return golden_windows([{"seed": seed, "samples": 20000} for seed in range(batch)])[:, :num_samples]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_files_run_without_this_package(model: SpectraAASIST3, tmp_path: Path) -> None:
     spectra_jax.export("demo", tmp_path / "detector")
     spectra_jax.export(model, tmp_path / "any-length", num_samples="t", platforms=("cpu",))

@@ -116,6 +116,7 @@ def test_the_former_name_of_the_window_policy_works_with_a_warning() -> None:
     assert len(scored["window_scores"][0]) > 1
 
 
+@pytest.mark.long
 def test_a_node_is_killed_and_every_trial_is_scored_once(manifest: Path, cluster: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["score", "--model", "demo", "--batch-size", "3", "--part-size", str(PART_SIZE), "-o", f"{folder}/"]

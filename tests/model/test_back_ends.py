@@ -109,6 +109,7 @@ def test_a_checkpoint_is_read_scored_and_described(
     assert known[config.back_end] in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pure", [pytest.param(split, marks=pytest.mark.long), split_with_rank_gaps])
 def test_folding_keeps_the_logits(network: Path, pure: Callable[..., Any]) -> None:
     with jax.enable_x64(True):

@@ -22,6 +22,7 @@ from tests.conftest import expected, golden_windows
 from tests.tolerances import LOGITS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pure", [pytest.param(split, marks=pytest.mark.long), split_with_rank_gaps])
 def test_folding_keeps_the_logits(tiny_checkpoint: Checkpoint, pure: Callable[[SpectraAASIST3], SplitModel]) -> None:
     """With the branches in a loop, and with a hook, which runs them one by one."""

@@ -61,6 +61,7 @@ def test_a_run_starts_from_the_encoder_and_a_new_back_end(encoder: Path, manifes
     assert provenance["training_encoder"].startswith(f"{encoder} (sha256 ")
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_its_encoder_and_is_resumed(encoder: Path, manifest: Path, tmp_path: Path) -> None:
     settings = RunConfig.from_dict({"model": MODEL | {"back_end": "pool+linear"}, "training": TRAINING})
     uninterrupted = list(Run(manifest, tmp_path / "uninterrupted", settings, encoder=encoder))
@@ -108,6 +109,7 @@ def test_the_first_layers_of_an_encoder(encoder: Path, manifest: Path, tmp_path:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_the_encoders_regularization_is_applied_or_switched_off(encoder: Path, manifest: Path, tmp_path: Path) -> None:
     """Without any dropout elsewhere, the first loss depends on the encoder's only."""
     losses = {}
