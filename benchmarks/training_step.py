@@ -66,9 +66,11 @@ class Tolerance:
     gradient_norm: float
 
 
-# In bfloat16, PyTorch's own first loss of the full network with random weights is 0.38 of its value away from that in
-# float32. There the limit finds another network or batch, no less; the table states the differences.
-TOLERANCES = {"float32": Tolerance(1e-4, 1e-3), "bfloat16": Tolerance(5e-1, 5e-1)}
+# In float32, gradient norms of the full network differ by 0.6 % on Zen 4, which is rounding: in float64 each weight's
+# gradient agrees to 2e-11. In bfloat16, PyTorch's own first loss of the full network with random weights is 0.38 of its
+# value away from that in float32. There the limit finds another network or batch, no less; the table states the
+# differences.
+TOLERANCES = {"float32": Tolerance(1e-4, 1e-2), "bfloat16": Tolerance(5e-1, 5e-1)}
 
 
 @dataclass(frozen=True)
