@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -237,3 +238,15 @@ def overflow(page: BrowserPage) -> int:
     """By how many pixels the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     return width
+
+
+def wait_until(page: BrowserPage, script: str, seconds: float = 30) -> None:
+    """Wait until an expression of JavaScript holds in a page.
+
+    Asked from here, again and again: a promise could wait for an event that has passed, with no limit, and Playwright's
+    own `wait_for_function` needs `eval`, which the pages' policy refuses.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(script):
+        assert time.monotonic() < deadline, f"this never held in {seconds:g} s: {script}"
+        page.wait_for_timeout(5)

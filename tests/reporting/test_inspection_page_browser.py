@@ -13,7 +13,7 @@ import pytest
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
 from spectra_jax.reporting.inspection_page import InspectionContext, write_inspection
-from tests.reporting.conftest import OpenPage, make_detection, overflow
+from tests.reporting.conftest import OpenPage, make_detection, overflow, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 NAME = '<img/src=x/onerror=alert(1)> "quoted" ' + "long_name_" * 12 + ".wav"
 SCORES = [2.0, 1.5, -1.25, -0.5, 1.0, 1.0, 0.5, 0.5, 0.5]
+_AUDIO = "document.querySelector('audio')"
 # Text, its colour, and the first background behind it that is not transparent, as three numbers of 0 to 255 each.
 _COLOURS = """() => {
   const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -62,12 +63,8 @@ def open_html(open_page: OpenPage, html: Path) -> Callable[..., Page]:
 
 def sought(page: Page) -> float:
     """Where the first recording's audio is after it was sought."""
-    position: float = page.locator("audio").first.evaluate(
-        """audio => new Promise((resolve) => {
-            if (audio.readyState && !audio.seeking) resolve(audio.currentTime);
-            audio.addEventListener("seeked", () => resolve(audio.currentTime), { once: true });
-        })"""
-    )
+    wait_until(page, f"{_AUDIO}.readyState > 0 && !{_AUDIO}.seeking")
+    position: float = page.evaluate(f"{_AUDIO}.currentTime")
     return position
 
 
@@ -120,13 +117,13 @@ def test_windows_from_the_keyboard(open_html: Callable[..., Page]) -> None:
         page.keyboard.press(key)
         assert (text.text_content() or "").startswith(f"Window {window} to")
         assert (overlay.get_attribute("aria-valuetext") or "").startswith(f"Window {window} to")
-    assert page.evaluate("document.querySelector('audio').paused"), "choosing does not play"
+    assert page.evaluate(f"{_AUDIO}.paused"), "choosing does not play"
     page.keyboard.press("PageUp")
     page.keyboard.press("Enter")
     assert 0.5 <= sought(page) < 2.5
-    assert not page.evaluate("document.querySelector('audio').paused")
+    assert not page.evaluate(f"{_AUDIO}.paused")
     page.keyboard.press("Space")
-    assert page.evaluate("document.querySelector('audio').paused")
+    assert page.evaluate(f"{_AUDIO}.paused")
 
 
 def test_tables_have_buttons_that_play(open_html: Callable[..., Page]) -> None:
@@ -146,12 +143,8 @@ def test_playing_stops_at_the_end_of_the_window(open_html: Callable[..., Page]) 
     page.locator("audio").first.evaluate("audio => { audio.playbackRate = 16; }")
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
-    stopped = page.locator("audio").first.evaluate(
-        """audio => new Promise((resolve) => {
-            audio.addEventListener("pause", () => resolve(audio.currentTime), { once: true });
-        })"""
-    )
-    assert 2 <= stopped < 6
+    wait_until(page, f"{_AUDIO}.currentTime >= 2 && {_AUDIO}.paused")
+    assert page.evaluate(f"{_AUDIO}.currentTime") < 6
 
 
 def test_without_scripts_all_numbers_are_there(open_html: Callable[..., Page]) -> None:

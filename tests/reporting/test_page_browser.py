@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from spectra_jax.reporting.page import write_report
-from tests.reporting.conftest import OpenPage, overflow
+from tests.reporting.conftest import OpenPage, overflow, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -79,16 +79,9 @@ def test_every_section_and_chart_loads(open_report: OpenReport) -> None:
 def test_clip_plays(open_report: OpenReport) -> None:
     page = open_report()
     audio = page.locator("audio").first
-    # Waited for with an event: polling a page needs `eval`, which its policy refuses.
-    duration = audio.evaluate(
-        """audio => new Promise((resolve, reject) => {
-            audio.addEventListener("loadedmetadata", () => resolve(audio.duration));
-            audio.addEventListener("error", () => reject(audio.error.message));
-            audio.preload = "auto";
-            audio.load();
-        })"""
-    )
-    assert abs(duration - 1.0) < 0.01
+    audio.evaluate("audio => { audio.preload = 'auto'; audio.load(); }")
+    wait_until(page, "document.querySelector('audio').readyState > 0")
+    assert abs(audio.evaluate("audio => audio.duration") - 1.0) < 0.01
 
 
 def test_filter_and_sort_from_the_keyboard(open_report: OpenReport) -> None:
