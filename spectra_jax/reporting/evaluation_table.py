@@ -79,10 +79,13 @@ def _print_groups(column: str, groups: Mapping[str, Group], with_intervals: bool
     several = len(against) > 1
     # What groups are compared against: in the title if it is the same for all, otherwise a column.
     title = f"by {column}" if several or against <= {"its own"} else f"by {column}, each against {next(iter(against))}"
+    # A group of spoofs that is compared with the bona fide trials of all has none of its own.
+    has_bonafide = any(group.n_bonafide for group in groups.values())
+    has_spoofs = any(group.n_spoof for group in groups.values())
     columns = [
         Column(column, "text"),
-        Column("bona fide", "number", optional=2),
-        Column("spoof", "number", optional=2),
+        *([Column("bona fide", "number", optional=2)] * has_bonafide),
+        *([Column("spoof", "number", optional=2)] * has_spoofs),
         *([Column("against", "word", optional=1)] * several),
         Column("EER", "number"),
         *([Column("95 % interval", "number")] * with_intervals),
@@ -91,8 +94,8 @@ def _print_groups(column: str, groups: Mapping[str, Group], with_intervals: bool
     rows = [
         [
             name,
-            f"{group.n_bonafide:,}",
-            f"{group.n_spoof:,}",
+            *([f"{group.n_bonafide:,}"] * has_bonafide),
+            *([f"{group.n_spoof:,}"] * has_spoofs),
             *([group.against] * several),
             _value(group.eer_percent, "%"),
             *([_range(group.interval, "%")] * with_intervals),
