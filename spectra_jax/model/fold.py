@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from spectra_jax.model.aasist import KANAASIST, Branch
+from spectra_jax.model.conv import Conv
 from spectra_jax.model.kan import KANLinear
 from spectra_jax.model.norms import BatchNorm
 from spectra_jax.model.spectra import SpectraAASIST3
@@ -37,6 +38,8 @@ def fold_for_inference(model: SpectraAASIST3) -> SpectraAASIST3:
             _fold_variance(module)
         elif isinstance(module, KANLinear):
             _fold_spline_scaler(module)
+        elif isinstance(module, Conv):
+            module.fold(precompute)
     if isinstance(folded.back_end, KANAASIST):
         _stack_branches(folded.back_end)
     return folded

@@ -1,4 +1,4 @@
-"""The derivatives of the grouped convolution on CPUs, which are written out, are those that JAX has for it."""
+"""The grouped convolution on CPUs: its derivatives, which are written out, and its form for inference."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from spectra_jax.model.conv import _grouped_conv
-from spectra_jax.model.precision import PRECISIONS
+from spectra_jax.model.conv import Conv, _grouped_conv
+from spectra_jax.model.fold import precompute
+from spectra_jax.model.precision import PRECISIONS, PrecisionName
 
 GROUPS = 4
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -68,3 +70,32 @@ def test_derivatives_of_the_grouped_convolution(derivative: Callable[[Loss], Cal
     found, wanted = (jax.jit(derivative(one))(x, kernel) for one in (loss, plain_loss))
     for ours, plain in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=0, atol=2e-6 * float(jnp.abs(plain).max()))
+
+
+@pytest.mark.parametrize("size", [5, 7, 8])
+def test_a_folded_grouped_convolution_is_that_of_bfloat16_operands(size: int) -> None:
+    conv = Conv(32, 64, (size,), padding=((3, 4),), groups=GROUPS, precision=PRECISIONS["bfloat16"], rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (2, 19, 32))
+    before = conv(x)
+    conv.fold(precompute)
+    after = conv(x)
+    narrow = [value.astype(jnp.bfloat16).astype(jnp.float32) for value in (x, conv.kernel[...])]
+    expected = PRECISIONS["float32"].conv(*narrow, window_strides=(1,), padding=((3, 4),), feature_group_count=GROUPS)
+    assert conv.bias is not None
+    expected += conv.bias[...]
+    # Products of 16-bit numbers are exact in float32; sums over 64 of them differ by their order.
+    np.testing.assert_allclose(after, expected, rtol=0, atol=2e-6)
+    # Unfolded, a CPU computes it in float32.
+    assert np.abs(after - before).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("precision", "groups", "stride"),
+    [("float32", GROUPS, 1), ("float64", GROUPS, 1), ("bfloat16", 1, 1), ("int8", GROUPS, 2)],
+)
+def test_other_convolutions_are_not_folded(precision: PrecisionName, groups: int, stride: int) -> None:
+    with jax.enable_x64(precision == "float64"):
+        policy, rngs = PRECISIONS[precision], nnx.Rngs(0)
+        conv = Conv(32, 64, (8,), strides=(stride,), groups=groups, precision=policy, rngs=rngs)
+        conv.fold(precompute)
+    assert conv.group_kernels is None
