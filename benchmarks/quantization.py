@@ -105,7 +105,8 @@ def print_full(network: Path) -> None:
     print("| 8-bit products | encoder's error |")
     print("| --- | ---: |")
     for name, selects in (*variants(), *layers):
-        print(f"| {name} | {relative_error(fold_for_inference(mixed(network, selects)).encoder, exact, x):.2%} |", flush=True)
+        error = relative_error(fold_for_inference(mixed(network, selects)).encoder, exact, x)
+        print(f"| {name} | {error:.2%} |", flush=True)
 
 
 def main() -> None:
