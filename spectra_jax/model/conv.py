@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,8 @@ class Conv(nnx.Module):
     """A convolution over one or two axes, channels last; kernel (*space, in / groups, out).
 
     Attributes:
-      group_kernels: None until `fold`.
+      group_kernels: None. After `spectra_jax.model.fold.fold_for_inference` a sliding kernel in bfloat16 as a matrix of
+        each group, (groups, size * in / groups, out / groups), which CPUs multiply with.
     """
 
     def __init__(
@@ -55,19 +56,10 @@ class Conv(nnx.Module):
         self.precision = precision
         self.group_kernels: nnx.Param[Any] | None = nnx.data(None)
 
-    def fold(self, precompute: Callable[..., Any]) -> None:
-        """For inference: keep a grouped kernel in bfloat16 as one matrix for each group, too. CPUs use it.
-
-        Args:
-          precompute: see `spectra_jax.model.fold.precompute`.
-        """
-        kernel = self.kernel.get_value()
-        if self._is_sliding(kernel) and self.precision.operand_dtype == jnp.bfloat16:
-            self.group_kernels = nnx.Param(precompute(functools.partial(_group_kernels, groups=self.groups), kernel))
-
-    def _is_sliding(self, kernel: Any) -> bool:
+    @property
+    def is_sliding(self) -> bool:
         """Whether this is a grouped convolution over one axis with stride 1."""
-        return self.groups > 1 and kernel.ndim == 3 and self.strides == (1,)
+        return self.groups > 1 and self.strides == (1,)
 
     def __call__(self, x: Float[Array, "batch *space inputs"]) -> Float[Array, "batch *out_space outputs"]:
         x = self._convolve(jnp.pad(x, ((0, 0), *self.padding, (0, 0))))
@@ -91,7 +83,7 @@ class Conv(nnx.Module):
         if self.group_kernels is not None:
             return _conv_by_groups(x, self.group_kernels[...], size=kernel.shape[0], precision=self.precision)
         if self.groups > 1 and self.precision.dtype == jnp.float32:
-            if self._is_sliding(kernel):
+            if self.is_sliding:
                 return _grouped_conv(x, kernel, self.groups, self.precision.full)
             return self._conv_by_xla(self.precision.full, x, kernel)
         if self.precision.operand_dtype == jnp.float32:
@@ -100,7 +92,7 @@ class Conv(nnx.Module):
 
     def _on_device(self, x: Array, kernel: Array) -> Array:
         """On a GPU or a TPU. The measurements are of the published network with 64 clips on an H200."""
-        if self._is_sliding(kernel):
+        if self.is_sliding:
             # Half of the time of cuDNN's grouped convolution in float32. In 16 bits XLA's choice among the algorithms
             # of cuDNN took between 0.7 of the time and three times as long.
             return _conv_by_toeplitz(x, kernel, groups=self.groups, precision=self.precision)
@@ -200,13 +192,6 @@ def _conv_by_toeplitz(x: Array, kernel: Array, *, groups: int, precision: Precis
     matrix = jnp.stack([jnp.pad(kernel, ((shift, missing - shift), (0, 0), (0, 0), (0, 0))) for shift in range(shifts)])
     y = precision.einsum("bnkgi,skigo->gbnso", x, matrix)
     return jnp.moveaxis(y, 0, 3).reshape(x.shape[0], blocks * shifts, out)[:, :frames]
-
-
-def _group_kernels(kernel: np.ndarray, *, groups: int) -> np.ndarray:
-    """A kernel as a matrix for each group, in bfloat16: (groups, size * in / groups, out / groups)."""
-    size, width, out = kernel.shape
-    by_group = kernel.astype(jnp.bfloat16).reshape(size * width, groups, out // groups)
-    return np.ascontiguousarray(by_group.transpose(1, 0, 2))
 
 
 def _conv_by_groups(x: Array, kernels: Array, *, size: int, precision: Precision) -> Array:

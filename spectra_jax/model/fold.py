@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -20,6 +22,8 @@ _OWN_MODULES = ("spectra_jax.model.", "flax.nnx.")
 
 def fold_for_inference(model: SpectraAASIST3) -> SpectraAASIST3:
     """The same network for inference only, faster to trace and to compile. Its logits differ by rounding at most.
+
+    In bfloat16 and int8 that is the rounding of the positional convolution's operands, too, on CPUs.
 
     It can be neither trained nor saved. The encoder's weights are shared with `model`, which may also be an abstract
     network. A model that has a layer of a class of the user's own, which may need the unfolded weights, is returned
@@ -39,7 +43,7 @@ def fold_for_inference(model: SpectraAASIST3) -> SpectraAASIST3:
         elif isinstance(module, KANLinear):
             _fold_spline_scaler(module)
         elif isinstance(module, Conv):
-            module.fold(precompute)
+            _cut_kernel_by_groups(module)
     if isinstance(folded.back_end, KANAASIST):
         _stack_branches(folded.back_end)
     return folded
@@ -71,6 +75,18 @@ def _fold_spline_scaler(layer: KANLinear) -> None:
     weights = layer.spline_weight.get_value(), layer.spline_scaler.get_value()
     layer.spline_weight = nnx.Param(precompute(lambda weight, scaler: weight * scaler[:, None, :], *weights))
     layer.spline_scaler = None
+
+
+def _cut_kernel_by_groups(conv: Conv) -> None:
+    """Keep the kernel of a sliding convolution in bfloat16 as one matrix for each group, too."""
+    if conv.is_sliding and conv.precision.operand_dtype == jnp.bfloat16:
+        conv.group_kernels = nnx.Param(precompute(partial(_group_kernels, groups=conv.groups), conv.kernel.get_value()))
+
+
+def _group_kernels(kernel: np.ndarray, *, groups: int) -> np.ndarray:
+    size, width, out = kernel.shape
+    by_group = kernel.astype(jnp.bfloat16).reshape(size * width, groups, out // groups)
+    return np.ascontiguousarray(by_group.transpose(1, 0, 2))
 
 
 def _stack_branches(aasist: KANAASIST) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,14 +24,6 @@ from tests.golden import recipe
 CLIPS = Path(__file__).parents[2] / "examples" / "corpus" / "eval"
 PROGRAM = [sys.executable, "-m", "spectra_jax"]
 PROGRAMS = Path(__file__).parents[1] / "programs"
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a process to get somewhere; fail where it hangs."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} after two minutes"
-        time.sleep(0.005)
 
 
 class StandInScorer:

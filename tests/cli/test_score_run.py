@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.cli.conftest import PROGRAM, wait_until
+from tests.cli.conftest import PROGRAM
 from tests.conftest import spectra
+from tests.waiting import wait_until
 
 
 def command(folder: Path, clips: Path, *more: object) -> list[str]:

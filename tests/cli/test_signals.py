@@ -16,7 +16,8 @@ import pytest
 
 from spectra_jax import cli
 from spectra_jax.files.atomic import atomic_file
-from tests.cli.conftest import CLIPS, PROGRAM, PROGRAMS, wait_until
+from tests.cli.conftest import CLIPS, PROGRAM, PROGRAMS
+from tests.waiting import wait_until
 
 
 class ExitedError(BaseException):

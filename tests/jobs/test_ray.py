@@ -18,7 +18,8 @@ from spectra_jax.data.trial import Trial
 from spectra_jax.inference.scorer import Scorer
 from spectra_jax.inference.windows import WindowPolicy
 from spectra_jax.jobs import BulkRun, Store, read_part
-from tests.cli.conftest import PROGRAM, wait_until
+from tests.cli.conftest import PROGRAM
+from tests.waiting import wait_until
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = [

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from spectra_jax.model.conv import Conv, _grouped_conv
-from spectra_jax.model.fold import precompute
+from spectra_jax.model.fold import _cut_kernel_by_groups
 from spectra_jax.model.precision import PRECISIONS, PrecisionName
 
 GROUPS = 4
@@ -77,7 +77,7 @@ def test_a_folded_grouped_convolution_is_that_of_bfloat16_operands(size: int) ->
     conv = Conv(32, 64, (size,), padding=((3, 4),), groups=GROUPS, precision=PRECISIONS["bfloat16"], rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (2, 19, 32))
     before = conv(x)
-    conv.fold(precompute)
+    _cut_kernel_by_groups(conv)
     after = conv(x)
     narrow = [value.astype(jnp.bfloat16).astype(jnp.float32) for value in (x, conv.kernel[...])]
     expected = PRECISIONS["float32"].conv(*narrow, window_strides=(1,), padding=((3, 4),), feature_group_count=GROUPS)
@@ -97,5 +97,5 @@ def test_other_convolutions_are_not_folded(precision: PrecisionName, groups: int
     with jax.enable_x64(precision == "float64"):
         policy, rngs = PRECISIONS[precision], nnx.Rngs(0)
         conv = Conv(32, 64, (8,), strides=(stride,), groups=groups, precision=policy, rngs=rngs)
-        conv.fold(precompute)
+        _cut_kernel_by_groups(conv)
     assert conv.group_kernels is None

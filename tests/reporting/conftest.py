@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +17,7 @@ from spectra_jax.data.score_files import Scores
 from spectra_jax.inference.detection import Detection, Window, find_segments
 from spectra_jax.inference.thresholds import Threshold
 from spectra_jax.reporting.console import SafeConsole
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Dialog
@@ -240,13 +240,10 @@ def overflow(page: BrowserPage) -> int:
     return width
 
 
-def wait_until(page: BrowserPage, script: str, seconds: float = 30) -> None:
+def wait_for(page: BrowserPage, script: str) -> None:
     """Wait until an expression of JavaScript holds in a page.
 
     Asked from here, again and again: a promise could wait for an event that has passed, with no limit, and Playwright's
     own `wait_for_function` needs `eval`, which the pages' policy refuses.
     """
-    deadline = time.monotonic() + seconds
-    while not page.evaluate(script):
-        assert time.monotonic() < deadline, f"this never held in {seconds:g} s: {script}"
-        page.wait_for_timeout(5)
+    wait_until(lambda: page.evaluate(script), script, seconds=30)

@@ -13,7 +13,7 @@ import pytest
 from spectra_jax.inference.detection import Detection
 from spectra_jax.inference.recordings import trial_of
 from spectra_jax.reporting.inspection_page import InspectionContext, write_inspection
-from tests.reporting.conftest import OpenPage, make_detection, overflow, wait_until
+from tests.reporting.conftest import OpenPage, make_detection, overflow, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -63,7 +63,7 @@ def open_html(open_page: OpenPage, html: Path) -> Callable[..., Page]:
 
 def sought(page: Page) -> float:
     """Where the first recording's audio is after it was sought."""
-    wait_until(page, f"{_AUDIO}.readyState > 0 && !{_AUDIO}.seeking")
+    wait_for(page, f"{_AUDIO}.readyState > 0 && !{_AUDIO}.seeking")
     position: float = page.evaluate(f"{_AUDIO}.currentTime")
     return position
 
@@ -143,7 +143,7 @@ def test_playing_stops_at_the_end_of_the_window(open_html: Callable[..., Page]) 
     page.locator("audio").first.evaluate("audio => { audio.playbackRate = 16; }")
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
-    wait_until(page, f"{_AUDIO}.currentTime >= 2 && {_AUDIO}.paused")
+    wait_for(page, f"{_AUDIO}.currentTime >= 2 && {_AUDIO}.paused")
     assert page.evaluate(f"{_AUDIO}.currentTime") < 6
 
 

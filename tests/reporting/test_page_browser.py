@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from spectra_jax.reporting.page import write_report
-from tests.reporting.conftest import OpenPage, overflow, wait_until
+from tests.reporting.conftest import OpenPage, overflow, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -80,7 +80,7 @@ def test_clip_plays(open_report: OpenReport) -> None:
     page = open_report()
     audio = page.locator("audio").first
     audio.evaluate("audio => { audio.preload = 'auto'; audio.load(); }")
-    wait_until(page, "document.querySelector('audio').readyState > 0")
+    wait_for(page, "document.querySelector('audio').readyState > 0")
     assert abs(audio.evaluate("audio => audio.duration") - 1.0) < 0.01
 
 

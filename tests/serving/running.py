@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from spectra_jax.serving.run import build_server, listen
 from spectra_jax.serving.service import Service
 from spectra_jax.serving.settings import ServiceSettings
 from tests.serving.recordings import HANG_SECONDS, form
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -107,7 +107,4 @@ def running(scorer: Scorer, *, load: Callable[[], Scorer] | None = None, **setti
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "the condition never held"
-        time.sleep(0.005)
+    wait_until(holds, "such condition", HANG_SECONDS)
