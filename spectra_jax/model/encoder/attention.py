@@ -127,9 +127,13 @@ class SelfAttention(nnx.Module):
             return two_axes(x, y)
 
         def one_axis(x: Array, y: Array) -> Array:
-            merged = (part.reshape(part.shape[0] * part.shape[1], *part.shape[2:]) for part in (x, y))
-            product = self.precision.einsum(subscripts.replace("bh", "b"), *merged)
-            return product.reshape(*x.shape[:2], *product.shape[1:])
+            merged = [
+                part.astype(self.precision.operand_dtype).reshape(part.shape[0] * part.shape[1], *part.shape[2:])
+                for part in (x, y)
+            ]
+            # With the barriers XLA does not put the products and the softmax into one fusion, which is slower.
+            product = self.precision.einsum(subscripts.replace("bh", "b"), *lax.optimization_barrier(merged))
+            return lax.optimization_barrier(product).reshape(*x.shape[:2], *product.shape[1:])
 
         # XLA for CPUs computes products with two batch axes in float32, whatever their operands.
         product: Array = platform_dependent(x, y, cpu=one_axis, default=two_axes)
