@@ -1,4 +1,4 @@
-"""Measurements of spectra-jax alone, each in a worker of its own: stages, devices, scores."""
+"""Measurements of spectra-jax alone, each in a worker of its own: stages, operations, devices, scores."""
 
 from __future__ import annotations
 
@@ -79,6 +79,26 @@ def compile_stages(network: Network, precision: str, inputs: np.ndarray) -> dict
         runs[name] = functools.partial(compiled.result(), leaves, *arguments)
         jax.block_until_ready(runs[name]())
     return runs
+
+
+def operations(network: Network, precision: str, batch: int, rounds: int) -> list[dict[str, Any]]:
+    """The time of the complete network by the kind of its operations."""
+    import jax
+    import jax.numpy as jnp
+
+    import spectra_jax
+    from benchmarks.speed.operations import profile
+    from spectra_jax.model.fold import fold_for_inference
+
+    forward, params, rest = spectra_jax.split(fold_for_inference(spectra_jax.load(network.native, precision)))
+    inputs = jnp.asarray(windows(batch, network.config.num_samples))
+    compiled = jax.jit(forward).lower(params, rest, inputs).compile()
+
+    def run() -> None:
+        jax.block_until_ready(compiled(params, rest, inputs))
+
+    run()
+    return profile(run, compiled.as_text() or "", rounds)
 
 
 _TAPS = (
@@ -213,5 +233,5 @@ def scores(network: Network, model: str, precision: str, clips: list[str]) -> li
 
 
 PROBES: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (peak, stages, scorer, devices, scores)
+    function.__name__: function for function in (peak, stages, operations, scorer, devices, scores)
 }

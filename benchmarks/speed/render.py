@@ -291,12 +291,16 @@ def _matrix(
 _AFTER = ("bridge", "residual encoder and attention map", "graph back-end")
 
 
-def _stages(results: Results, measured: Sequence[Row]) -> Iterator[Table]:
-    by_precision: dict[str, list[Row]] = {}
+def _by_precision(measured: Sequence[Row]) -> dict[str, list[Row]]:
+    runs: dict[str, list[Row]] = {}
     for run in measured:
         if "error" not in run:
-            by_precision.setdefault(run["precision"], []).append(run)
-    for precision, runs in by_precision.items():
+            runs.setdefault(run["precision"], []).append(run)
+    return runs
+
+
+def _stages(results: Results, measured: Sequence[Row]) -> Iterator[Table]:
+    for precision, runs in _by_precision(measured).items():
         rows: dict[str, list[tuple[str, ...]]] = {}
         for run in runs:
             stages = {stage["stage"]: (statistics.median(stage["seconds"]), stage["flops"]) for stage in run["stages"]}
@@ -311,6 +315,24 @@ def _stages(results: Results, measured: Sequence[Row]) -> Iterator[Table]:
         body = [(name, *(" / ".join(cells) for cells in zip(*values, strict=True))) for name, values in rows.items()]
         note = "Each stage compiled alone, on its true input; shares of time are of the complete network's."
         yield Table(f"Where the time goes: {precision}", head, body, note)
+
+
+def _operations(results: Results, measured: Sequence[Row]) -> Iterator[Table]:
+    for precision, runs in _by_precision(measured).items():
+        found = [{part["kind"]: part for part in run["operations"]} for run in runs]
+        totals = [sum(part["seconds"] for part in run["operations"]) for run in runs]
+        rows = []
+        for kind in dict.fromkeys(kind for parts in found for kind in parts):
+            cells = [
+                (f"{part['seconds'] * 1e3:.1f}", f"{part['seconds'] / total:.1%}", str(part["count"]))
+                if (part := parts.get(kind))
+                else ("-", "-", "-")
+                for parts, total in zip(found, totals, strict=True)
+            ]
+            rows.append((kind, *(" / ".join(column) for column in zip(*cells, strict=True))))
+        head = (f"batch {' / '.join(str(run['batch']) for run in runs)}", "ms", "of the time", "operations")
+        note = "A profile by XLA of the complete network, which makes it slower, more so with one clip."
+        yield Table(f"Which operations take the time: {precision}", head, rows, note)
 
 
 def _format_of_stage(name: str, precision: str) -> str:
@@ -395,6 +417,7 @@ _RENDERERS: dict[str, Callable[[Results, Any], Iterator[Table]]] = {
     "encoders": _encoders,
     "sweep": _sweep,
     "stages": _stages,
+    "operations": _operations,
     "alone": _alone,
     "cold": _cold,
     "lengths": _lengths,

@@ -163,13 +163,22 @@ def devices(plan: Plan) -> list[dict[str, Any]]:
 
 
 def stages(plan: Plan) -> list[dict[str, Any]]:
+    return _parts(plan, "stages")
+
+
+def operations(plan: Plan) -> list[dict[str, Any]]:
+    return _parts(plan, "operations")
+
+
+def _parts(plan: Plan, name: str) -> list[dict[str, Any]]:
+    """The parts of the network's time that a probe of this name finds, in each precision and batch size."""
     rows: list[dict[str, Any]] = []
-    for precision in (name.removeprefix("ours-") for name in plan.ours):
+    for precision in (contender.removeprefix("ours-") for contender in plan.ours):
         for batch in plan.batches:
-            plan.report(f"stages in {precision}, batch {batch}")
+            plan.report(f"{name} in {precision}, batch {batch}")
             row: dict[str, Any] = {"precision": precision, "batch": batch}
             try:
-                row["stages"] = probe(plan, "stages", precision=precision, batch=batch, rounds=min(plan.rounds, 7))
+                row[name] = probe(plan, name, precision=precision, batch=batch, rounds=min(plan.rounds, 7))
             except WorkerError as error:
                 row["error"] = str(error)
             rows.append(row)
@@ -254,6 +263,7 @@ FULL: dict[str, Callable[[Plan], Any]] = {
     "encoders": encoders,
     "sweep": sweep,
     "stages": stages,
+    "operations": operations,
     "alone": one_by_one,
     "cold": cold,
     "lengths": lengths,
