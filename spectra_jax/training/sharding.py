@@ -131,8 +131,9 @@ class Layout:
     @property
     def clip_axes(self) -> tuple[str, ...]:
         """The axes over which the clips of a batch are divided. The step is written for each of their devices; XLA
-        divides the work over `tensor`."""
-        return tuple(axis for axis in self.mesh.axis_names if axis != TENSOR_AXIS)
+        divides the work over `tensor`. One device alone has no axis: XLA:CPU would copy its gradients to sum them."""
+        axes = [axis for axis in self.mesh.axis_names if axis != TENSOR_AXIS]
+        return () if axes == [CLIPS_AXIS] and self.mesh.size == 1 else tuple(axes)
 
     @property
     def num_clip_shards(self) -> int:
