@@ -38,9 +38,9 @@ class Instruction:
         if what & {"dot", "convolution"}:
             operation = "products of 8-bit integers" if self.is_8_bit else "other products"
         elif "reduce" in what:
-            operation = "sums and maxima"
+            operation = "reductions"
         else:
-            operation = "passes over every number"
+            operation = "elementwise operations"
         return f"{'transformer layers' if self.layer else 'the rest'}: {operation}"
 
 
