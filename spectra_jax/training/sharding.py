@@ -131,9 +131,10 @@ class Layout:
     @property
     def clip_axes(self) -> tuple[str, ...]:
         """The axes over which the clips of a batch are divided. The step is written for each of their devices; XLA
-        divides the work over `tensor`. One device alone has no axis: XLA:CPU would copy its gradients to sum them."""
-        axes = [axis for axis in self.mesh.axis_names if axis != TENSOR_AXIS]
-        return () if axes == [CLIPS_AXIS] and self.mesh.size == 1 else tuple(axes)
+        divides the work over `tensor`. `clips` of one device is none of them: XLA:CPU would copy the gradients to sum
+        them over it. `fsdp` of one device is, since weights are gathered over it."""
+        sizes = self.mesh.shape
+        return tuple(axis for axis in sizes if axis == FSDP_AXIS or (axis == CLIPS_AXIS and sizes[axis] > 1))
 
     @property
     def num_clip_shards(self) -> int:
